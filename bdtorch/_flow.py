@@ -1,0 +1,76 @@
+"""`Flow`: a system in continuous time, given by its derivative."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._system import DynamicalSystem
+from bdtorch._types import Size, State
+from bdtorch.integrate import ExponentialEuler, Integrator
+
+
+class Flow(DynamicalSystem):
+    """``dy/dt = derivative(y)``. `step` is written once: integrate, then `emit`. Analysis uses `derivative` directly.
+
+    Args:
+        size: Shape of the population.
+        integrator: One-step method; default `bdtorch.integrate.ExponentialEuler`.
+        dtype: Floating dtype of the state.
+        device: Device of the state.
+    """
+
+    def __init__(
+        self,
+        size: Size = (),
+        *,
+        integrator: Integrator | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(size, dtype=dtype, device=device)
+        if integrator is not None and not isinstance(integrator, Integrator):
+            raise TypeError(
+                f"`{type(self).__name__}(integrator=...)`: expected an object such as bdtorch.integrate.RK4(), "
+                f"got {integrator!r}"
+            )
+        self.integrator = integrator or ExponentialEuler()
+
+    @abc.abstractmethod
+    def derivative(self, state: State, inputs: Any, t: Tensor) -> State:
+        """``dy/dt`` (per ms), of the structure of ``state``."""
+
+    def linear(self, state: State, inputs: Any, t: Tensor) -> State:
+        """The slope of each variable's own equation, ``df_i/dy_i`` (per ms), which exponential integrators use.
+
+        Models that know it in closed form override this and may return floats for constant slopes. The default
+        differentiates `derivative`, taking it to act element by element within each variable; exact, but slow outside
+        compiled loops.
+        """
+        flat, spec = tree.flatten(state)
+
+        def own(index: int) -> Tensor:
+            def equation(value: Tensor) -> Tensor:
+                moved = tree.replace_leaf(state, index, value)
+                return tree.leaves(self.derivative(moved, inputs, t))[index]
+
+            return torch.func.jvp(equation, (flat[index],), (torch.ones_like(flat[index]),))[1]
+
+        return tree.unflatten([own(index) for index in range(len(flat))], spec)
+
+    def advance(self, state: State, inputs: Any, t: Tensor, dt: float) -> State:
+        """The continuous part of a step: `derivative` integrated from ``t`` to ``t + dt``."""
+        return self.integrator.step(
+            lambda y, s: self.derivative(y, inputs, s), lambda y, s: self.linear(y, inputs, s), state, t, dt
+        )
+
+    def emit(self, before: State, after: State) -> tuple[State, Any]:
+        """The discrete part of a step: the final state and the output. By default the output is the state."""
+        return after, after
+
+    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Any]:
+        return self.emit(state, self.advance(state, inputs, t, dt))

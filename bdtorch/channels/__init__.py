@@ -1,0 +1,9 @@
+"""Ion channels: flows of gating variables that take the membrane potential and put out a `bdtorch.Drive`."""
+
+from bdtorch.channels._channel import Channel as Channel
+from bdtorch.channels._channel import exprel as exprel
+from bdtorch.channels.leak import Leak as Leak
+from bdtorch.channels.potassium import PotassiumHH as PotassiumHH
+from bdtorch.channels.potassium import PotassiumTM as PotassiumTM
+from bdtorch.channels.sodium import SodiumHH as SodiumHH
+from bdtorch.channels.sodium import SodiumTM as SodiumTM

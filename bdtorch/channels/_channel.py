@@ -1,0 +1,75 @@
+"""What an ion channel is: gates that relax at voltage-dependent rates, and the conductance they open."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._drive import Drive
+from bdtorch._flow import Flow
+from bdtorch._types import Initialiser, State, Value
+
+
+class Channel(Flow):
+    r"""A population of channels with gates $\dot x = \alpha_x(v)(1 - x) - \beta_x(v)\,x$ and current $g(x)(E - v)$.
+
+    A channel is element-wise: it takes the shape of the potential handed to it. A subclass names its gates in a
+    ``NamedTuple`` called ``State`` and implements `rates` and `conductance`.
+
+    Args:
+        g: Maximal conductance, nS (or mS/cm2 where the membrane is in uF/cm2).
+        e: Reversal potential, mV.
+        **options: ``integrator``, ``dtype``, ``device`` of `bdtorch.Flow`.
+    """
+
+    State: type
+
+    def __init__(self, g: Value | Initialiser, e: Value | Initialiser, **options: Any) -> None:
+        super().__init__((), **options)
+        self.declare("g", g)
+        self.declare("e", e)
+
+    @abc.abstractmethod
+    def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Opening and closing rate ``(alpha, beta)`` of every gate at potential ``v`` (mV), per ms."""
+
+    @abc.abstractmethod
+    def conductance(self, state: State) -> Tensor | float:
+        """The open conductance ``g(x)``."""
+
+    def steady_state(self, v: Tensor) -> State:
+        """The gates after a long time at potential ``v``."""
+        return self.State(**{gate: alpha / (alpha + beta) for gate, (alpha, beta) in self.rates(v).items()})
+
+    def init_state(self, batch_shape: tuple[int, ...] = (), *, v: Tensor | float = -65.0) -> State:
+        potential = torch.as_tensor(v, dtype=self.dtype, device=self.device).expand(batch_shape)
+        return tree.map(torch.clone, self.steady_state(potential))
+
+    def derivative(self, state: State, inputs: Tensor, t: Tensor) -> State:
+        rates = self.rates(inputs)
+        return self.State(
+            **{gate: alpha - (alpha + beta) * getattr(state, gate) for gate, (alpha, beta) in rates.items()}
+        )
+
+    def linear(self, state: State, inputs: Tensor, t: Tensor) -> State:
+        return self.State(**{gate: -(alpha + beta) for gate, (alpha, beta) in self.rates(inputs).items()})
+
+    def drive(self, state: State) -> Drive:
+        """The channel's current, as a drive that is affine in ``v``."""
+        g = self.conductance(state)
+        return Drive(current=g * self.e, conductance=g)
+
+    def emit(self, before: State, after: State) -> tuple[State, Drive]:
+        return after, self.drive(after)
+
+
+def exprel(x: Tensor) -> Tensor:
+    """``(exp(x) - 1) / x``, which is 1 at 0; rates of the form ``x / (1 - exp(-x))`` are ``1 / exprel(-x)``."""
+    zero = x == 0
+    safe = torch.where(zero, 1.0, x)
+    return torch.where(zero, 1.0, torch.expm1(safe) / safe)

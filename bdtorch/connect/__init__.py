@@ -1,0 +1,12 @@
+"""Connectivity: rules that draw who connects to whom, and the data they draw."""
+
+from bdtorch.connect.data import CSR as CSR
+from bdtorch.connect.data import Connectivity as Connectivity
+from bdtorch.connect.data import Dense as Dense
+from bdtorch.connect.data import Identity as Identity
+from bdtorch.connect.rules import AllToAll as AllToAll
+from bdtorch.connect.rules import FixedNumberPost as FixedNumberPost
+from bdtorch.connect.rules import FixedNumberPre as FixedNumberPre
+from bdtorch.connect.rules import FixedProbability as FixedProbability
+from bdtorch.connect.rules import OneToOne as OneToOne
+from bdtorch.connect.rules import Rule as Rule

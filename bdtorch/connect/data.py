@@ -1,0 +1,190 @@
+"""Connectivity data: who connects to whom, apart from how strongly, and its product with weights."""
+
+from __future__ import annotations
+
+import abc
+
+import torch
+from torch import Tensor, nn
+
+from bdtorch._system import checked_size
+from bdtorch._types import Value
+from bdtorch.ops.event_csr import check_csr, event_csr
+
+
+class Connectivity(nn.Module, abc.ABC):
+    """Which of ``n_pre`` sources reach which of ``n_post`` targets.
+
+    Weights are separate: a scalar shared by all synapses, or a tensor of `weight_shape`.
+    """
+
+    def __init__(self, n_pre: int, n_post: int) -> None:
+        super().__init__()
+        (self.n_pre,) = checked_size(n_pre, f"{type(self).__name__}(n_pre=...)")
+        (self.n_post,) = checked_size(n_post, f"{type(self).__name__}(n_post=...)")
+
+    @property
+    @abc.abstractmethod
+    def synapses(self) -> int:
+        """Number of synapses."""
+
+    @property
+    @abc.abstractmethod
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of one weight per synapse."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The weighted sum over sources, ``y[..., j] = sum_i x[..., i] w_ij``.
+
+        Args:
+            x: Spikes (boolean, or floats whose nonzeros are events that scale) or rates, ``(*batch, n_pre)``.
+            weight: 0-d tensor, or tensor of `weight_shape`.
+
+        Returns:
+            Tensor ``(*batch, n_post)`` of the weight's dtype.
+        """
+
+    @abc.abstractmethod
+    def to_dense(self, weight: Value = 1.0) -> Tensor:
+        """The weight matrix, ``(n_pre, n_post)``; several synapses between one pair add."""
+
+
+class CSR(Connectivity):
+    """Sparse connectivity by rows: row i lists, in ascending order, the targets of source i.
+
+    Args:
+        indices: Targets of all rows one after the other, int32, ``(synapses,)``.
+        indptr: Where each row starts, int32 or int64, ``(n_pre + 1,)``.
+        n_post: Number of targets.
+
+    Raises:
+        TypeError, ValueError: The arrays are no CSR structure (wrong dtype, not monotone, out of range, unsorted).
+    """
+
+    def __init__(self, indices: Tensor, indptr: Tensor, n_post: int) -> None:
+        check_csr(indices, indptr, n_post)
+        super().__init__(indptr.numel() - 1, n_post)
+        self.register_buffer("indices", indices)
+        self.register_buffer("indptr", indptr)
+
+    @classmethod
+    def from_edges(cls, pre: Tensor, post: Tensor, n_pre: int, n_post: int) -> CSR:
+        """Build from a list of synapses ``pre[k] -> post[k]`` in any order; duplicates stay separate synapses.
+
+        Raises:
+            ValueError: lengths differ, or an index is outside its population.
+        """
+        if pre.shape != post.shape or pre.dim() != 1:
+            raise ValueError(
+                f"`CSR.from_edges(pre=..., post=...)`: expected two vectors of equal length, "
+                f"got shapes {tuple(pre.shape)} and {tuple(post.shape)}"
+            )
+        for label, index, count in (("pre", pre, n_pre), ("post", post, n_post)):
+            if index.numel() and not (0 <= int(index.min()) and int(index.max()) < count):
+                raise ValueError(
+                    f"`CSR.from_edges({label}=...)`: expected indices in [0, {count}), "
+                    f"got {int(index.min())} to {int(index.max())}"
+                )
+        order = torch.argsort(pre.long() * n_post + post.long(), stable=True)
+        rows = torch.bincount(pre.long(), minlength=n_pre)
+        indptr = torch.cat([rows.new_zeros(1), rows.cumsum(0)])
+        return cls(post[order].to(torch.int32), indptr, n_post)
+
+    @classmethod
+    def from_dense(cls, matrix: Tensor) -> tuple[CSR, Tensor]:
+        """The structure of the nonzero entries of an ``(n_pre, n_post)`` matrix, and their values as weights."""
+        if matrix.dim() != 2:
+            raise ValueError(f"`CSR.from_dense(matrix=...)`: expected 2 axes, got shape {tuple(matrix.shape)}")
+        pre, post = matrix.nonzero(as_tuple=True)
+        return cls.from_edges(pre, post, *matrix.shape), matrix[pre, post]
+
+    @property
+    def synapses(self) -> int:
+        return self.indices.numel()
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.synapses,)
+
+    @property
+    def rows(self) -> Tensor:
+        """The source of every synapse, int64, ``(synapses,)``."""
+        return torch.repeat_interleave(torch.arange(self.n_pre, device=self.indices.device), self.indptr.diff())
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return event_csr(x, weight, self.indices, self.indptr, self.n_post)
+
+    def to_dense(self, weight: Value = 1.0) -> Tensor:
+        values = torch.as_tensor(weight, device=self.indices.device)
+        values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
+        dense = values.new_zeros(self.n_pre, self.n_post)
+        return dense.index_put((self.rows, self.indices.long()), values.expand(self.synapses), accumulate=True)
+
+
+class Identity(Connectivity):
+    """Source i reaches target i alone."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n, n)
+
+    @property
+    def synapses(self) -> int:
+        return self.n_pre
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.n_pre,)
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return as_floats(x, weight) * weight
+
+    def to_dense(self, weight: Value = 1.0) -> Tensor:
+        return torch.diag_embed(torch.as_tensor(weight).expand(self.n_pre).clone())
+
+
+class Dense(Connectivity):
+    """Every source reaches every target, or every other target.
+
+    Args:
+        n_pre: Number of sources.
+        n_post: Number of targets.
+        self_offset: Where the populations are the same, the target that source 0 is; no neuron then reaches itself.
+    """
+
+    def __init__(self, n_pre: int, n_post: int, *, self_offset: int | None = None) -> None:
+        super().__init__(n_pre, n_post)
+        mask = None
+        if self_offset is not None:
+            mask = torch.ones(n_pre, n_post, dtype=torch.bool)
+            sources = torch.arange(n_pre)
+            mask[sources, sources + self_offset] = False
+        self.register_buffer("mask", mask)
+        self.self_offset = self_offset
+
+    @property
+    def synapses(self) -> int:
+        return self.n_pre * self.n_post - (0 if self.self_offset is None else self.n_pre)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.n_pre, self.n_post)
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        values = as_floats(x, weight)
+        if weight.dim():
+            return values @ (weight if self.mask is None else weight * self.mask)
+        total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_post)
+        if self.self_offset is not None:
+            own = (self.self_offset, self.n_post - self.n_pre - self.self_offset)
+            total = total - nn.functional.pad(values, own)
+        return total * weight
+
+    def to_dense(self, weight: Value = 1.0) -> Tensor:
+        values = torch.as_tensor(weight).expand(self.n_pre, self.n_post)
+        return values.clone() if self.mask is None else values * self.mask
+
+
+def as_floats(x: Tensor, weight: Tensor) -> Tensor:
+    """Boolean spikes as 0 and 1 of the weight's dtype; floats as they are."""
+    return x if x.is_floating_point() else x.to(weight.dtype)

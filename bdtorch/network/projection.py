@@ -1,0 +1,136 @@
+"""Projections: from the output of one population to the drive of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch._system import Parametrised, check_number
+from bdtorch._types import Initialiser, State, Value
+from bdtorch.connect import Connectivity, Rule
+from bdtorch.network.delay import Delay
+from bdtorch.ops.random import fold
+from bdtorch.synapses import Current, Receptor, Synapse
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """What joins populations, as a pipeline of slots: delay -> connectivity with weights -> synapse -> receptor.
+
+    A projection is a description; `bdtorch.Network` draws its connectivity for the populations that it joins. Used in
+    two places it is drawn twice, and shares its parameters (a trained ``weight`` or ``tau``).
+
+    Args:
+        connect: A rule of `bdtorch.connect`, or connectivity that is already drawn.
+        weight: Strength of a synapse, in the unit of the receptor's variable (nS, pA, mV, ...): float, tensor or
+            `nn.Parameter` (0-d, or one per synapse), or initialiser.
+        synapse: Time course; None passes the weighted events on as they are.
+        receptor: How the synaptic variable drives the membrane; default `bdtorch.synapses.Current`.
+        delay: ms, at least one step and a multiple of it; None for none. A spike at the end of step k acts in step
+            k+1 without a delay, and in step k+1+m with a delay of m steps.
+
+    Raises:
+        TypeError: a slot holds an object of another kind.
+        ValueError: ``weight`` is NaN or ``delay`` is not positive.
+    """
+
+    connect: Rule | Connectivity
+    weight: Value | Initialiser = 1.0
+    synapse: Synapse | None = None
+    receptor: Receptor | None = None
+    delay: float | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {"connect": (Rule, Connectivity), "synapse": (Synapse,), "receptor": (Receptor,)}
+        for slot, kind in kinds.items():
+            value = getattr(self, slot)
+            if not isinstance(value, kind) and not (value is None and slot != "connect"):
+                expected = " or ".join(cls.__name__ for cls in kind)
+                raise TypeError(f"`Projection({slot}=...)`: expected a {expected} object, got {value!r}")
+        if isinstance(self.weight, (int, float)):
+            check_number("`Projection(weight=...)`", float(self.weight))
+        if self.delay is not None:
+            check_number("`Projection(delay=...)`", float(self.delay), positive=True)
+
+    def build(
+        self,
+        n_pre: int,
+        n_post: int,
+        *,
+        seed: int = 0,
+        self_offset: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> Pathway:
+        """Draw the connectivity and the weights for ``n_pre`` sources and ``n_post`` targets."""
+        connect = self.connect
+        if isinstance(connect, Rule):
+            connect = connect.build(n_pre, n_post, seed=seed, self_offset=self_offset).to(device)
+        elif (connect.n_pre, connect.n_post) != (n_pre, n_post):
+            raise ValueError(
+                f"`Projection(connect=...)`: expected connectivity of {n_pre} sources and {n_post} targets, "
+                f"got {connect.n_pre} and {connect.n_post}"
+            )
+        return Pathway(self, connect, seed=seed, dtype=dtype, device=device)
+
+
+class Pathway(Parametrised):
+    """A projection with its connectivity drawn. Its state is a dict of its slots' states."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        connect: Connectivity,
+        *,
+        seed: int,
+        dtype: torch.dtype | None,
+        device: torch.device | str | None,
+    ) -> None:
+        super().__init__((), dtype=dtype, device=device)
+        self.connect = connect
+        self.declare("weight", self._drawn(projection.weight, fold(seed, "weight")))
+        self.delay = None if projection.delay is None else Delay(projection.delay, dtype=dtype, device=device)
+        self.synapse = projection.synapse
+        self.receptor = Current(dtype=dtype, device=device) if projection.receptor is None else projection.receptor
+        for slot in (self.synapse, self.receptor):
+            if slot is not None and slot.dtype != self.dtype:
+                slot.to(self.dtype)
+
+    def _drawn(self, weight: Any, seed: int) -> Value:
+        shape = self.connect.weight_shape
+        if callable(weight) and not isinstance(weight, Tensor):
+            return weight(shape, seed=seed, dtype=self.dtype, device=self.device)
+        if isinstance(weight, Tensor) and weight.dim() and tuple(weight.shape) != shape:
+            raise ValueError(
+                f"`Projection(weight=...)`: expected a 0-d tensor or one weight per synapse, {shape}, "
+                f"got shape {tuple(weight.shape)}"
+            )
+        return weight
+
+    def init_state(self, source: Tensor, *, dt: float | None) -> State:
+        """The state at t = 0 for sources whose output looks like ``source``, ``(*batch, n_pre)``."""
+        state: dict[str, Any] = {}
+        if self.delay is not None:
+            state["delay"] = self.delay.init_state(source, dt=dt)
+        if self.synapse is not None:
+            state["synapse"] = self.synapse.init_state((*source.shape[:-1], self.connect.n_post))
+        return state
+
+    def step(self, state: State, source: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
+        """Deliver ``source``, ``(*batch, n_pre)``; returns the state and the synaptic variable, ``(*batch, n_post)``."""
+        after: dict[str, Any] = {}
+        if self.delay is not None:
+            after["delay"], source = self.delay(state["delay"], source, dt)
+        weight = self.weight
+        if not isinstance(weight, Tensor):
+            weight = torch.full((), weight, dtype=self.dtype, device=source.device)
+        g = self.connect(source, weight)
+        if self.synapse is not None:
+            after["synapse"], g = self.synapse.step(state["synapse"], g, t, dt)
+        return after, g
+
+    def extra_repr(self) -> str:
+        return f"{self.connect.n_pre} -> {self.connect.n_post}, {self.connect.synapses} synapses"

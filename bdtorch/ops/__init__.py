@@ -1,0 +1,12 @@
+"""Operators: typed doors to the compiled kernels, differentiable where mathematics lets them be."""
+
+from bdtorch.ops._library import include_dir as include_dir
+from bdtorch.ops.event_csr import check_csr as check_csr
+from bdtorch.ops.event_csr import csr_outer as csr_outer
+from bdtorch.ops.event_csr import event_csr as event_csr
+from bdtorch.ops.event_csr import event_csr_t as event_csr_t
+from bdtorch.ops.random import bernoulli as bernoulli
+from bdtorch.ops.random import fold as fold
+from bdtorch.ops.random import make_key as make_key
+from bdtorch.ops.random import normal as normal
+from bdtorch.ops.random import uniform as uniform

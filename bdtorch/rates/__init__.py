@@ -1,0 +1,3 @@
+"""Rate models of populations."""
+
+from bdtorch.rates.wilson_cowan import WilsonCowan as WilsonCowan

@@ -1,0 +1,86 @@
+"""The body of the time loop: one step as a function from flat lists of tensors to flat lists of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._system import DynamicalSystem
+from bdtorch._types import State
+from bdtorch.simulate.inputs import Inputs
+from bdtorch.simulate.records import Record
+
+
+class Body:
+    """``(state, input slices, t) -> (new state, observed)``, everything flat, for one system, inputs and records.
+
+    Attributes:
+        names: Name of every state leaf.
+        every: For every observed tensor, how often it is kept.
+        sparse: For every observed tensor, whether only its nonzeros are kept.
+        observed: An example of every observed tensor (from a trial step).
+    """
+
+    def __init__(self, system: DynamicalSystem, inputs: Inputs, records: dict[str, Record], state: State, dt: float):
+        self.system = system
+        self.inputs = inputs
+        self.records = records
+        self.dt = dt
+        self.spec = tree.flatten(state)[1]
+        self.names = [name for name, _ in tree.named_leaves(state)]
+        self.structures: list[Any] = []
+        self.every: list[int] = []
+        self.sparse: list[bool] = []
+        self.observed: list[Tensor] = []
+
+    def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        after, out = self.system(tree.unflatten(state, self.spec), self.inputs.at(slices, t), t, self.dt)
+        observed: list[Tensor] = []
+        for record in self.records.values():
+            observed.extend(tree.leaves(record.observe(after, out)))
+        return tree.leaves(after), observed
+
+    @torch.no_grad()
+    def try_out(self, state: list[Tensor], start: int) -> None:
+        """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
+        t = torch.full((), start * self.dt, dtype=torch.float64, device=self.system.device)
+        slices = [sequence[0] for sequence in self.inputs.sequences]
+        versions = [leaf._version for leaf in state]
+        before = tree.unflatten(state, self.spec)
+        after, out = self.system(before, self.inputs.at(slices, t), t, self.dt)
+        for name, leaf, version in zip(self.names, state, versions, strict=True):
+            if leaf._version != version:
+                raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")
+        self._check_state(state, after)
+        for name, record in self.records.items():
+            flat, structure = tree.flatten(record.observe(after, out))
+            for leaf in flat:
+                if not isinstance(leaf, Tensor):
+                    raise TypeError(f"`simulate(record={{{name!r}: ...}})`: expected tensors, got {type(leaf).__name__}")
+            if record.sparse and len(flat) != 1:
+                raise ValueError(f"`simulate(record={{{name!r}: ...}})`: expected one tensor of spikes, got {len(flat)}")
+            self.structures.append(structure)
+            self.every += [record.every] * len(flat)
+            self.sparse += [record.sparse] * len(flat)
+            self.observed += flat
+
+    def _check_state(self, before: list[Tensor], after: State) -> None:
+        flat, spec = tree.flatten(after)
+        if spec != self.spec:
+            names = [name for name, _ in tree.named_leaves(after)]
+            raise ValueError(f"step must keep the structure of the state: expected {self.names}, got {names}")
+        for name, old, new in zip(self.names, before, flat, strict=True):
+            if not isinstance(new, Tensor):
+                raise TypeError(f"step must return tensors: the state variable {name!r} became {type(new).__name__}")
+            if old.shape != new.shape or old.dtype != new.dtype or old.device != new.device:
+                raise ValueError(
+                    f"step must keep shape, dtype and device: the state variable {name!r} was {_describe(old)} "
+                    f"and became {_describe(new)}"
+                )
+
+
+def _describe(x: Tensor) -> str:
+    return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"

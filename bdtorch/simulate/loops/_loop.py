@@ -1,0 +1,74 @@
+"""What a time loop is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdtorch.simulate._body import Body
+
+
+class LoopError(RuntimeError):
+    """A loop cannot run this model; the message names the operation and the line."""
+
+
+@dataclass(eq=False)
+class Advance:
+    """The result of some steps.
+
+    Attributes:
+        state: Flat state after them.
+        steps: How many were taken, at least 1 and perhaps fewer than asked for.
+        kept: For every observed tensor: its kept values ``(k, ...)``, or ``(step, flat index)`` where it is sparse.
+    """
+
+    state: list[Tensor]
+    steps: int
+    kept: list[Tensor | tuple[Tensor, Tensor]]
+
+
+class Runner(abc.ABC):
+    """A loop made ready for one body."""
+
+    @abc.abstractmethod
+    def advance(
+        self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]
+    ) -> Advance:
+        """Take up to ``count`` steps from step number ``first``.
+
+        Args:
+            state: Flat state; not written to.
+            sequences: Input slices of these steps, each with a leading axis of length ``count``.
+            first: Number of the first step, counted from t = 0.
+            count: Number of steps, at least 1.
+            stop: Asked between steps where that is cheap; True ends the advance early.
+        """
+
+
+class Loop(abc.ABC):
+    """A way to run the time loop."""
+
+    name: str
+
+    @abc.abstractmethod
+    def start(self, body: Body, state: list[Tensor]) -> Runner:
+        """Make ready: trace and compile where the loop does.
+
+        Raises:
+            LoopError: the body holds something that this loop cannot run.
+        """
+
+
+def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | tuple[Tensor, Tensor]:
+    """Reduce observed tensor ``number``, given at each of some steps from ``first`` on, to what its record keeps."""
+    if body.sparse[number]:
+        stacked = torch.stack(values)
+        where = stacked.reshape(len(values), -1).nonzero()
+        return where[:, 0] + (first + 1), where[:, 1]
+    every = body.every[number]
+    chosen = values[(-(first + 1)) % every :: every]
+    return torch.stack(chosen) if chosen else values[0].new_empty((0, *values[0].shape))

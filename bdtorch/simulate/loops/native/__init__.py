@@ -1,0 +1,63 @@
+"""The native loop: the step traced once, printed as C++ with the time loop inside, compiled and cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdtorch.simulate._body import Body
+from bdtorch.simulate.loops._loop import Loop, LoopError, Runner
+from bdtorch.simulate.loops.native.compiler import compiled
+from bdtorch.simulate.loops.native.emit import Recording, source
+from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.plan import Plan, plan
+from bdtorch.simulate.loops.native.pointwise import CPP
+from bdtorch.simulate.loops.native.runner import NativeRunner
+from bdtorch.simulate.loops.native.trace import trace
+
+_ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
+
+
+@dataclass(frozen=True)
+class Native(Loop):
+    """Compile the whole time loop for the CPU.
+
+    Results do not depend on the number of threads, nor on how the run is cut into chunks. Arithmetic follows IEEE rules
+    in the order of the model's operations, so a model made of +, -, *, / and comparisons gives the very bits of the
+    reference loop; elementary functions, sums and matrix products may differ in the last place.
+
+    Args:
+        threads: Number of threads; default as many as `torch.get_num_threads` says, where the model is large enough.
+    """
+
+    threads: int | None = None
+    name = "native"
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise ValueError(f"`Native(threads=...)`: expected a positive integer or None, got {self.threads!r}")
+
+    def start(self, body: Body, state: list[Tensor]) -> Runner:
+        if body.system.device.type != "cpu":
+            raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
+        graph, layout, text = generate(body, state)
+        threads = self.threads or _threads(graph)
+        return NativeRunner(body, graph, layout, compiled(text), threads)
+
+
+def generate(body: Body, state: list[Tensor]) -> tuple[Graph, Plan, str]:
+    """Trace the step, lay it out and print it: everything but the compiler."""
+    graph = trace(body, state)
+    for node in graph.nodes:
+        if node.dtype not in CPP:
+            raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
+    layout = plan(graph)
+    recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
+    return graph, layout, source(layout, recordings, body.dt)
+
+
+def _threads(graph: Graph) -> int:
+    work = sum(node.numel for node in graph.nodes if node.kind == "op")
+    return max(1, min(torch.get_num_threads(), work // _ELEMENTS_PER_THREAD))

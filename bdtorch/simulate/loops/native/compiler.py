@@ -1,0 +1,102 @@
+"""Compiling generated C++, with a cache on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import bdtorch
+from bdtorch.ops import include_dir
+from bdtorch.simulate.loops._loop import LoopError
+
+FLAGS = (
+    "-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+    "-fPIC", "-shared", "-w",
+)  # fmt: skip
+"""IEEE arithmetic: no flag changes a result, so loops agree with eager PyTorch wherever the operations do."""
+
+
+def compiled(source: str) -> ctypes.CDLL:
+    """The library of ``source``, from the cache or from the compiler.
+
+    The cache lies in ``BDTORCH_CACHE_DIR``, or ``~/.cache/bdtorch``. An entry is named by everything that makes it: the
+    source, the kernels' headers, the flags, the compiler, the processor and the version. Entries are written under
+    another name and moved, so concurrent processes only ever see whole ones; one that cannot be loaded is made again.
+
+    Raises:
+        LoopError: there is no compiler, it fails, or the cache cannot be written.
+    """
+    compiler = _compiler()
+    key = hashlib.sha256("\0".join([source, _headers(), *FLAGS, _identity(compiler)]).encode()).hexdigest()[:32]
+    target = cache_dir() / f"loop-{key}.so"
+    if target.exists():
+        try:
+            return ctypes.CDLL(str(target))
+        except OSError:
+            pass  # truncated or of another machine: compile it again
+    _compile(compiler, source, target)
+    return ctypes.CDLL(str(target))
+
+
+def cache_dir() -> Path:
+    """Where compiled loops are kept."""
+    chosen = os.environ.get("BDTORCH_CACHE_DIR")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdtorch"
+
+
+def _compiler() -> str:
+    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
+        if name and (path := shutil.which(name)):
+            return path
+    raise LoopError("the native loop needs a C++ compiler, and none was found ($CXX, g++, clang++, c++)")
+
+
+@functools.cache
+def _identity(compiler: str) -> str:
+    """Compiler, processor and version of this package, as far as they shape the machine code."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    return "\0".join([compiler, version, platform.machine(), _processor(), bdtorch.__version__])
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+@functools.cache
+def _headers() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((include_dir() / "bdtorch").glob("*.h")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(compiler: str, source: str, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".build-", dir=target.parent))
+    except OSError as error:
+        raise LoopError(
+            f"the native loop cannot write its cache {target.parent} ({error}); set BDTORCH_CACHE_DIR to a writable folder"
+        ) from error
+    try:
+        code, library = work / "loop.cpp", work / "loop.so"
+        code.write_text(source)
+        command = [compiler, *FLAGS, f"-I{include_dir()}", str(code), "-o", str(library)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LoopError(f"the C++ compiler failed on a generated loop: {' '.join(command)}\n{done.stderr[-4000:]}")
+        os.replace(library, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,184 @@
+"""Printing the plan as one C++ function with the time loop inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bdtorch.simulate.loops.native.external import print_external
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads
+from bdtorch.simulate.loops.native.pointwise import CPP, expression
+from bdtorch.simulate.loops.native.printing import Space, base_pointer, pointer, position, space
+
+
+@dataclass(frozen=True)
+class Recording:
+    """How one observed tensor is kept: every so many steps, or its nonzeros."""
+
+    every: int
+    sparse: bool
+
+
+def source(plan: Plan, recordings: list[Recording], dt: float) -> str:
+    """The C++ of the loop. The array of addresses holds the buffers, two for each record, and the capacities."""
+    return _Printer(plan, recordings, dt).source()
+
+
+class _Printer:
+    def __init__(self, plan: Plan, recordings: list[Recording], dt: float) -> None:
+        self.plan = plan
+        self.recordings = recordings
+        self.dt = dt
+        self.functions: list[str] = []
+        self.body: list[str] = []
+        self.pending: list[tuple[Ref, bool, str]] = []  # accesses since the threads last met: ref, written, partition
+
+    def source(self) -> str:
+        for number, kernel in enumerate(self.plan.kernels):
+            if not kernel.fused:
+                self._external(kernel)
+            elif kernel.stores:
+                self._pass(number, kernel)
+        self._records()
+        self._copies()
+        return "\n".join(['#include "bdtorch/loop.h"\n', *self.functions, self._loop()])
+
+    def _pass(self, number: int, kernel: Kernel) -> None:
+        inside = set(kernel.nodes)
+        operands = {x: None for node in kernel.nodes for x in node.operands() if x not in inside}
+        reads = {x: self.plan.refs[x].expanded(kernel.shape) for x in operands}
+        writes = dict(kernel.stores)
+        iteration = space(kernel.shape, [*reads.values(), *writes.values()])
+        function, arguments = _print_pass(f"pass_{number}", kernel, reads, writes, iteration)
+        self.functions.append(function)
+        extent, flat = iteration.shape[0], len(iteration.shape) == 1
+        partition = "single" if iteration.shape == (1,) else f"flat {extent}" if flat else "rows"
+        accesses = [(self.plan.refs[x], False) for x in operands] + [(ref, True) for ref in writes.values()]
+        self._order(accesses, partition)
+        if partition == "single":
+            self.body.append(f"if (thread == 0) pass_{number}({arguments}, 0, 1);")
+        else:
+            share = "share" if flat else "share_rows"
+            self.body.append(
+                f"{{ const loop::Range r = loop::{share}({extent}, thread, threads); "
+                f"pass_{number}({arguments}, r.begin, r.end); }}"
+            )
+
+    def _external(self, kernel: Kernel) -> None:
+        (node,) = kernel.nodes
+        write = self.plan.refs[node]
+        lines, partition = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
+        self._order([(ref, False) for ref in kernel_reads(kernel, self.plan.refs)] + [(write, True)], partition)
+        guard = "if (thread == 0) " if partition == "single" else ""
+        self.body.append("\n".join([f"{guard}{{  // {node.op}", *(f"  {line}" for line in lines), "}"]))
+
+    def _order(self, accesses: list[tuple[Ref, bool]], partition: str) -> None:
+        """Let the threads meet where one may touch what another has written, or the reverse."""
+        for ref, written in accesses:
+            for other, was_written, other_partition in self.pending:
+                if other.buffer.home is not ref.buffer.home or not (written or was_written):
+                    continue
+                aligned = partition.startswith("flat") and ref.whole and other.whole or partition == "single"
+                if partition != other_partition or not aligned:
+                    self.body.append("loop::meet(frame);")
+                    self.pending = [(r, w, partition) for r, w in accesses]
+                    return
+        self.pending += [(r, w, partition) for r, w in accesses]
+
+    def _records(self) -> None:
+        if not self.recordings:
+            return
+        self._order([(ref, False) for ref in self.plan.observed], "single")
+        buffers, records = len(self.plan.buffers), len(self.recordings)
+        lines, slot = [], 0
+        for number, (ref, recording) in enumerate(zip(self.plan.observed, self.recordings, strict=True)):
+            first, second = f"buffers[{buffers + 2 * number}]", f"buffers[{buffers + 2 * number + 1}]"
+            if not recording.sparse:
+                lines.append(_keep_values(ref, recording.every, first))
+                continue
+            kept, capacity = f"frame->kept[{slot}]", f"((const int64_t*)buffers[{buffers + 2 * records}])[{slot}]"
+            lines += [
+                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, step + 1, (int64_t*){first}, (int64_t*){second}, &{kept});",
+                f"if ({capacity} - {kept} < {ref.numel}) frame->stop = 1;",
+            ]
+            slot += 1
+        self.body.append("\n".join(["if (thread == 0) {", *(f"  {line}" for line in lines), "}"]))
+
+    def _copies(self) -> None:
+        if not self.plan.copies:
+            return
+        self.body.append("loop::meet(frame);")
+        whole = [(Ref(state, ref.shape, ref.strides), ref) for state, ref in self.plan.copies]
+        lines = [f"  std::memcpy({pointer(to)}, {pointer(ref)}, {_bytes(ref)});" for to, ref in whole]
+        self.body.append("\n".join(["if (thread == 0) {", *lines, "}"]))
+
+    def _loop(self) -> str:
+        body = "\n    ".join(line for block in self.body for line in block.split("\n"))
+        return f"""
+extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
+  void* const* buffers = (void* const*)frame->buffers;
+  const int64_t first = frame->first, threads = frame->threads;
+  for (int64_t k = 0; k < frame->count; ++k) {{
+    const int64_t step = first + k;
+    const double time_now = double(step) * {float(self.dt).hex()};
+    (void)buffers, (void)threads, (void)time_now;
+    {body}
+    if (thread == 0) {{
+      frame->done = k + 1;
+      if (frame->error) frame->stop = 1;
+    }}
+    loop::meet(frame);
+    const bool stop = frame->stop;
+    loop::meet(frame);
+    if (stop) break;
+  }}
+}}
+"""
+
+
+def _bytes(ref: Ref) -> str:
+    return f"INT64_C({ref.numel}) * sizeof({CPP[ref.buffer.dtype]})"
+
+
+def _keep_values(ref: Ref, every: int, target: str) -> str:
+    start = f"({CPP[ref.buffer.dtype]}*){target} + ((step + 1) / {every} - first / {every} - 1) * INT64_C({ref.numel})"
+    copy = f"std::memcpy({start}, {pointer(ref)}, {_bytes(ref)});"
+    return copy if every == 1 else f"if ((step + 1) % {every} == 0) {copy}"
+
+
+def _print_pass(
+    name: str, kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space
+) -> tuple[str, str]:
+    """A function over a range of the outermost axis, and the arguments of its call."""
+    strides = dict(zip([*reads, *writes], iteration.strides, strict=False))
+    write_strides = dict(zip(writes, iteration.strides[len(reads) :], strict=True))
+    axes = [f"i{axis}" for axis in range(len(iteration.shape))]
+    written = {ref.buffer.home for ref in writes.values()}
+    parameters, arguments, locals_of = [], [], {}
+    for ref in [*reads.values(), *writes.values()]:
+        home = ref.buffer.home
+        if home not in locals_of:
+            locals_of[home] = f"b{len(locals_of)}"
+            const = "" if home in written else "const "
+            parameters.append(f"{const}{CPP[home.dtype]}* __restrict {locals_of[home]}")
+            arguments.append(base_pointer(ref))
+    hoisted, inner, names = [], [], {}
+    for node, ref in reads.items():
+        home = ref.buffer.home
+        names[node] = f"x{len(names)}"
+        line = f"const {CPP[node.dtype]} {names[node]} = {locals_of[home]}[{position(ref.offset, strides[node], axes)}];"
+        (inner if any(strides[node]) or home in written else hoisted).append(line)
+    for node in kernel.nodes:
+        names[node] = f"v{len(names)}"
+        inner.append(f"const {CPP[node.dtype]} {names[node]} = {expression(node, names)};")
+    for node, ref in writes.items():
+        index = position(ref.offset, write_strides[node], axes)
+        inner.append(f"{locals_of[ref.buffer.home]}[{index}] = {names[node]};")
+    lines = [f"static void {name}({', '.join(parameters)}, int64_t begin, int64_t end) {{", *hoisted]
+    for axis, extent in zip(axes, iteration.shape, strict=True):
+        low, high = ("begin", "end") if axis == "i0" else ("0", str(extent))
+        if axis == axes[-1]:
+            lines.append("#pragma GCC ivdep")
+        lines.append(f"for (int64_t {axis} = {low}; {axis} < {high}; ++{axis})")
+    return "\n".join([*lines, "{", *inner, "}", "}", ""]), ", ".join(arguments)

@@ -1,0 +1,288 @@
+"""Printing the operations that have a kernel of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.operations import REDUCTIONS
+from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
+from bdtorch.simulate.loops.native.printing import pointer, position
+
+Printed = tuple[list[str], str]
+"""Lines, and how the threads share the work: ``"single"``, ``"flat n"`` (ranges of n elements) or ``"rows"``."""
+
+
+def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    """The lines that compute ``node`` into ``out``."""
+    if node.op in REDUCTIONS:
+        return _reduction(node, refs, out)
+    return _PRINTERS[node.op](node, refs, out)
+
+
+def _loops(shape: tuple[int, ...], prefix: str = "i") -> tuple[str, list[str]]:
+    axes = [f"{prefix}{axis}" for axis in range(len(shape))]
+    text = " ".join(f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True))
+    return text, axes
+
+
+def _element(ref: Ref, axes: list[str]) -> str:
+    return f"{pointer(ref)}[{position(0, ref.strides, axes)}]"
+
+
+def _assign(source: Ref, target: Ref) -> str:
+    """Copy one view onto another of equal shape."""
+    loops, axes = _loops(source.shape)
+    value = cast(_element(source, axes), source.buffer.dtype, target.buffer.dtype)
+    return f"{loops} {_element(target, axes)} = {value};"
+
+
+# Reductions
+
+
+def _reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    ref = refs[node.args[0]]
+    rank = len(ref.shape)
+    axes = node.args[1] if node.op.split(".")[2] in ("dim", "dim_IntList") or len(node.args) > 1 else None
+    axes = [axes] if isinstance(axes, int) else axes
+    reduced = {axis % rank for axis in axes} if axes else set(range(rank))
+    neutral, combine = REDUCTIONS[node.op]
+    kind = CPP[node.dtype]
+    loops, names = _loops(ref.shape, "r")
+    kept = [axis for axis in range(rank) if axis not in reduced]
+    outer = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in kept)
+    inner = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in sorted(reduced))
+    value = cast(_element(ref, names), ref.buffer.dtype, node.dtype)
+    count = math.prod(ref.shape[axis] for axis in reduced)
+    finish = f"a / {literal(count, node.dtype)}" if ".mean." in node.op else "a"
+    start = neutral.replace("<T>", f"<{kind}>")
+    return [
+        f"{kind}* out = {pointer(out)};",
+        f"{outer} {{ {kind} a = {start}; {inner} {{ const {kind} b = {value}; a = {combine}; }} *out++ = {finish}; }}",
+    ], "single"
+
+
+# Event-driven products
+
+
+def _csr(node: Node, refs: dict[Node, Ref], first: int) -> tuple[Ref, str, list[str]]:
+    """The batched operand, and the arguments that the structure contributes."""
+    weights, indices, indptr = node.args[first : first + 3]
+    shared = "true" if not weights.shape else "false"
+    return refs[node.args[0]], pointer(refs[weights]), [shared, pointer(refs[indices]), pointer(refs[indptr])]
+
+
+def _contiguous(*refs: Ref) -> None:
+    assert all(ref.contiguous for ref in refs), "the planner lays operands of kernels out contiguously"
+
+
+def _event_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    spikes, weights, (shared, indices, indptr) = _csr(node, refs, 1)
+    _contiguous(spikes, out)
+    n_pre, n_post = spikes.shape[-1], out.shape[-1]
+    kind = CPP[node.dtype]
+    if len(spikes.shape) == 1:
+        call = f"bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)}, "
+        return [
+            f"const loop::Range r = loop::share({n_post}, thread, threads);",
+            f"std::memset({pointer(out)} + r.begin, 0, (r.end - r.begin) * sizeof({kind}));",
+            f"{call}{n_pre}, {n_post}, r.begin, r.end, {pointer(out)});",
+        ], f"flat {n_post}"
+    return [
+        f"const loop::Range r = loop::share_rows({spikes.shape[0]}, thread, threads);",
+        f"std::memset({pointer(out)} + r.begin * {n_post}, 0, (r.end - r.begin) * {n_post} * sizeof({kind}));",
+        "for (int64_t b = r.begin; b < r.end; ++b)",
+        f"  bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)} + b * {n_pre}, "
+        f"{n_pre}, {n_post}, 0, {n_post}, {pointer(out)} + b * {n_post});",
+    ], "rows"
+
+
+def _event_csr_t(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    spikes, weights, (shared, indices, indptr) = _csr(node, refs, 1)
+    _contiguous(spikes, out)
+    n_post, n_pre = spikes.shape[-1], out.shape[-1]
+    batch = spikes.shape[0] if len(spikes.shape) == 2 else 1
+    return [
+        f"const loop::Range r = loop::share({n_pre}, thread, threads);",
+        f"for (int64_t b = 0; b < {batch}; ++b)",
+        f"  bdtorch::event_csr_gather({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)} + b * {n_post}, "
+        f"r.begin, r.end, {pointer(out)} + b * {n_pre});",
+    ], f"flat {n_pre}" if batch == 1 else "rows"
+
+
+def _csr_outer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    x, g, indices, indptr = (refs[arg] for arg in node.args)
+    _contiguous(x, g, out)
+    n_pre, n_post = x.shape[-1], g.shape[-1]
+    batch = x.shape[0] if len(x.shape) == 2 else 1
+    return [
+        f"const loop::Range r = loop::share_rows({n_pre}, thread, threads);",
+        f"bdtorch::csr_outer_rows({pointer(x)}, {pointer(g)}, {pointer(indices)}, {pointer(indptr)}, {batch}, {n_pre}, "
+        f"{n_post}, r.begin, r.end, {pointer(out)});",
+    ], "rows"
+
+
+# Random numbers
+
+
+def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
+    def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        key, counter = refs[node.args[0]], refs[node.args[1]]
+        _contiguous(key, counter, out)
+        n = node.shape[-1]
+        batch = math.prod(node.shape[:-1])
+        streams = f"{pointer(key)}[b], {pointer(counter)}[b]"
+        target = f"{pointer(out)} + b * {n}"
+        probability = f"{_probability(refs[node.args[2]], n)}, " if fill == "bernoulli" else ""
+        kind = "" if fill == "bernoulli" else f"<{CPP[node.dtype]}>"
+        if batch == 1:
+            head = [f"const loop::Range r = loop::share({n}, thread, threads);", "const int64_t b = 0;"]
+            span, partition = "r.begin, r.end", f"flat {n}"
+        else:
+            head = [
+                f"const loop::Range r = loop::share_rows({batch}, thread, threads);",
+                "for (int64_t b = r.begin; b < r.end; ++b)",
+            ]
+            span, partition = f"0, {n}", "rows"
+        return [*head, f"bdtorch::{fill}_fill{kind}({streams}, {span}, {probability}{target});"], partition
+
+    return printer
+
+
+def _probability(p: Ref, n: int) -> str:
+    kind = CPP[p.buffer.dtype]
+    if not p.shape:
+        return f"{kind}({pointer(p)}[0])"
+    _contiguous(p)
+    return f"(const {kind}*)({pointer(p)} + {f'b * {n}' if len(p.shape) > 1 else '0'})"
+
+
+# Dense products
+
+
+def _product(bias: bool) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
+    def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        operands = node.args[1:3] if bias else node.args[:2]
+        a, b = (_as_matrices(refs[x], side) for x, side in zip(operands, ("left", "right"), strict=True))
+        batch, rows, inner = a.shape
+        columns = b.shape[2]
+        kind = CPP[node.dtype]
+        start = [f"std::memset({pointer(out)}, 0, INT64_C({out.numel}) * sizeof({kind}));"]
+        if bias:
+            start = [_assign(refs[node.args[0]].expanded(out.shape), out)]
+        return [
+            *start,
+            f"for (int64_t b = 0; b < {batch}; ++b)",
+            f"  op::multiply<{kind}>({pointer(a)} + b * {a.strides[0]}, {a.strides[1]}, {a.strides[2]}, "
+            f"{pointer(b)} + b * {b.strides[0]}, {b.strides[1]}, {b.strides[2]}, "
+            f"{pointer(out)} + b * {rows * columns}, {rows}, {inner}, {columns}, 0, {columns});",
+        ], "single"
+
+    return printer
+
+
+def _as_matrices(ref: Ref, side: str) -> Ref:
+    """A vector as a row (left) or column (right), and one matrix as a batch of one."""
+    shape, strides = list(ref.shape), list(ref.strides)
+    if len(shape) == 1:
+        position_of_new = 0 if side == "left" else 1
+        shape.insert(position_of_new, 1)
+        strides.insert(position_of_new, 0)
+    if len(shape) == 2:
+        shape.insert(0, 1)
+        strides.insert(0, 0)
+    return Ref(ref.buffer, tuple(shape), tuple(strides), ref.offset)
+
+
+# Movement
+
+
+def _cat(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    parts = [refs[part] for part in node.args[0]]
+    axis = (node.args[1] if len(node.args) > 1 else 0) % len(out.shape)
+    lines, start = [], 0
+    for part in parts:
+        if part.numel:
+            window = Ref(out.buffer, part.shape, out.strides, out.offset + start * out.strides[axis])
+            lines.append(_assign(part, window))
+            start += part.shape[axis]
+    return lines, "single"
+
+
+def _pad(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    source = refs[node.args[0]]
+    amounts = node.args[1]
+    value = node.args[2] if len(node.args) > 2 else 0
+    shape, offset = list(source.shape), out.offset
+    source_offset = source.offset
+    for number in range(len(amounts) // 2):
+        axis = len(shape) - 1 - number
+        low, high = amounts[2 * number], amounts[2 * number + 1]
+        shape[axis] += min(low, 0) + min(high, 0)
+        offset += max(low, 0) * out.strides[axis]
+        source_offset += max(-low, 0) * source.strides[axis]
+    loops, axes = _loops(out.shape)
+    window = Ref(out.buffer, tuple(shape), out.strides, offset)
+    cut = Ref(source.buffer, tuple(shape), source.strides, source_offset)
+    return [f"{loops} {_element(out, axes)} = {literal(value, node.dtype)};", _assign(cut, window)], "single"
+
+
+def _gather(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    source, index = refs[node.args[0]], refs[node.args[2]]
+    axis = node.args[1] % max(1, len(source.shape))
+    return _indexed_read(node, source, index, index.strides, axis, out)
+
+
+def _index_select(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    source, index = refs[node.args[0]], refs[node.args[2]]
+    axis = node.args[1] % len(source.shape)
+    strides = tuple(index.strides[0] if other == axis else 0 for other in range(len(source.shape)))
+    return _indexed_read(node, source, index, strides, axis, out)
+
+
+def _indexed_read(
+    node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref
+) -> Printed:
+    loops, axes = _loops(out.shape)
+    at = f"{pointer(index)}[{position(0, index_strides, axes)}]"
+    moved = [*axes]
+    moved[axis] = f"loop::checked(frame, {at}, {source.shape[axis]}, {node.number})"
+    return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
+
+
+def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    target, index = refs[node.args[0]], refs[node.args[2]]
+    axis = node.args[1] % max(1, len(target.shape))
+    loops, axes = _loops(index.shape)
+    moved = [*axes]
+    moved[axis] = f"loop::checked(frame, {_element(index, axes)}, {target.shape[axis]}, {node.number})"
+    value = node.args[3]
+    text = _element(refs[value], axes) if isinstance(value, Node) else literal(value, node.dtype)
+    lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
+    return [*lines, f"{loops} {_element(out, moved)} = {text};"], "single"
+
+
+_PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
+    "aten.addmm.default": _product(bias=True),
+    "aten.addmv.default": _product(bias=True),
+    "aten.bmm.default": _product(bias=False),
+    "aten.cat.default": _cat,
+    "aten.constant_pad_nd.default": _pad,
+    "aten.dot.default": _product(bias=False),
+    "aten.gather.default": _gather,
+    "aten.index_select.default": _index_select,
+    "aten.mm.default": _product(bias=False),
+    "aten.mv.default": _product(bias=False),
+    "aten.scatter.src": _scatter,
+    "aten.scatter.value": _scatter,
+    "bdtorch._csr_outer_raw.default": _csr_outer,
+    "bdtorch._event_csr_raw.default": _event_csr,
+    "bdtorch._event_csr_t_raw.default": _event_csr_t,
+    "bdtorch.random_bernoulli.default": _random("bernoulli"),
+    "bdtorch.random_normal.default": _random("normal"),
+    "bdtorch.random_uniform.default": _random("uniform"),
+}
+

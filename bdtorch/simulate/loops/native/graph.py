@@ -1,0 +1,98 @@
+"""The traced step as a graph of ATen operations on tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class Node:
+    """One tensor in the step.
+
+    Attributes:
+        number: Position in the trace.
+        kind: ``"state"``, ``"sequence"``, ``"time"``, ``"constant"`` or ``"op"``.
+        shape: Shape of the tensor.
+        dtype: Its dtype.
+        op: Name of the operation, such as ``"aten.add.Tensor"`` (kind ``"op"``).
+        args: Positional arguments: nodes, Python values, and lists of them.
+        kwargs: Keyword arguments.
+        compute: Dtype in which an element-wise operation computes, after type promotion.
+        source: Number of the state leaf or input sequence; the tensor itself for a constant.
+        site: Line of the model's code that asked for the operation.
+        output: Which tensor of an operation that returns several.
+    """
+
+    number: int
+    kind: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    op: str = ""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    compute: torch.dtype | None = None
+    source: Any = None
+    site: str = ""
+    output: int | None = None
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def operands(self) -> list[Node]:
+        """The tensors among the arguments."""
+        return _nodes((self.args, tuple(self.kwargs.values())))
+
+    def __repr__(self) -> str:
+        return f"%{self.number} {self.op or self.kind} {list(self.shape)}"
+
+
+def _nodes(value: Any) -> list[Node]:
+    if isinstance(value, Node):
+        return [value]
+    if isinstance(value, (tuple, list)):
+        return [node for item in value for node in _nodes(item)]
+    return []
+
+
+@dataclass(eq=False)
+class Graph:
+    """The step: from state, input slices and time to the new state and what is observed.
+
+    Attributes:
+        nodes: Everything that the outputs need, in an order in which it can be computed.
+        state: The node of each new state leaf.
+        observed: The node of each observed tensor.
+    """
+
+    nodes: list[Node]
+    state: list[Node]
+    observed: list[Node]
+
+
+def pruned(state: list[Node], observed: list[Node]) -> Graph:
+    """The graph of all that the outputs need."""
+    needed: set[Node] = set()
+    pending = [*state, *observed]
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            pending.extend(node.operands())
+    return Graph(sorted(needed, key=lambda node: node.number), state, observed)
+
+
+def is_constant(value: Any) -> bool:
+    """Whether nothing in ``value`` changes during the loop."""
+    return all(node.kind == "constant" for node in _nodes(value))
+
+
+def constant_tensor(node: Node) -> Tensor:
+    """The value of a constant node."""
+    tensor: Tensor = node.source
+    return tensor

@@ -1,0 +1,143 @@
+"""Which ATen operations the native loop knows, and the C++ of those that act element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+VIEWS = {
+    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.permute.default", "aten.select.int",
+    "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default", "aten.squeeze.default",
+    "aten.squeeze.dim", "aten.squeeze.dims", "aten.t.default", "aten.transpose.int", "aten.unbind.int",
+    "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default", "aten._reshape_alias.default",
+}  # fmt: skip
+"""Operations that only relabel memory."""
+
+COPIES = {
+    "aten.clone.default", "aten._to_copy.default", "aten.copy.default", "aten.contiguous.default",
+    "aten.lift_fresh_copy.default",
+}  # fmt: skip
+
+
+def _binary(symbol: str) -> Callable[..., str]:
+    return lambda a, b: f"({a} {symbol} {b})"
+
+
+def _call(function: str) -> Callable[..., str]:
+    return lambda *operands: f"{function}({', '.join(operands)})"
+
+
+ARITHMETIC: dict[str, Callable[..., str]] = {
+    "aten.abs.default": _call("op::abs"),
+    "aten.atan.default": _call("std::atan"),
+    "aten.atan2.default": _call("std::atan2"),
+    "aten.ceil.default": _call("std::ceil"),
+    "aten.clamp_max.default": _call("op::minimum"),
+    "aten.clamp_min.default": _call("op::maximum"),
+    "aten.clamp_max.Tensor": _call("op::minimum"),
+    "aten.clamp_min.Tensor": _call("op::maximum"),
+    "aten.cos.default": _call("bdtorch::cos"),
+    "aten.cosh.default": _call("std::cosh"),
+    "aten.div.Scalar": _binary("/"),
+    "aten.div.Tensor": _binary("/"),
+    "aten.erf.default": _call("std::erf"),
+    "aten.exp.default": _call("bdtorch::exp"),
+    "aten.expm1.default": _call("bdtorch::expm1"),
+    "aten.floor.default": _call("std::floor"),
+    "aten.fmod.Scalar": _call("std::fmod"),
+    "aten.fmod.Tensor": _call("std::fmod"),
+    "aten.log.default": _call("bdtorch::log"),
+    "aten.log1p.default": _call("bdtorch::log1p"),
+    "aten.maximum.default": _call("op::maximum"),
+    "aten.minimum.default": _call("op::minimum"),
+    "aten.mul.Scalar": _binary("*"),
+    "aten.mul.Tensor": _binary("*"),
+    "aten.neg.default": lambda a: f"(-{a})",
+    "aten.pow.Scalar": _call("op::pow"),
+    "aten.pow.Tensor_Tensor": _call("op::pow"),
+    "aten.reciprocal.default": lambda a: f"(1 / {a})",
+    "aten.relu.default": lambda a: f"op::maximum({a}, decltype({a})(0))",
+    "aten.remainder.Scalar": _call("op::remainder"),
+    "aten.remainder.Tensor": _call("op::remainder"),
+    "aten.round.default": _call("std::nearbyint"),
+    "aten.rsqrt.default": lambda a: f"(1 / std::sqrt({a}))",
+    "aten.sgn.default": _call("op::sign"),
+    "aten.sigmoid.default": _call("bdtorch::sigmoid"),
+    "aten.sign.default": _call("op::sign"),
+    "aten.sin.default": _call("bdtorch::sin"),
+    "aten.sinh.default": _call("std::sinh"),
+    "aten.sqrt.default": _call("std::sqrt"),
+    "aten.tan.default": _call("std::tan"),
+    "aten.tanh.default": _call("bdtorch::tanh"),
+    "aten.trunc.default": _call("std::trunc"),
+}
+"""Operands are converted to the result's dtype, in which the operation computes."""
+
+COMPARISONS: dict[str, Callable[..., str]] = {
+    f"aten.{name}.{overload}": _binary(symbol)
+    for name, symbol in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="))
+    for overload in ("Scalar", "Tensor")
+} | {
+    "aten.isnan.default": lambda a: f"({a} != {a})",
+    "aten.isinf.default": _call("op::is_infinite"),
+    "aten.isfinite.default": _call("op::is_finite"),
+}
+"""Operands are promoted to a common dtype; the result is boolean."""
+
+LOGIC: dict[str, Callable[..., str]] = {
+    "aten.logical_and.default": lambda a, b: f"(bool({a}) & bool({b}))",
+    "aten.logical_or.default": lambda a, b: f"(bool({a}) | bool({b}))",
+    "aten.logical_xor.default": lambda a, b: f"(bool({a}) ^ bool({b}))",
+    "aten.logical_not.default": lambda a: f"(!bool({a}))",
+}
+"""Operands of any dtype; the result is boolean."""
+
+BITWISE: dict[str, Callable[..., str]] = {
+    f"aten.bitwise_{name}.{overload}": _binary(symbol)
+    for name, symbol in (("and", "&"), ("or", "|"), ("xor", "^"))
+    for overload in ("Scalar", "Tensor")
+}
+
+SPECIAL = {
+    "aten.add.Tensor", "aten.add.Scalar", "aten.sub.Tensor", "aten.sub.Scalar", "aten.rsub.Scalar", "aten.rsub.Tensor",
+    "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar", "aten.bitwise_not.default",
+    "aten.clamp.default", "aten.clamp.Tensor", "aten.pow.Tensor_Scalar", "aten.masked_fill.Scalar",
+    "aten.masked_fill.Tensor", "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor",
+    "aten.full_like.default", "aten.zeros_like.default", "aten.ones_like.default", "aten.fill.Scalar",
+    "aten.fill.Tensor", "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",
+}  # fmt: skip
+"""Element-wise operations whose printing is spelled out in `pointwise`."""
+
+CREATIONS = {"aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default"}
+
+REDUCTIONS: dict[str, tuple[str, str]] = {
+    "aten.sum.default": ("0", "a + b"),
+    "aten.sum.dim_IntList": ("0", "a + b"),
+    "aten.mean.default": ("0", "a + b"),
+    "aten.mean.dim": ("0", "a + b"),
+    "aten.prod.default": ("1", "a * b"),
+    "aten.amax.default": ("op::lowest<T>()", "op::maximum(a, b)"),
+    "aten.amin.default": ("op::highest<T>()", "op::minimum(a, b)"),
+    "aten.max.default": ("op::lowest<T>()", "op::maximum(a, b)"),
+    "aten.min.default": ("op::highest<T>()", "op::minimum(a, b)"),
+    "aten.any.default": ("false", "a | b"),
+    "aten.any.dim": ("false", "a | b"),
+    "aten.all.default": ("true", "a & b"),
+    "aten.all.dim": ("true", "a & b"),
+}
+"""Neutral element and combination."""
+
+EXTERNAL = {
+    "aten.addmm.default", "aten.addmv.default", "aten.bmm.default", "aten.mm.default", "aten.mv.default",
+    "aten.dot.default", "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
+    "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
+    "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
+    "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
+}  # fmt: skip
+"""Operations with a kernel of their own."""
+
+POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | CREATIONS
+
+
+def is_supported(name: str) -> bool:
+    """Whether there is a lowering for the operation."""
+    return name in POINTWISE or name in VIEWS or name in REDUCTIONS or name in EXTERNAL

@@ -1,0 +1,137 @@
+"""The C++ expression of one element-wise operation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+import torch
+
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.operations import ARITHMETIC, BITWISE, COMPARISONS, COPIES, LOGIC
+
+CPP = {
+    torch.float32: "float",
+    torch.float64: "double",
+    torch.int64: "int64_t",
+    torch.int32: "int32_t",
+    torch.int16: "int16_t",
+    torch.int8: "int8_t",
+    torch.uint8: "uint8_t",
+    torch.bool: "bool",
+}
+"""C++ type of every dtype that the native loop handles."""
+
+
+def literal(value: float | int | bool, dtype: torch.dtype) -> str:
+    """A Python number as a C++ constant of a dtype, exact to the bit."""
+    if dtype == torch.bool:
+        return "true" if value else "false"
+    if not dtype.is_floating_point:
+        return f"{CPP[dtype]}(INT64_C({int(value)}))"
+    suffix = "f" if dtype == torch.float32 else ""
+    rounded = float(numpy.float32(value)) if suffix else float(value)
+    if math.isnan(rounded):
+        return f"__builtin_nan{suffix}(\"\")"
+    if math.isinf(rounded):
+        return f"{'-' if rounded < 0 else ''}__builtin_inf{suffix}()"
+    return f"({rounded.hex()}{suffix})" if rounded < 0 else f"{rounded.hex()}{suffix}"
+
+
+def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
+    """Convert an expression between dtypes as ATen does."""
+    if have == want:
+        return text
+    if want == torch.bool:
+        return f"({text} != 0)"
+    return f"{CPP[want]}({text})"
+
+
+def expression(node: Node, names: dict[Node, str]) -> str:
+    """The value of ``node``, of C++ type ``CPP[node.dtype]``, given the names of its operands."""
+
+    def operand(value: Any, dtype: torch.dtype) -> str:
+        if isinstance(value, Node):
+            return cast(names[value], value.dtype, dtype)
+        return literal(value, dtype)
+
+    op, args, dtype = node.op, node.args, node.dtype
+    if op in ARITHMETIC:
+        return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args[: _arity(op, args)]))})"
+    if op in COMPARISONS:
+        common = node.compute or dtype
+        return COMPARISONS[op](*(operand(x, common) for x in args))
+    if op in LOGIC:
+        return LOGIC[op](*(operand(x, torch.bool) for x in args))
+    if op in BITWISE:
+        return f"{CPP[dtype]}({BITWISE[op](*(operand(x, dtype) for x in args))})"
+    if op in COPIES:
+        return operand(args[1] if op == "aten.copy.default" else args[0], dtype)
+    return _special(node, operand)
+
+
+def _arity(op: str, args: tuple[Any, ...]) -> int:
+    return len(args) if not op.startswith("aten.round") else 1
+
+
+def _special(node: Node, operand: Any) -> str:
+    op, args, kwargs, dtype = node.op, node.args, node.kwargs, node.dtype
+    name = op.split(".")[1]
+    if name in ("add", "sub", "rsub"):
+        first, second = (args[1], args[0]) if name == "rsub" else (args[0], args[1])
+        alpha = kwargs.get("alpha", args[2] if len(args) > 2 else 1)
+        right = operand(second, dtype)
+        if alpha != 1:
+            right = f"{literal(alpha, dtype)} * {right}"
+        return f"{CPP[dtype]}({operand(first, dtype)} {'+' if name == 'add' else '-'} {right})"
+    if name == "where":
+        return f"({operand(args[0], torch.bool)} ? {operand(args[1], dtype)} : {operand(args[2], dtype)})"
+    if name == "masked_fill":
+        return f"({operand(args[1], torch.bool)} ? {operand(args[2], dtype)} : {operand(args[0], dtype)})"
+    if name == "bitwise_not":
+        return f"(!{operand(args[0], dtype)})" if dtype == torch.bool else f"{CPP[dtype]}(~{operand(args[0], dtype)})"
+    if name == "clamp":
+        return _clamped(node, operand)
+    if name == "pow":
+        return _power(operand(args[0], dtype), float(args[1]), dtype)
+    if name in ("addcmul", "addcdiv"):
+        value = literal(kwargs.get("value", 1), dtype)
+        a, b, c = (operand(x, dtype) for x in args[:3])
+        return f"({a} + {value} * {b} {'*' if name == 'addcmul' else '/'} {c})"
+    if name == "lerp":
+        return f"op::lerp({operand(args[0], dtype)}, {operand(args[1], dtype)}, {operand(args[2], dtype)})"
+    if name in ("div", "floor_divide"):
+        mode = "floor" if name == "floor_divide" else kwargs.get("rounding_mode")
+        a, b = operand(args[0], dtype), operand(args[1], dtype)
+        return f"({a} / {b})" if mode is None else f"op::divide_{mode}({a}, {b})"
+    constants = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
+    if name in constants:
+        return literal(constants[name], dtype)
+    return operand(args[2] if name == "new_full" else args[1], dtype)  # full_like, fill, new_full
+
+
+def _clamped(node: Node, operand: Any) -> str:
+    bounds = [*node.args[1:], None, None][:2]
+    low, high = node.kwargs.get("min", bounds[0]), node.kwargs.get("max", bounds[1])
+    text = operand(node.args[0], node.dtype)
+    if low is not None:
+        text = f"op::maximum({text}, {operand(low, node.dtype)})"
+    if high is not None:
+        text = f"op::minimum({text}, {operand(high, node.dtype)})"
+    return str(text)
+
+
+def _power(base: str, exponent: float, dtype: torch.dtype) -> str:
+    one = literal(1, dtype)
+    forms = {
+        0.0: one,
+        0.5: f"std::sqrt({base})",
+        1.0: base,
+        2.0: f"({base} * {base})",
+        3.0: f"({base} * {base} * {base})",
+        -0.5: f"({one} / std::sqrt({base}))",
+        -1.0: f"({one} / {base})",
+        -2.0: f"({one} / ({base} * {base}))",
+    }
+    return forms.get(exponent) or f"op::pow({base}, {literal(exponent, dtype)})"

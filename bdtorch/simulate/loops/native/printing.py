@@ -1,0 +1,63 @@
+"""Addresses in the generated code: pointers to views, and the iteration space that a pass shares with its operands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.pointwise import CPP
+
+
+@dataclass(frozen=True)
+class Space:
+    """An iteration space with as few axes as its operands allow.
+
+    Attributes:
+        shape: Extents, outermost first; at least one.
+        strides: For each operand, in the order given, its strides along these axes.
+    """
+
+    shape: tuple[int, ...]
+    strides: list[tuple[int, ...]]
+
+
+def space(shape: tuple[int, ...], refs: list[Ref]) -> Space:
+    """Merge neighbouring axes that every operand walks through as one."""
+    axes = [axis for axis, extent in enumerate(shape) if extent != 1]
+    merged: list[tuple[int, list[int]]] = []
+    for axis in axes:
+        strides = [ref.strides[axis] for ref in refs]
+        extent = shape[axis]
+        if merged:
+            outer_extent, outer = merged[-1]
+            if all(o == s * extent for o, s in zip(outer, strides, strict=True)):
+                merged[-1] = (outer_extent * extent, strides)
+                continue
+        merged.append((extent, strides))
+    if not merged:
+        merged = [(1, [0] * len(refs))]
+    extents = tuple(extent for extent, _ in merged)
+    return Space(extents, [tuple(strides[k] for _, strides in merged) for k in range(len(refs))])
+
+
+def base_pointer(ref: Ref) -> str:
+    """The address of the buffer that a view looks into."""
+    home = ref.buffer.home
+    if home.role == "time":
+        return "(&time_now)"
+    text = f"(({CPP[home.dtype]}*)buffers[{home.number}])"
+    return f"({text} + k * INT64_C({home.numel}))" if home.role == "sequence" else text
+
+
+def pointer(ref: Ref) -> str:
+    """The address of the first element of a view."""
+    return f"({base_pointer(ref)} + {ref.offset})" if ref.offset else base_pointer(ref)
+
+
+def position(offset: int, strides: tuple[int, ...], axes: list[str]) -> str:
+    """The index of an element, given the names of the loop variables."""
+    terms = [str(offset)] if offset else []
+    for stride, axis in zip(strides, axes, strict=True):
+        if stride:
+            terms.append(axis if stride == 1 else f"{axis} * {stride}")
+    return " + ".join(terms) or "0"

@@ -1,0 +1,106 @@
+"""Running a compiled loop: addresses in, chunks of records out."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch.simulate._body import Body
+from bdtorch.simulate.loops._loop import Advance, Runner
+from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.plan import Plan
+
+# Positions in loop::Frame, see csrc/include/bdtorch/loop.h.
+_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 6, 9
+_SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst case
+
+
+class NativeRunner(Runner):
+    """Hands a compiled loop its memory, and takes its records."""
+
+    def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, threads: int) -> None:
+        self.body = body
+        self.graph = graph
+        self.plan = plan
+        self.threads = threads
+        self.function = library.bdtorch_loop
+        self.function.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+        self.function.restype = None
+        self.fixed = [self._fixed(buffer) for buffer in plan.buffers]
+        self.room = [
+            example.numel() + max(example.numel(), _SPARSE_ENTRIES) if sparse else 0
+            for example, sparse in zip(body.observed, body.sparse, strict=True)
+        ]
+
+    def _fixed(self, buffer: Any) -> Tensor | None:
+        """Memory that stays the same from call to call; states and sequences come with each."""
+        if buffer.role == "constant":
+            return buffer.source.detach()
+        if buffer.role == "temporary":
+            return torch.empty(buffer.numel, dtype=buffer.dtype)
+        return None
+
+    def advance(
+        self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]
+    ) -> Advance:
+        after = [leaf.detach().clone(memory_format=torch.contiguous_format) for leaf in state]
+        slices = [sequence.detach().contiguous() for sequence in sequences]
+        targets = self._targets(first, count)
+        capacities = torch.tensor([room for room in self.room if room] or [0])
+        memory = [self._memory(number, after, slices) for number in range(len(self.plan.buffers))]
+        memory += [tensor for pair in targets for tensor in pair] + [capacities]
+        addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
+        frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64)
+        frame[_BUFFERS], frame[_FIRST] = addresses.data_ptr(), first
+        frame[_COUNT], frame[_THREADS] = count, self.threads
+        self._run(frame.data_ptr())
+        done, error = int(frame[_DONE]), int(frame[_ERROR])
+        if error:
+            node = next(node for node in self.graph.nodes if node.number == error)
+            raise IndexError(f"an index is out of range in step {first + done}: {node.op} ({node.site})")
+        return Advance(after, done, self._kept(targets, frame[_KEPT:].tolist(), first, done))
+
+    def _memory(self, number: int, state: list[Tensor], slices: list[Tensor]) -> Tensor:
+        buffer = self.plan.buffers[number]
+        fixed = self.fixed[number]
+        if fixed is not None:
+            return fixed
+        if buffer.role == "state":
+            return state[buffer.source]
+        return slices[buffer.source] if buffer.role == "sequence" else torch.empty(0)  # the time has no memory
+
+    def _run(self, frame: int) -> None:
+        if self.threads == 1:
+            self.function(frame, 0)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:  # the call releases the interpreter's lock
+            for future in [pool.submit(self.function, frame, thread) for thread in range(self.threads)]:
+                future.result()
+
+    def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:
+        targets = []
+        for example, every, room in zip(self.body.observed, self.body.every, self.room, strict=True):
+            if room:
+                targets.append((torch.empty(room, dtype=torch.int64), torch.empty(room, dtype=torch.int64)))
+            else:
+                rows = (first + count) // every - first // every
+                targets.append((torch.empty((rows, *example.shape), dtype=example.dtype), torch.empty(0)))
+        return targets
+
+    def _kept(
+        self, targets: list[tuple[Tensor, Tensor]], counts: list[int], first: int, done: int
+    ) -> list[Tensor | tuple[Tensor, Tensor]]:
+        kept: list[Tensor | tuple[Tensor, Tensor]] = []
+        slots = iter(counts)
+        for (values, positions), every, sparse in zip(targets, self.body.every, self.body.sparse, strict=True):
+            if sparse:
+                count = next(slots)
+                kept.append((values[:count].clone(), positions[:count].clone()))
+            else:
+                kept.append(values[: (first + done) // every - first // every])
+        return kept

@@ -1,0 +1,11 @@
+"""Synapses: the time course that a spike starts at the postsynaptic side, and the receptors that turn it into a drive."""
+
+from bdtorch.synapses._synapse import Synapse as Synapse
+from bdtorch.synapses.alpha import Alpha as Alpha
+from bdtorch.synapses.exponential import DualExponential as DualExponential
+from bdtorch.synapses.exponential import Exponential as Exponential
+from bdtorch.synapses.receptors import Conductance as Conductance
+from bdtorch.synapses.receptors import Current as Current
+from bdtorch.synapses.receptors import Jump as Jump
+from bdtorch.synapses.receptors import MagnesiumBlock as MagnesiumBlock
+from bdtorch.synapses.receptors import Receptor as Receptor

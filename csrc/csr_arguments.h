@@ -1,0 +1,61 @@
+// The arguments that the ops on a CSR matrix share, checked and made contiguous. Used by the CPU and CUDA hosts alike.
+#pragma once
+#include "stable_tensor.h"
+
+namespace bdtorch {
+
+// Shapes are checked on every call, because they are cheap to read; the values of indices and indptr are not: they are
+// checked once, when the structure is made (bdtorch.ops.check_csr).
+struct CsrArguments {
+  CsrArguments(const char* op, const Tensor& indices, const Tensor& indptr)
+      : op(op),
+        indices(as_contiguous(indices)),
+        indptr(as_contiguous(indptr)),
+        n_pre(indptr.numel() - 1),
+        n_synapses(indices.numel()) {
+    STD_TORCH_CHECK(indices.dim() == 1 && indptr.dim() == 1 && n_pre >= 0, op,
+                    ": expected 1-D indices and 1-D indptr with at least one element");
+    STD_TORCH_CHECK(indices.scalar_type() == ScalarType::Int, op, "(indices=...): expected int32");
+    same_device("indptr", indptr);
+  }
+
+  void same_device(const char* argument, const Tensor& tensor) const {
+    STD_TORCH_CHECK(
+        tensor.is_cpu() == indices.is_cpu() && tensor.get_device_index() == indices.get_device_index(), op, "(",
+        argument, "=...): expected the device of indices");
+  }
+
+  // A weight tensor: 0-d, one weight for all synapses, or 1-D, one for each.
+  Tensor weights(const Tensor& tensor) const {
+    same_device("weights", tensor);
+    STD_TORCH_CHECK(tensor.dim() == 0 || (tensor.dim() == 1 && tensor.numel() == n_synapses), op,
+                    "(weights=...): expected a 0-d tensor or shape (", n_synapses, ",)");
+    return as_contiguous(tensor);
+  }
+
+  // A tensor with one value per neuron: (n,) or (batch, n).
+  Tensor per_neuron(const char* argument, const Tensor& tensor, int64_t n) const {
+    same_device(argument, tensor);
+    const int64_t dim = tensor.dim();
+    STD_TORCH_CHECK((dim == 1 || dim == 2) && tensor.size(dim - 1) == n, op, "(", argument, "=...): expected shape (",
+                    n, ",) or (batch, ", n, ")");
+    return as_contiguous(tensor);
+  }
+
+  const char* op;
+  Tensor indices;
+  Tensor indptr;
+  int64_t n_pre;
+  int64_t n_synapses;
+};
+
+inline int64_t batch_size(const Tensor& per_neuron) { return per_neuron.dim() == 2 ? per_neuron.size(0) : 1; }
+
+// The shape of `per_neuron` with n as its last size.
+inline Tensor empty_per_neuron(const Tensor& per_neuron, int64_t n, ScalarType dtype) {
+  const int64_t sizes[2] = {batch_size(per_neuron), n};
+  const int64_t dim = per_neuron.dim();
+  return empty_on_device_of(per_neuron, sizes + (2 - dim), dim, dtype);
+}
+
+}  // namespace bdtorch

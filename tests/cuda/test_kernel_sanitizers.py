@@ -1,0 +1,110 @@
+"""The CUDA kernels in the simulator under sanitizers, and proof by planted faults that the checkers see what they should.
+
+A planted fault is a change of the kernel's source text; each must be reported by the checker that it is meant for.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+TESTS = Path(__file__).parent
+SIMULATOR = TESTS / "simulator"
+CUDA = TESTS.parents[1] / "csrc" / "cuda"
+FLAGS = ["-std=c++20", "-O1", "-g", "-DBDTORCH_SIMULATE_CUDA", f"-I{SIMULATOR}"]
+KERNEL_FLAGS = {
+    "simulator": [],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "thread": ["-fsanitize=thread"],
+}
+# ThreadSanitizer must see the kernels only: the simulator's own switching would look like races.
+SIMULATOR_FLAGS = KERNEL_FLAGS | {"thread": ["-DSIMULATOR_THREAD_SANITIZER"]}
+
+
+class Fault(NamedTuple):
+    name: str
+    found_by: str  # the checker
+    report: str  # what it says
+    original: str
+    planted: str
+
+
+FAULTS = [
+    Fault("no barrier before the prefix sum", "thread", "data race",
+          "warp_offset[warp] = __popc(active_lanes);\n    __syncthreads();",
+          "warp_offset[warp] = __popc(active_lanes);"),
+    Fault("no barrier after the last read", "thread", "data race",
+          "    __syncthreads();  // the next stride overwrites the offsets\n", ""),
+    Fault("events counted without an atomic", "thread", "data race",
+          "int64_t(atomicAdd(n_events, (unsigned long long)total));",
+          "int64_t(*n_events);\n      *n_events += (unsigned long long)total;"),
+    Fault("sums added without an atomic", "thread", "data race",
+          "atomicAdd(&y[b * n_post + indices[k]], (shared_weight ? weights[0] : weights[k]) * spike);",
+          "y[b * n_post + indices[k]] += (shared_weight ? weights[0] : weights[k]) * spike;"),
+    Fault("all lanes write the sum", "thread", "data race",
+          "if (lane == 0) out[row] = sum;", "out[row] = sum;"),
+    Fault("one spike too many", "address", "heap-buffer-overflow",
+          "active = n < n_spikes &&", "active = n <= n_spikes &&"),
+    Fault("beyond a shared array", "address", "out of bounds",
+          "w < n_warps", "w <= n_warps"),
+    Fault("a row too far", "address", "heap-buffer-overflow",
+          "for (int64_t i = first; i < n_pre; i += n_warps)", "for (int64_t i = first; i <= n_pre; i += n_warps)"),
+    Fault("threads return before a barrier", "simulator", "returned",
+          "const unsigned active_lanes =", "if (n >= n_spikes) return;\n    const unsigned active_lanes ="),
+    Fault("shuffle in a divergent loop", "simulator", "mismatched warp collectives",
+          "* T(spikes_b[indices[k]]);", "* T(spikes_b[indices[k]]) + 0 * __shfl_down_sync(kAllLanes, sum, 16);"),
+    Fault("mask of the lanes that happen to be active", "simulator", "not in its mask",
+          "sum += __shfl_down_sync(kAllLanes, sum, distance);", "sum += __shfl_down_sync(__activemask(), sum, distance);"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def simulator_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The simulator's object files for each checker."""
+    directory = tmp_path_factory.mktemp("simulator")
+    objects: dict[str, list[str]] = {}
+    for checker, flags in SIMULATOR_FLAGS.items():
+        objects[checker] = []
+        for name in ("fiber", "scheduler"):
+            target = directory / f"{name}_{checker}.o"
+            compile_cpp([*flags, "-c", str(SIMULATOR / f"{name}.cpp")], target)
+            objects[checker].append(str(target))
+    return objects
+
+
+def compile_cpp(arguments: list[str], target: Path) -> None:
+    subprocess.run([os.environ.get("CXX", "g++"), *FLAGS, *arguments, "-o", str(target)], check=True)
+
+
+def run_kernels(
+    checker: str, objects: dict[str, list[str]], kernels: Path, directory: Path, *, schedules: int = 3
+) -> subprocess.CompletedProcess[str]:
+    """Compiles the kernel test against the sources in `kernels` and runs it under a checker."""
+    program = directory / checker
+    source = TESTS / "kernels" / "event_csr.cpp"
+    compile_cpp([f"-I{kernels}", f"-I{CUDA}", *KERNEL_FLAGS[checker], str(source), *objects[checker]], program)
+    n_pre = "250" if checker == "thread" else "517"  # more than the grid of 3 x 64 threads takes in one stride
+    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+    return subprocess.run(
+        [str(program), str(schedules), n_pre], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("checker", KERNEL_FLAGS)
+def test_kernels_are_clean(checker: str, simulator_objects: dict[str, list[str]], tmp_path: Path) -> None:
+    result = run_kernels(checker, simulator_objects, CUDA, tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 failures in 45 launches" in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_planted_faults_are_found(fault: Fault, simulator_objects: dict[str, list[str]], tmp_path: Path) -> None:
+    source = (CUDA / "event_csr.cuh").read_text()
+    assert source.count(fault.original) == 1
+    (tmp_path / "event_csr.cuh").write_text(source.replace(fault.original, fault.planted))
+    result = run_kernels(fault.found_by, simulator_objects, tmp_path, tmp_path)
+    assert result.returncode != 0
+    assert fault.report in result.stdout + result.stderr
