@@ -11,7 +11,7 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import Size, State
-from bdtorch.integrate import ExponentialEuler, Integrator
+from bdtorch.integrate import RK4, ExponentialEuler, Integrator
 
 
 class Flow(DynamicalSystem):
@@ -19,7 +19,8 @@ class Flow(DynamicalSystem):
 
     Args:
         size: Shape of the population.
-        integrator: One-step method; default `bdtorch.integrate.ExponentialEuler`.
+        integrator: One-step method; default `bdtorch.integrate.ExponentialEuler` for models that give their `linear`
+            part, and `bdtorch.integrate.RK4` for others.
         dtype: Floating dtype of the state.
         device: Device of the state.
     """
@@ -38,7 +39,8 @@ class Flow(DynamicalSystem):
                 f"`{type(self).__name__}(integrator=...)`: expected an object such as bdtorch.integrate.RK4(), "
                 f"got {integrator!r}"
             )
-        self.integrator = integrator or ExponentialEuler()
+        known = type(self).linear is not Flow.linear
+        self.integrator = integrator or (ExponentialEuler() if known else RK4())
 
     @abc.abstractmethod
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:

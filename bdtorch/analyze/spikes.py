@@ -52,7 +52,7 @@ def firing_rates(spikes: Spikes) -> Tensor:
     duration = (_checked(spikes, "firing_rates").stop - spikes.start) * spikes.dt
     if not duration > 0:
         raise ValueError("`firing_rates(spikes=...)`: expected a record of at least one step, got none")
-    return spikes.counts() / (duration * 1e-3)
+    return spikes.counts().double() / (duration * 1e-3)
 
 
 def intervals(spikes: Spikes) -> Intervals:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.autograd.function import _SingleLevelFunction
 
@@ -26,7 +26,7 @@ from bdtorch.ops import _library  # noqa: F401  loads the ops
 Backward: TypeAlias = Callable[..., Sequence[Tensor | None]]
 Jvp: TypeAlias = Callable[[Sequence[Any], Sequence[Tensor | None]], Any]
 
-_implementations = torch.library.Library("bdtorch", "IMPL")
+_implementations = torch.library.Library("bdtorch", "IMPL")  # type: ignore[no-untyped-call]
 
 
 def derivatives_possible(*args: Any) -> bool:

@@ -51,10 +51,8 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
     if n_post < 0:
         raise ValueError(f"`event_csr(n_post=...)`: expected a nonnegative number, got {n_post}")
     _expect_per_neuron("event_csr", "spikes", spikes, indptr.shape[0] - 1, weights, indices)
-    if spikes.dim() <= 2:
-        return _event_csr(spikes, weights, indices, indptr, n_post)
-    flat = _event_csr(spikes.flatten(0, -2), weights, indices, indptr, n_post)
-    return flat.reshape(*spikes.shape[:-1], n_post)
+    y: Tensor = _event_csr(_flatten_batch(spikes), weights, indices, indptr, n_post)
+    return y if spikes.dim() <= 2 else y.reshape(*spikes.shape[:-1], n_post)
 
 
 def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
@@ -78,10 +76,8 @@ def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor
     _expect_structure("event_csr_t", indices, indptr)
     _expect_weights("event_csr_t", weights, indices)
     _expect_per_neuron("event_csr_t", "spikes", spikes, None, weights, indices)
-    if spikes.dim() <= 2:
-        return _event_csr_t(spikes, weights, indices, indptr)
-    flat = _event_csr_t(spikes.flatten(0, -2), weights, indices, indptr)
-    return flat.reshape(*spikes.shape[:-1], indptr.shape[0] - 1)
+    sums: Tensor = _event_csr_t(_flatten_batch(spikes), weights, indices, indptr)
+    return sums if spikes.dim() <= 2 else sums.reshape(*spikes.shape[:-1], indptr.shape[0] - 1)
 
 
 def csr_outer(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
@@ -112,16 +108,15 @@ def csr_outer(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
         raise ValueError(
             f"`csr_outer(g=...)`: expected the batch shape of x, {tuple(x.shape[:-1])}, got {tuple(g.shape[:-1])}"
         )
-    if x.dim() <= 2:
-        return _csr_outer(x, g, indices, indptr)
-    return _csr_outer(x.flatten(0, -2), g.flatten(0, -2), indices, indptr)
+    products: Tensor = _csr_outer(_flatten_batch(x), _flatten_batch(g), indices, indptr)
+    return products
 
 
 def check_csr(indices: Tensor, indptr: Tensor, n_post: int) -> None:
     """Verifies the values of a CSR structure, once; the ops rely on it and never read outside a verified structure.
 
     Args:
-        indices: ``(n_synapses,)`` int32, in [0, n_post) and ascending within each row; equal ones are parallel synapses.
+        indices: ``(n_synapses,)`` int32, in [0, n_post), ascending within each row; equal ones are parallel synapses.
         indptr: ``(n_pre + 1,)`` int32 or int64, ascending from 0 to n_synapses.
         n_post: Number of postsynaptic neurons.
 
@@ -163,6 +158,11 @@ def check_csr(indices: Tensor, indptr: Tensor, n_post: int) -> None:
         )
 
 
+def _flatten_batch(per_neuron: Tensor) -> Tensor:
+    """From (*batch, n) to the (n,) or (batch, n) of the kernels."""
+    return per_neuron if per_neuron.dim() <= 2 else per_neuron.flatten(0, -2)
+
+
 def _expect_structure(op: str, indices: Tensor, indptr: Tensor) -> None:
     if indices.dtype != torch.int32:
         raise TypeError(f"`{op}(indices=...)`: expected int32, got {indices.dtype}")
@@ -202,9 +202,10 @@ def _expect_per_neuron(op: str, name: str, tensor: Tensor, n: int | None, like: 
 def _weight_gradient(x: Tensor, g: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     """The derivative of sum_bij x_bi W_ij g_bj with respect to the weights."""
     if weights.dim() == 1:
-        return _csr_outer(x, g, indices, indptr)
-    one = weights.new_ones(())
-    return (_event_csr(x, one, indices, indptr, g.shape[-1]) * g).sum()
+        products: Tensor = _csr_outer(x, g, indices, indptr)
+        return products
+    inputs: Tensor = _event_csr(x, weights.new_ones(()), indices, indptr, g.shape[-1])
+    return (inputs * g).sum()
 
 
 def _sum_of(terms: Sequence[Tensor | None]) -> Tensor | None:

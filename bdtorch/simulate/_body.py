@@ -24,8 +24,17 @@ class Body:
         observed: An example of every observed tensor (from a trial step).
     """
 
-    def __init__(self, system: DynamicalSystem, inputs: Inputs, records: dict[str, Record], state: State, dt: float):
+    def __init__(
+        self,
+        system: DynamicalSystem,
+        inputs: Inputs,
+        records: dict[str, Record],
+        state: State,
+        dt: float,
+        parameters: dict[str, Tensor] | None = None,
+    ) -> None:
         self.system = system
+        self.parameters = parameters
         self.inputs = inputs
         self.records = records
         self.dt = dt
@@ -37,11 +46,17 @@ class Body:
         self.observed: list[Tensor] = []
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        after, out = self.system(tree.unflatten(state, self.spec), self.inputs.at(slices, t), t, self.dt)
+        after, out = self._step(tree.unflatten(state, self.spec), slices, t)
         observed: list[Tensor] = []
         for record in self.records.values():
             observed.extend(tree.leaves(record.observe(after, out)))
         return tree.leaves(after), observed
+
+    def _step(self, state: State, slices: list[Tensor], t: Tensor) -> tuple[State, Any]:
+        arguments = (state, self.inputs.at(slices, t), t, self.dt)
+        if self.parameters is None:
+            return self.system(*arguments)
+        return torch.func.functional_call(self.system, self.parameters, arguments)
 
     @torch.no_grad()
     def try_out(self, state: list[Tensor], start: int) -> None:
@@ -50,7 +65,7 @@ class Body:
         slices = [sequence[0] for sequence in self.inputs.sequences]
         versions = [leaf._version for leaf in state]
         before = tree.unflatten(state, self.spec)
-        after, out = self.system(before, self.inputs.at(slices, t), t, self.dt)
+        after, out = self._step(before, slices, t)
         for name, leaf, version in zip(self.names, state, versions, strict=True):
             if leaf._version != version:
                 raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")

@@ -37,6 +37,7 @@ def simulate(
     state: State | None = None,
     t0: float = 0.0,
     batch_shape: tuple[int, ...] | None = None,
+    parameters: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     record: Mapping[str, Record | Callable[[State, Any], Any]] | None = None,
     keep_out: bool | None = None,
@@ -56,6 +57,8 @@ def simulate(
         state: State to start from; default a fresh one from ``batch_shape`` and ``seed``.
         t0: Time of ``state``, ms, a multiple of ``dt``.
         batch_shape: Batch of the fresh state; default what the inputs imply.
+        parameters: Tensors that stand in for parameters and buffers of ``system`` in every step, by their names in its
+            ``state_dict``: for `torch.func.grad` and `torch.func.vmap` over parameters.
         seed: Names the fresh state's random initial values and noise; the same seed gives the same run.
         record: What to keep, by name: `trace`, `spikes`, `Record`, or a function of state and output.
         keep_out: Whether to stack the outputs into ``sol.out``; default where nothing is recorded.
@@ -89,7 +92,7 @@ def simulate(
     keep_out = not records if keep_out is None else keep_out
     if keep_out:
         records = {**records, _OUT: Record(lambda after, out: out)}
-    body = Body(system, resolved, records, state, float(dt))
+    body = Body(system, resolved, records, state, float(dt), _checked_parameters(system, parameters))
     if steps or not resolved.sequences:
         body.try_out(flat, start)
     run = _Run(body, flat, start, steps, check_finite)
@@ -125,12 +128,23 @@ def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:
     return flat
 
 
+def _checked_parameters(system: DynamicalSystem, parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
+    if not parameters:
+        return None
+    known = {**dict(system.named_parameters()), **dict(system.named_buffers())}
+    for name in parameters:
+        if name not in known:
+            names = ", ".join(repr(key) for key in known if not key.endswith("_anchor"))
+            raise ValueError(f"`simulate(parameters=...)`: expected names among {names or 'none'}, got {name!r}")
+    return dict(parameters)
+
+
 def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
 def _needs_gradient(body: Body, state: list[Tensor]) -> bool:
-    tensors = [*state, *body.inputs.tensors(), *body.system.parameters()]
+    tensors = [*state, *body.inputs.tensors(), *body.system.parameters(), *(body.parameters or {}).values()]
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 

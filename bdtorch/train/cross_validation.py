@@ -71,8 +71,7 @@ def cross_validate(
     """Cross-validate on arrays, by any score.
 
     Args:
-        x: Features, ``(samples, *more, features)``. Folds divide the first axis, so that the time steps of a sample stay
-            together.
+        x: Features, ``(samples, *more, features)``. Folds divide the first axis: a sample's time steps stay together.
         y: Targets, ``(samples, *more, targets)`` or ``(samples, *more)``.
         penalties: Numbers of at least 0.
         folds: Number of contiguous folds, of sizes that differ by at most 1; or the fold of each sample (to stratify or

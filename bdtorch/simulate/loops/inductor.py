@@ -50,6 +50,8 @@ class _Inductor(Runner):
                         column.append(value)
                 return state, columns
 
+            # Dynamo keeps its cache, and counts recompilations, by code object: each model gets one of its own.
+            steps.__code__ = steps.__code__.replace(co_name=f"steps_{count}")
             self.compiled[count] = torch.compile(steps, fullgraph=True, dynamic=False)
         return self.compiled[count]
 

@@ -80,6 +80,8 @@ class _Tracer(TorchDispatchMode):
         nodes = _pytree.tree_map(lambda x: self.node_of(x) if isinstance(x, Tensor) else x, (args, kwargs))
         if is_constant(_pytree.tree_leaves(nodes)):
             return self._constant(func(*args, **kwargs))
+        if not any("Tensor" in str(result.type) for result in func._schema.returns) and name not in _READS:
+            return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
             raise self._error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
         if not is_supported(name):

@@ -1,0 +1,1 @@
+"""Benchmarks: every comparison measures both sides in one run."""

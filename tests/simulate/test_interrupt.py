@@ -1,0 +1,43 @@
+"""Ctrl-C, and the progress bar."""
+
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+import bdtorch as bt
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_ctrl_c_keeps_what_was_recorded(loop):
+    system = bt.neurons.LIF(10, v_th=20.0)
+    bt.simulate(system, 25.0, dt=0.1, duration=1.0, record={"s": bt.spikes()}, loop=loop)  # compiles
+    timer = threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.warns(UserWarning, match="interrupted at t = .* ms; the solution holds what was done"):
+        sol = bt.simulate(system, 25.0, dt=0.1, duration=1e10, record={"s": bt.spikes()}, loop=loop, progress=False)
+    timer.join()
+    assert sol.interrupted and 0 < sol.steps < 1e11
+    again = bt.simulate(system, 25.0, dt=0.1, duration=sol.t_end, record={"s": bt.spikes()}, loop=loop, progress=False)
+    assert torch.equal(sol.state.v, again.state.v)
+    assert torch.equal(sol["s"].pairs, again["s"].pairs)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_simulate_runs_outside_the_main_thread():
+    results = []
+    run = lambda: results.append(bt.simulate(bt.neurons.LIF(2), 25.0, dt=0.1, duration=1.0))  # noqa: E731
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert results[0].steps == 10
+
+
+def test_progress_bar_counts_biological_time(capsys):
+    bt.simulate(bt.neurons.LIF(2), 25.0, dt=0.1, duration=30.0, loop="reference", progress=True)
+    shown = capsys.readouterr().err
+    assert "simulate" in shown and "30.0/30.0" in shown
+    bt.simulate(bt.neurons.LIF(2), 25.0, dt=0.1, duration=30.0, loop="reference")
+    assert capsys.readouterr().err == ""
