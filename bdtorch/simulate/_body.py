@@ -65,7 +65,10 @@ class Body:
         slices = [sequence[0] for sequence in self.inputs.sequences]
         versions = [leaf._version for leaf in state]
         before = tree.unflatten(state, self.spec)
-        after, out = self._step(before, slices, t)
+        try:
+            after, out = self._step(before, slices, t)
+        except (RuntimeError, IndexError) as error:
+            raise self._with_shapes(error, slices) from error
         for name, leaf, version in zip(self.names, state, versions, strict=True):
             if leaf._version != version:
                 raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")
@@ -82,6 +85,17 @@ class Body:
             self.sparse += [record.sparse] * len(flat)
             self.observed += flat
 
+    def _with_shapes(self, error: Exception, slices: list[Tensor]) -> Exception:
+        """An error of the first step, with the shapes that met in it where inputs have any."""
+        shapes = [tuple(x.shape) for x in (*self.inputs.constants(), *slices) if x.dim()]
+        if not shapes:
+            return error
+        given = ", ".join(map(str, shapes))
+        return ValueError(
+            f"`simulate(inputs=...)`: expected inputs that fit {type(self.system).__name__} of size {self.system.size}, "
+            f"got {given} in one step, and the step failed: {error}"
+        )
+
     def _check_state(self, before: list[Tensor], after: State) -> None:
         flat, spec = tree.flatten(after)
         if spec != self.spec:
@@ -93,7 +107,7 @@ class Body:
             if old.shape != new.shape or old.dtype != new.dtype or old.device != new.device:
                 raise ValueError(
                     f"step must keep shape, dtype and device: the state variable {name!r} was {_describe(old)} "
-                    f"and became {_describe(new)}"
+                    f"and became {_describe(new)}; do inputs or parameters have a batch that the state lacks?"
                 )
 
 

@@ -55,13 +55,17 @@ class Inputs:
             return leaf
         return leaf(t)
 
+    def constants(self) -> list[Tensor]:
+        """The tensors that are the input of every step."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
     def tensors(self) -> list[Tensor]:
         """Every tensor among the inputs."""
-        return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)] + self.sequences
+        return self.constants() + self.sequences
 
     def batch_shape(self, axes: int) -> tuple[int, ...]:
         """The batch that the inputs imply, where the last ``axes`` axes of a step's input are the population's."""
-        shapes = [leaf.shape for leaf in self.leaves if isinstance(leaf, Tensor)]
+        shapes = [leaf.shape for leaf in self.constants()]
         shapes += [sequence.shape[1:] for sequence in self.sequences]
         batches = [shape[: len(shape) - axes] for shape in shapes if len(shape) > axes]
         return tuple(torch.broadcast_shapes(*batches)) if batches else ()

@@ -53,6 +53,8 @@ class Growth(bt.Flow):
         ({"record": {"v": lambda state, out: 3.0}}, TypeError, r"expected tensors, got float"),
         ({"inputs": torch.ones(49, 3, **DOUBLE)}, ValueError, r"expected leading axis time=50, got 49"),
         ({"inputs": torch.ones(50, 3)}, TypeError, r"`simulate\(inputs=...\)`: expected dtype torch.float64, got torch.float32"),
+        ({"inputs": torch.ones(50, 4, **DOUBLE)}, ValueError, r"inputs that fit LIF of size \(3,\), got \(4,\) in one step"),
+        ({"inputs": torch.ones(50, 2, 3, **DOUBLE), "batch_shape": ()}, ValueError, r"'v' was \(3,\) .* became \(2, 3\) .* batch"),
         ({"inputs": torch.ones(50, 3, device="meta", **DOUBLE)}, ValueError, r"expected device cpu, got meta"),
         ({"inputs": "25"}, TypeError, r"expected numbers, tensors, functions of time or None, got str"),
         ({"parameters": {"mu": torch.ones(())}}, ValueError, r"`simulate\(parameters=...\)`: expected names among"),
