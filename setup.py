@@ -87,6 +87,8 @@ def find_compiler() -> list[str]:
 
 @dataclass(frozen=True)
 class CudaToolkit:
+    """A compiler, the directory of its runtime library, and the major version of both."""
+
     nvcc: Path
     library_dir: Path
     major: int
@@ -101,7 +103,8 @@ def find_cuda() -> CudaToolkit | None:
         return None
     on_path = shutil.which("nvcc")
     homes = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    homes += [Path("/usr/local/cuda")] + ([Path(on_path).resolve().parents[1]] if on_path else [])
+    if not homes:
+        homes = [Path("/usr/local/cuda")] + ([Path(on_path).resolve().parents[1]] if on_path else [])
     for home in homes:
         nvcc = home / "bin" / "nvcc"
         runtime = [home / lib for lib in ("lib64", "lib") if (home / lib / "libcudart_static.a").exists()]
@@ -111,14 +114,15 @@ def find_cuda() -> CudaToolkit | None:
                 return CudaToolkit(nvcc, runtime[0], int(release[1]))
     if wish == "1":
         fail(
-            "BDTORCH_CUDA=1, but no CUDA toolkit with nvcc, cuda_runtime.h and libcudart_static.a was found.\n"
+            "BDTORCH_CUDA=1, but no CUDA toolkit with nvcc, cuda_runtime.h and libcudart_static.a is in "
+            f"{', '.join(map(str, homes))}.\n"
             "Set CUDA_HOME, or BDTORCH_CUDA=0 for a build without CUDA."
         )
     return None
 
 
 def architecture_flags() -> list[str]:
-    """nvcc's -gencode flags for $BDTORCH_CUDA_ARCHS."""
+    """The -gencode flags of nvcc for $BDTORCH_CUDA_ARCHS."""
     flags = []
     for architecture in os.environ.get("BDTORCH_CUDA_ARCHS", "80;90;90+PTX").split(";"):
         match = re.fullmatch(r"(\d+[af]?)(\+PTX)?", architecture.strip())
@@ -148,8 +152,8 @@ class NinjaFile:
             "-isystem",
             f"{torch_dir / 'include'}",
         ]
-        # No contraction into fma: the same numbers on every CPU and on the GPU. Without errno and traps (whose flags nobody
-        # reads), square roots and selections vectorise; values stay those of IEEE.
+        # No contraction into fma: the same numbers on every CPU and on the GPU. Without errno and traps, which nobody
+        # reads, square roots and selections vectorise; values stay those of IEEE.
         self.host_flags = ["-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra"]
         self.host_flags += ["-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
         self.host_flags += shlex.split(os.environ.get("CXXFLAGS", ""))
@@ -274,6 +278,8 @@ class BuildPackage(build_py):
 
 
 class Wheel(bdist_wheel):
+    """One wheel per platform, for every Python: the libraries have no Python symbols."""
+
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
 

@@ -6,6 +6,9 @@ doi:10.1007/s10827-007-0038-6. Conductances are in units of the leak.
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 import bdtorch as bt
 
 DT = 0.1
@@ -14,7 +17,7 @@ DRIVE = 20.0
 """Constant drive of every neuron, mV: what `bdtorch.simulate` takes as inputs."""
 
 
-def build(neurons: int = 4000, seed: int = 1) -> bt.Network:
+def build(neurons: int = 4000, seed: int = 0) -> bt.Network:
     """The network: 80 % excitatory cells, each ordered pair connected with probability 80 / ``neurons``.
 
     Args:
@@ -48,3 +51,14 @@ def build(neurons: int = 4000, seed: int = 1) -> bt.Network:
         },
         seed=seed,
     )
+
+
+def initial_state(net: bt.Network, seed: int = 0) -> dict:
+    """The state at t = 0: what `bdtorch.simulate` starts from by itself."""
+    return bt.initial_state(net, dt=DT, seed=seed)
+
+
+def variables(state: dict) -> list[Tensor]:
+    """v, g_e and g_i of all neurons, excitatory ones first."""
+    v = torch.cat([state[name].neuron.v for name in ("E", "I")])
+    return [v, state["E->E+I"]["synapse"].g, state["I->E+I"]["synapse"].g]

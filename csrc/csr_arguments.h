@@ -42,6 +42,28 @@ struct CsrArguments {
     return as_contiguous(tensor);
   }
 
+  // Calls f<T, P, S>() with the C++ types of a floating-point tensor, of indptr, and of spikes: bool or T.
+  template <class F>
+  void dispatch(const char* values_name, const Tensor& values, const char* spikes_name, const Tensor& spikes,
+                F&& f) const {
+    const bool event = spikes.scalar_type() == ScalarType::Bool;
+    STD_TORCH_CHECK(event || spikes.scalar_type() == values.scalar_type(), op, "(", spikes_name,
+                    "=...): expected bool or the dtype of ", values_name);
+    dispatch_floating(op, values_name, values, [&]<class T>(T) {
+      const auto with_indptr = [&]<class P>() {
+        if (event)
+          f.template operator()<T, P, bool>();
+        else
+          f.template operator()<T, P, T>();
+      };
+      switch (indptr.scalar_type()) {
+        case ScalarType::Int: return with_indptr.template operator()<int32_t>();
+        case ScalarType::Long: return with_indptr.template operator()<int64_t>();
+        default: STD_TORCH_CHECK(false, op, "(indptr=...): expected int32 or int64");
+      }
+    });
+  }
+
   const char* op;
   Tensor indices;
   Tensor indptr;

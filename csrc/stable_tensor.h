@@ -46,23 +46,4 @@ inline void dispatch_floating(const char* op, const char* argument, const Tensor
   }
 }
 
-// Calls f with a value of the C++ type of an int32 or int64 tensor.
-template <class F>
-inline void dispatch_index(const char* op, const char* argument, const Tensor& tensor, F&& f) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Int: return f(int32_t{});
-    case ScalarType::Long: return f(int64_t{});
-    default: STD_TORCH_CHECK(false, op, "(", argument, "=...): expected int32 or int64");
-  }
-}
-
-// Calls f with a bool, or with a T for spikes of the type T.
-template <class T, class F>
-inline void dispatch_spikes(const char* op, const char* argument, const Tensor& spikes, ScalarType floating, F&& f) {
-  if (spikes.scalar_type() == ScalarType::Bool) return f(bool{});
-  STD_TORCH_CHECK(spikes.scalar_type() == floating, op, "(", argument,
-                  "=...): expected bool or the dtype of the other floating-point argument");
-  f(T{});
-}
-
 }  // namespace bdtorch

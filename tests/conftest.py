@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give the session fresh caches: inductor's does not notice a changed Python backward, and a stale loop hides a bug."""
+    """Give the session fresh caches: inductor's does not notice a changed backward, and a stale loop hides a bug."""
     config.stash[_start] = time.monotonic()
     config.stash[_folder] = folder = Path(tempfile.mkdtemp(prefix="bdtorch-tests-"))
     for name in _CACHES:

@@ -1,4 +1,4 @@
-"""Ion channels: flows of gating variables that take the membrane potential and put out a `bdtorch.Drive`."""
+"""Ion channels: flows of gating variables that take the membrane potential; `Channel.drive` is what they do to it."""
 
 from bdtorch.channels._channel import Channel as Channel
 from bdtorch.channels._channel import exprel as exprel

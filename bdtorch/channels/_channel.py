@@ -64,12 +64,9 @@ class Channel(Flow):
         g = self.conductance(state)
         return Drive(current=g * self.e, conductance=g)
 
-    def emit(self, before: State, after: State) -> tuple[State, Drive]:
-        return after, self.drive(after)
-
 
 def exprel(x: Tensor) -> Tensor:
     """``(exp(x) - 1) / x``, which is 1 at 0; rates of the form ``x / (1 - exp(-x))`` are ``1 / exprel(-x)``."""
     zero = x == 0
     safe = torch.where(zero, 1.0, x)
-    return torch.where(zero, 1.0, torch.expm1(safe) / safe)
+    return torch.where(zero, 1.0 + 0.5 * x, torch.expm1(safe) / safe)  # the slope at 0 is 1/2, also for gradients

@@ -29,8 +29,9 @@ class AdEx(IntegrateFire):
         b: Spike-triggered adaptation, pA.
         tau_w: Adaptation time constant, ms.
         v_reset: Potential after a spike, mV.
-        v_peak: Potential at which the upstroke is cut, mV. Far above ``v_t`` the upstroke diverges within a step: keep
-            it near or below 0 mV, or take a smaller step.
+        v_peak: Potential at which the upstroke is cut, mV. Within a step that overshoots it, the right-hand sides are
+            taken at ``v_peak``, so they stay finite; the higher it lies above ``v_t``, the more ``w`` feels the overshoot
+            of the step, so take it near ``v_t`` or a small step.
         v_init: Initial potential, mV; default ``e_l``.
         w_init: Initial adaptation current, pA.
         **options: ``surrogate``, ``integrator``, ``dtype``, ``device`` of `IntegrateFire`.
@@ -82,16 +83,19 @@ class AdEx(IntegrateFire):
             v=self.fill(batch_shape, v_init, seed=seed), w=self.fill(batch_shape, self.w_init, seed=seed + 1)
         )
 
+    def _cut(self, v: Tensor) -> Tensor:
+        return torch.clamp(v, max=self.v_peak)  # the exponential overflows in the later stages of a step
+
     def _upstroke(self, v: Tensor) -> Tensor:
         return torch.exp((v - self.v_t) / self.delta_t)
 
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:
-        v, w = state
+        v, w = self._cut(state.v), state.w
         leak = self.g_l * (self.e_l - v + self.delta_t * self._upstroke(v))
         return self.State(v=(leak - w + Drive.of(inputs).at(v)) / self.c, w=(self.a * (v - self.e_l) - w) / self.tau_w)
 
     def linear(self, state: State, inputs: Any, t: Tensor) -> State:
-        slope = self.g_l * (self._upstroke(state.v) - 1.0) + Drive.of(inputs).slope
+        slope = self.g_l * (self._upstroke(self._cut(state.v)) - 1.0) + Drive.of(inputs).slope
         return self.State(v=slope / self.c, w=-1.0 / self.tau_w)
 
     def threshold(self, state: State) -> Tensor:

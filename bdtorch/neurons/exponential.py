@@ -22,7 +22,8 @@ class ExpIF(IntegrateFire):
         tau: Membrane time constant, ms.
         v_rest: Resting potential, mV.
         v_reset: Potential after a spike, mV.
-        v_th: Numerical threshold at which the upstroke is cut, mV.
+        v_th: Numerical threshold at which the upstroke is cut, mV. Within a step that overshoots it, the right-hand side
+            is taken at ``v_th``, so it stays finite.
         v_t: Rheobase threshold, mV.
         delta_t: Sharpness of the upstroke, mV.
         r: Membrane resistance; multiplies the drive.
@@ -64,7 +65,8 @@ class ExpIF(IntegrateFire):
         return self.State(v=self.fill(batch_shape, self.v_rest if self.v_init is None else self.v_init, seed=seed))
 
     def _upstroke(self, v: Tensor) -> Tensor:
-        return torch.exp((v - self.v_t) / self.delta_t)
+        cut = torch.clamp(v, max=self.v_th)  # the exponential overflows in the later stages of a step
+        return torch.exp((cut - self.v_t) / self.delta_t)
 
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:
         current = self.r * Drive.of(inputs).at(state.v)

@@ -26,7 +26,7 @@ from bdtorch.ops import _library  # noqa: F401  loads the ops
 Backward: TypeAlias = Callable[..., Sequence[Tensor | None]]
 Jvp: TypeAlias = Callable[[Sequence[Any], Sequence[Tensor | None]], Any]
 
-_implementations = torch.library.Library("bdtorch", "IMPL")  # type: ignore[no-untyped-call]
+_implementations = torch.library.Library("bdtorch", "IMPL")
 
 
 def derivatives_possible(*args: Any) -> bool:

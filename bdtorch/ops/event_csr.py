@@ -268,7 +268,7 @@ def _csr_outer_jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> 
 
 
 def _loop_over_samples(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-    """vmap by one call per sample, where weights or structure differ between samples or outputs must stay apart."""
+    """Batches by one call per sample, where weights or structure differ between samples or outputs must stay apart."""
     samples = [
         [arg if dim is None else arg.select(dim, b) for arg, dim in zip(args, in_dims, strict=True)]
         for b in range(batch_size)
@@ -277,7 +277,7 @@ def _loop_over_samples(op: Any, batch_size: int, in_dims: Sequence[int | None], 
 
 
 def _fold_into_batch(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
-    """vmap over the first argument only: one call, with the samples as further rows of its batch."""
+    """Batches the first argument only: one call, with the samples as further rows of its batch."""
     if any(dim is not None for dim in in_dims[1:]):
         return _loop_over_samples(op, batch_size, in_dims, *args)
     spikes = args[0].movedim(in_dims[0], 0)

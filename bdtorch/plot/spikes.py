@@ -44,7 +44,7 @@ def raster(spikes: Populations, ax: Axes | None = None, *, max_neurons: int = 10
         ax.scatter(
             part.times[shown].cpu().numpy(),
             neuron[shown].cpu().numpy(),
-            s=max(0.3, min(6.0, 600.0 / drawn)),
+            s=max(0.8, min(4.0, 200.0 / drawn)),
             color=colour(number),
             linewidths=0,
             label=name or None,
@@ -88,8 +88,8 @@ def rate(spikes: Populations, bin: float, ax: Axes | None = None) -> Axes:
             linewidth=0.9,
             label=name or None,
         )
-        if name and len(hertz):
-            _name_at_right(ax, name, float(hertz[-1]), colour(number))
+    if "" not in populations:
+        ax.legend(frameon=False, fontsize="small", ncols=len(populations), loc="lower right", bbox_to_anchor=(1.0, 1.0))
     ax.set_ylim(bottom=0)
     ax.set_ylabel(f"rate (Hz, bins of {bin:g} ms)")
     _span(ax, populations)
@@ -111,9 +111,9 @@ def _checked(spikes: Populations, caller: str) -> dict[str, Spikes]:
     return populations
 
 
-def _name_at_right(ax: Axes, name: str, y: float, colour: str) -> None:
+def _name_at_right(ax: Axes, name: str, y: float, ink: str) -> None:
     """A name beside the data, which a reader finds faster than in a legend."""
-    ax.text(1.01, y, name, color=colour, transform=ax.get_yaxis_transform(), va="center", fontsize="small")
+    ax.text(1.01, y, name, color=ink, transform=ax.get_yaxis_transform(), va="center", fontsize="small")
 
 
 def _span(ax: Axes, populations: Mapping[str, Spikes]) -> None:

@@ -22,6 +22,7 @@ class Body:
         every: For every observed tensor, how often it is kept.
         sparse: For every observed tensor, whether only its nonzeros are kept.
         observed: An example of every observed tensor (from a trial step).
+        differentiable: Whether anything that leaves a step carries a gradient (from a trial step).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Body:
         self.every: list[int] = []
         self.sparse: list[bool] = []
         self.observed: list[Tensor] = []
+        self.differentiable = False
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         after, out = self._step(tree.unflatten(state, self.spec), slices, t)
@@ -58,7 +60,6 @@ class Body:
             return self.system(*arguments)
         return torch.func.functional_call(self.system, self.parameters, arguments)
 
-    @torch.no_grad()
     def try_out(self, state: list[Tensor], start: int) -> None:
         """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
         t = torch.full((), start * self.dt, dtype=torch.float64, device=self.system.device)
@@ -84,6 +85,8 @@ class Body:
             self.every += [record.every] * len(flat)
             self.sparse += [record.sparse] * len(flat)
             self.observed += flat
+        self.differentiable = any(leaf.requires_grad for leaf in (*state, *tree.leaves(after), *self.observed))
+        self.observed = [leaf.detach() for leaf in self.observed]
 
     def _with_shapes(self, error: Exception, slices: list[Tensor]) -> Exception:
         """An error of the first step, with the shapes that met in it where inputs have any."""

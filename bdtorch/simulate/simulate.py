@@ -143,22 +143,17 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def _needs_gradient(body: Body, state: list[Tensor]) -> bool:
-    tensors = [*state, *body.inputs.tensors(), *body.system.parameters(), *(body.parameters or {}).values()]
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
-
-
 def _chosen(loop: str | Loop, system: DynamicalSystem, body: Body, state: list[Tensor]) -> tuple[Loop, Runner]:
     """The loop that was asked for, made ready; "auto" falls back by name, never in silence."""
     if isinstance(loop, Loop) or loop != "auto":
         chosen = loop if isinstance(loop, Loop) else LOOPS[loop]()
-        if isinstance(chosen, Native) and (_transformed() or _needs_gradient(body, state)):
+        if isinstance(chosen, Native) and (_transformed() or body.differentiable):
             raise LoopError(
                 "the native loop runs outside torch.func transforms and without gradients; "
                 "use loop='reference', or wrap the call in torch.no_grad()"
             )
         return chosen, chosen.start(body, state)
-    if _transformed() or _needs_gradient(body, state):
+    if _transformed() or body.differentiable:
         return (reference := Reference()), reference.start(body, state)
     if system.device.type != "cpu":
         return (inductor := Inductor()), inductor.start(body, state)

@@ -18,8 +18,8 @@ def _check_interval(label: str, start: float, stop: float) -> None:
 
 
 def _like(value: Value, t: Tensor) -> Tensor:
-    """The amplitude as a tensor; a float takes the default dtype, not that of ``t``."""
-    return value if isinstance(value, Tensor) else torch.full((), value, device=t.device)
+    """The amplitude as a tensor; a float becomes a 0-d float64 one, which keeps its value and promotes no population."""
+    return value if isinstance(value, Tensor) else torch.full_like(t, value)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,11 @@ def check_batch(case: Case) -> None:
     state = case.state(system, (len(_FACTORS),))
     together = case.run(system, state, lambda k: _batched(case, system, k))
     for b, factor in enumerate(_FACTORS):
-        alone = case.run(system, _element(state, b), lambda k, factor=factor: _scaled(case.input_at(system, k), factor))
+
+        def scaled(k: int, factor: float = factor) -> Any:
+            return _scaled(case.input_at(system, k), factor)
+
+        alone = case.run(system, _element(state, b), scaled)
         expect_close(_element(together, b), alone, f"batch element {b} against a single run", **tolerance(case.dtype))
 
 

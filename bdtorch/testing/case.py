@@ -91,7 +91,7 @@ def expect(condition: bool, message: str) -> None:
 
 
 def expect_close(got: Any, want: Any, what: str, *, rtol: float = 0.0, atol: float = 0.0) -> None:
-    """Compare two pytrees leaf by leaf: structure, shapes and dtypes; values to tolerance, and to the bit by default."""
+    """Compare pytrees leaf by leaf: structure, shapes and dtypes; values to tolerance, and to the bit by default."""
     spec, wanted = tree.flatten(got)[1], tree.flatten(want)[1]
     expect(spec == wanted, f"{what}: expected the structure {wanted}, got {spec}")
     for (name, a), (_, b) in zip(tree.named_leaves(got), tree.named_leaves(want), strict=True):
@@ -102,10 +102,8 @@ def expect_close(got: Any, want: Any, what: str, *, rtol: float = 0.0, atol: flo
             a.shape == b.shape and a.dtype == b.dtype,
             f"{what}: expected {name} to be {tuple(b.shape)} {b.dtype}, got {tuple(a.shape)} {a.dtype}",
         )
-        if a.is_floating_point() and (rtol or atol):
-            wrong = ~torch.isclose(a, b, rtol=rtol, atol=atol)
-        else:
-            wrong = a != b
+        close = a.is_floating_point() and (rtol or atol)
+        wrong = ~torch.isclose(a, b, rtol=rtol, atol=atol) if close else a != b
         if bool(wrong.any()):
             where = tuple(wrong.nonzero()[0].tolist())
             raise AssertionError(

@@ -30,7 +30,7 @@ def check_dtype(case: Case) -> None:
 
 
 def check_state_dict(case: Case) -> None:
-    """A fresh model that loads another's ``state_dict`` runs as that one does, whose values differ from a fresh one's."""
+    """A fresh model that loads the ``state_dict`` of another, whose values were changed, runs as that one does."""
     trained, fresh = case.system(), case.system()
     with torch.no_grad():
         for value in trained.state_dict().values():

@@ -31,7 +31,7 @@ def check_purity(case: Case) -> None:
 
 
 def check_stability(case: Case) -> None:
-    """The state keeps structure, shapes, dtypes and device from `init_state` on, and stays finite; so does the output."""
+    """State and output keep structure, shapes and dtypes from the first on, and stay finite."""
     system = case.system()
     state = case.state(system)
     for name, leaf in tree.named_leaves(state):

@@ -25,7 +25,7 @@ int64_t parts_per_batch_row(const CsrArguments& csr, const S* spikes, int64_t n_
   if (n_threads == 1 || n_batch * csr.n_synapses < kParallelWork) return 0;
   int64_t n_events = 0;
   for_each_active(spikes, 0, n_batch * csr.n_pre, [&](int64_t) { ++n_events; });
-  if (n_events * csr.n_synapses / csr.n_pre < kParallelWork) return 0;
+  if (n_events * (csr.n_synapses / csr.n_pre) < kParallelWork) return 0;
   return (n_threads + n_batch - 1) / n_batch;
 }
 
@@ -38,31 +38,23 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
   Tensor out = empty_per_neuron(spikes, n_post, weights.scalar_type());
   if (out.numel() == 0) return out;
 
-  dispatch_floating("event_csr", "weights", weights, [&](auto weight_tag) {
-    using T = decltype(weight_tag);
-    dispatch_index("event_csr", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("event_csr", "spikes", spikes, weights.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        const auto* w = weights.const_data_ptr<T>();
-        const auto* columns = csr.indices.const_data_ptr<int32_t>();
-        const auto* rows = csr.indptr.const_data_ptr<P>();
-        const auto* s = spikes.const_data_ptr<S>();
-        auto* y = out.mutable_data_ptr<T>();
-        const bool shared_weight = weights.dim() == 0;
-        const int64_t wanted_parts = parts_per_batch_row(csr, s, n_batch);
-        const int64_t parts = std::clamp<int64_t>(wanted_parts, 1, n_post), n_tasks = n_batch * parts;
-        torch::stable::parallel_for(0, n_tasks, wanted_parts ? 1 : n_tasks, [&](int64_t first, int64_t last) {
-          for (int64_t task = first; task < last; ++task) {
-            const int64_t b = task / parts, part = task % parts;
-            const int64_t begin = n_post * part / parts, end = n_post * (part + 1) / parts;
-            T* y_b = y + b * n_post;
-            std::fill(y_b + begin, y_b + end, T(0));
-            event_csr_accumulate(w, shared_weight, columns, rows, s + b * csr.n_pre, csr.n_pre, n_post, begin, end,
-                                 y_b);
-          }
-        });
-      });
+  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
+    const auto* w = weights.const_data_ptr<T>();
+    const auto* columns = csr.indices.const_data_ptr<int32_t>();
+    const auto* rows = csr.indptr.const_data_ptr<P>();
+    const auto* s = spikes.const_data_ptr<S>();
+    auto* y = out.mutable_data_ptr<T>();
+    const bool shared_weight = weights.dim() == 0;
+    const int64_t wanted_parts = parts_per_batch_row(csr, s, n_batch);
+    const int64_t parts = std::clamp<int64_t>(wanted_parts, 1, n_post), n_tasks = n_batch * parts;
+    torch::stable::parallel_for(0, n_tasks, wanted_parts ? 1 : n_tasks, [&](int64_t first, int64_t last) {
+      for (int64_t task = first; task < last; ++task) {
+        const int64_t b = task / parts, part = task % parts;
+        const int64_t begin = n_post * part / parts, end = n_post * (part + 1) / parts;
+        T* y_b = y + b * n_post;
+        std::fill(y_b + begin, y_b + end, T(0));
+        event_csr_accumulate(w, shared_weight, columns, rows, s + b * csr.n_pre, csr.n_pre, n_post, begin, end, y_b);
+      }
     });
   });
   return out;
@@ -75,27 +67,20 @@ Tensor event_csr_t(const Tensor& spikes_, const Tensor& weights_, const Tensor& 
   Tensor out = empty_per_neuron(spikes, csr.n_pre, weights.scalar_type());
   if (out.numel() == 0) return out;
 
-  dispatch_floating("event_csr_t", "weights", weights, [&](auto weight_tag) {
-    using T = decltype(weight_tag);
-    dispatch_index("event_csr_t", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("event_csr_t", "spikes", spikes, weights.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        const auto* w = weights.const_data_ptr<T>();
-        const auto* columns = csr.indices.const_data_ptr<int32_t>();
-        const auto* rows = csr.indptr.const_data_ptr<P>();
-        const auto* s = spikes.const_data_ptr<S>();
-        auto* sums = out.mutable_data_ptr<T>();
-        const int64_t grain = rows_per_thread(csr, 1);
-        torch::stable::parallel_for(0, out.numel(), grain, [&](int64_t first, int64_t last) {
-          while (first < last) {
-            const int64_t b = first / csr.n_pre, begin = first % csr.n_pre;
-            const int64_t end = std::min(csr.n_pre, begin + last - first);
-            event_csr_gather(w, weights.dim() == 0, columns, rows, s + b * n_post, begin, end, sums + b * csr.n_pre);
-            first += end - begin;
-          }
-        });
-      });
+  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
+    const auto* w = weights.const_data_ptr<T>();
+    const auto* columns = csr.indices.const_data_ptr<int32_t>();
+    const auto* rows = csr.indptr.const_data_ptr<P>();
+    const auto* s = spikes.const_data_ptr<S>();
+    auto* sums = out.mutable_data_ptr<T>();
+    const bool shared_weight = weights.dim() == 0;
+    torch::stable::parallel_for(0, out.numel(), rows_per_thread(csr, 1), [&](int64_t first, int64_t last) {
+      while (first < last) {
+        const int64_t b = first / csr.n_pre, begin = first % csr.n_pre;
+        const int64_t end = std::min(csr.n_pre, begin + last - first);
+        event_csr_gather(w, shared_weight, columns, rows, s + b * n_post, begin, end, sums + b * csr.n_pre);
+        first += end - begin;
+      }
     });
   });
   return out;
@@ -109,22 +94,15 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
   Tensor out = empty_on_device_of(g, &csr.n_synapses, 1, g.scalar_type());
   if (csr.n_synapses == 0) return out;
 
-  dispatch_floating("csr_outer", "g", g, [&](auto value_tag) {
-    using T = decltype(value_tag);
-    dispatch_index("csr_outer", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("csr_outer", "x", x, g.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        const auto* x_values = x.const_data_ptr<S>();
-        const auto* g_values = g.const_data_ptr<T>();
-        const auto* columns = csr.indices.const_data_ptr<int32_t>();
-        const auto* rows = csr.indptr.const_data_ptr<P>();
-        auto* products = out.mutable_data_ptr<T>();
-        const int64_t n_batch = batch_size(x);
-        torch::stable::parallel_for(0, csr.n_pre, rows_per_thread(csr, n_batch), [&](int64_t begin, int64_t end) {
-          csr_outer_rows(x_values, g_values, columns, rows, n_batch, csr.n_pre, n_post, begin, end, products);
-        });
-      });
+  csr.dispatch("g", g, "x", x, [&]<class T, class P, class S>() {
+    const auto* x_values = x.const_data_ptr<S>();
+    const auto* g_values = g.const_data_ptr<T>();
+    const auto* columns = csr.indices.const_data_ptr<int32_t>();
+    const auto* rows = csr.indptr.const_data_ptr<P>();
+    auto* products = out.mutable_data_ptr<T>();
+    const int64_t n_batch = batch_size(x);
+    torch::stable::parallel_for(0, csr.n_pre, rows_per_thread(csr, n_batch), [&](int64_t begin, int64_t end) {
+      csr_outer_rows(x_values, g_values, columns, rows, n_batch, csr.n_pre, n_post, begin, end, products);
     });
   });
   return out;

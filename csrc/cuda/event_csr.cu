@@ -27,35 +27,27 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
   const cudaStream_t stream = device.stream();
   Tensor out = empty_per_neuron(spikes, n_post, weights.scalar_type());
 
-  dispatch_floating("event_csr", "weights", weights, [&](auto weight_tag) {
-    using T = decltype(weight_tag);
+  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
     auto* y = out.mutable_data_ptr<T>();
     if (out.numel() > 0) check(cudaMemsetAsync(y, 0, size_t(out.numel()) * sizeof(T), stream));
     if (out.numel() == 0 || spikes.numel() == 0 || csr.n_synapses == 0) return;
 
-    // The last element counts the events.
-    const int64_t n_spikes = spikes.numel(), buffer_size = n_spikes + 1;
+    const int64_t n_spikes = spikes.numel(), buffer_size = n_spikes + 1;  // the last element counts the events
     Tensor buffer = empty_on_device_of(spikes, &buffer_size, 1, ScalarType::Long);
     auto* events = buffer.mutable_data_ptr<int64_t>();
     auto* n_events = reinterpret_cast<unsigned long long*>(events + n_spikes);
     check(cudaMemsetAsync(n_events, 0, sizeof *n_events, stream));
 
-    dispatch_index("event_csr", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("event_csr", "spikes", spikes, weights.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        const auto* s = spikes.const_data_ptr<S>();
-        BDTORCH_LAUNCH((compact_spikes<S, kBlockSize>), blocks_for(device, n_spikes, kBlockSize), kBlockSize, stream, s,
-                       n_spikes, events, n_events);
-        check_launch();
-        const int group = threads_per_row(csr);
-        BDTORCH_LAUNCH((scatter_events<T, P, S>), blocks_for(device, n_spikes, kBlockSize / group), kBlockSize, stream,
-                       events, n_events, weights.const_data_ptr<T>(), weights.dim() == 0,
-                       csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), s, csr.n_pre, n_post,
-                       group, y);
-        check_launch();
-      });
-    });
+    const auto* s = spikes.const_data_ptr<S>();
+    BDTORCH_LAUNCH((compact_spikes<S, kBlockSize>), blocks_for(device, n_spikes, kBlockSize), kBlockSize, stream, s,
+                   n_spikes, events, n_events);
+    check_launch();
+    const int group = threads_per_row(csr);
+    BDTORCH_LAUNCH((scatter_events<T, P, S>), blocks_for(device, n_spikes, kBlockSize / group), kBlockSize, stream,
+                   events, n_events, weights.const_data_ptr<T>(), weights.dim() == 0,
+                   csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), s, csr.n_pre, n_post, group,
+                   y);
+    check_launch();
   });
   return out;
 }
@@ -68,19 +60,12 @@ Tensor event_csr_t(const Tensor& spikes_, const Tensor& weights_, const Tensor& 
   Tensor out = empty_per_neuron(spikes, csr.n_pre, weights.scalar_type());
   if (out.numel() == 0) return out;
 
-  dispatch_floating("event_csr_t", "weights", weights, [&](auto weight_tag) {
-    using T = decltype(weight_tag);
-    dispatch_index("event_csr_t", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("event_csr_t", "spikes", spikes, weights.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        BDTORCH_LAUNCH((gather_rows<T, P, S>), blocks_for(device, out.numel(), kBlockSize / kWarpSize), kBlockSize,
-                       device.stream(), weights.const_data_ptr<T>(), weights.dim() == 0,
-                       csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(),
-                       spikes.const_data_ptr<S>(), batch_size(spikes), csr.n_pre, n_post, out.mutable_data_ptr<T>());
-        check_launch();
-      });
-    });
+  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
+    BDTORCH_LAUNCH((gather_rows<T, P, S>), blocks_for(device, out.numel(), kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), weights.const_data_ptr<T>(), weights.dim() == 0,
+                   csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), spikes.const_data_ptr<S>(),
+                   batch_size(spikes), csr.n_pre, n_post, out.mutable_data_ptr<T>());
+    check_launch();
   });
   return out;
 }
@@ -94,19 +79,11 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
   Tensor out = empty_on_device_of(g, &csr.n_synapses, 1, g.scalar_type());
   if (csr.n_synapses == 0) return out;
 
-  dispatch_floating("csr_outer", "g", g, [&](auto value_tag) {
-    using T = decltype(value_tag);
-    dispatch_index("csr_outer", "indptr", csr.indptr, [&](auto indptr_tag) {
-      using P = decltype(indptr_tag);
-      dispatch_spikes<T>("csr_outer", "x", x, g.scalar_type(), [&](auto spike_tag) {
-        using S = decltype(spike_tag);
-        BDTORCH_LAUNCH((outer_rows<T, P, S>), blocks_for(device, csr.n_pre, kBlockSize / kWarpSize), kBlockSize,
-                       device.stream(), x.const_data_ptr<S>(), g.const_data_ptr<T>(),
-                       csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), batch_size(x), csr.n_pre,
-                       n_post, out.mutable_data_ptr<T>());
-        check_launch();
-      });
-    });
+  csr.dispatch("g", g, "x", x, [&]<class T, class P, class S>() {
+    BDTORCH_LAUNCH((outer_rows<T, P, S>), blocks_for(device, csr.n_pre, kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), x.const_data_ptr<S>(), g.const_data_ptr<T>(), csr.indices.const_data_ptr<int32_t>(),
+                   csr.indptr.const_data_ptr<P>(), batch_size(x), csr.n_pre, n_post, out.mutable_data_ptr<T>());
+    check_launch();
   });
   return out;
 }

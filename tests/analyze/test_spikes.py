@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bdtorch import analyze
-from bdtorch.simulate import Spikes
+from bdtorch import analyze, stimuli
+from bdtorch.simulate import Spikes, simulate, spikes
 
 
 def recorded(dense, *, dt=1.0, start=0):
@@ -129,6 +129,18 @@ def test_bernoulli_process_meets_its_closed_forms():
     # The sampling error of a variance of 200 counts is about sqrt(2 / 199) for each neuron.
     assert fano.mean().item() == pytest.approx(1 - p, abs=4 * math.sqrt(2 / 199 / neurons))
     assert fano.std().item() == pytest.approx(math.sqrt(2 / 199), rel=0.25)
+
+
+def test_a_simulated_poisson_population_meets_them_too():
+    sources = stimuli.Poisson(100, rate=20.0)
+    sol = simulate(sources, dt=1.0, duration=5000.0, batch_shape=(2,), record={"s": spikes()}, loop="reference")
+    rate = analyze.firing_rates(sol["s"])
+    assert rate.shape == (2, 100)
+    assert rate.mean().item() == pytest.approx(20.0, abs=4 * math.sqrt(20.0 / 5.0 / 200))
+    assert analyze.population_rate(sol["s"], 100.0).rate.shape == (50, 2)
+    # Short trains favour short intervals, hence a bias of order 1 / (spikes in a train).
+    assert analyze.interval_cv(sol["s"]).mean().item() == pytest.approx(math.sqrt(0.98), abs=0.03)
+    assert analyze.fano_factor(sol["s"], 50.0).mean().item() == pytest.approx(0.98, abs=4 * math.sqrt(2 / 99 / 200))
 
 
 def test_a_batch_equals_its_elements(irregular):

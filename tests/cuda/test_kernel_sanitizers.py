@@ -1,4 +1,4 @@
-"""The CUDA kernels in the simulator under sanitizers, and proof by planted faults that the checkers see what they should.
+"""The CUDA kernels in the simulator under sanitizers, and proof by planted faults that the checkers see them.
 
 A planted fault is a change of the kernel's source text; each must be reported by the checker that it is meant for.
 """
@@ -56,55 +56,70 @@ FAULTS = [
     Fault("shuffle in a divergent loop", "simulator", "mismatched warp collectives",
           "* T(spikes_b[indices[k]]);", "* T(spikes_b[indices[k]]) + 0 * __shfl_down_sync(kAllLanes, sum, 16);"),
     Fault("mask of the lanes that happen to be active", "simulator", "not in its mask",
-          "sum += __shfl_down_sync(kAllLanes, sum, distance);", "sum += __shfl_down_sync(__activemask(), sum, distance);"),
+          "sum += __shfl_down_sync(kAllLanes, sum, distance);",
+          "sum += __shfl_down_sync(__activemask(), sum, distance);"),
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def simulator_objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The simulator's object files for each checker."""
-    directory = tmp_path_factory.mktemp("simulator")
-    objects: dict[str, list[str]] = {}
-    for checker, flags in SIMULATOR_FLAGS.items():
-        objects[checker] = []
-        for name in ("fiber", "scheduler"):
-            target = directory / f"{name}_{checker}.o"
-            compile_cpp([*flags, "-c", str(SIMULATOR / f"{name}.cpp")], target)
-            objects[checker].append(str(target))
-    return objects
 
 
 def compile_cpp(arguments: list[str], target: Path) -> None:
     subprocess.run([os.environ.get("CXX", "g++"), *FLAGS, *arguments, "-o", str(target)], check=True)
 
 
-def run_kernels(
-    checker: str, objects: dict[str, list[str]], kernels: Path, directory: Path, *, schedules: int = 3
-) -> subprocess.CompletedProcess[str]:
-    """Compiles the kernel test against the sources in `kernels` and runs it under a checker."""
-    program = directory / checker
-    source = TESTS / "kernels" / "event_csr.cpp"
-    compile_cpp([f"-I{kernels}", f"-I{CUDA}", *KERNEL_FLAGS[checker], str(source), *objects[checker]], program)
-    n_pre = "250" if checker == "thread" else "517"  # more than the grid of 3 x 64 threads takes in one stride
-    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
-    return subprocess.run(
-        [str(program), str(schedules), n_pre], capture_output=True, text=True, env=environment, timeout=300, check=False
-    )
+class Runner:
+    """Compiles the simulator once for each checker, and programs against it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def simulator(self, checker: str) -> list[str]:
+        objects = []
+        for name in ("fiber", "scheduler"):
+            target = self.directory / f"{name}_{checker}.o"
+            if not target.exists():
+                compile_cpp([*SIMULATOR_FLAGS[checker], "-c", str(SIMULATOR / f"{name}.cpp")], target)
+            objects.append(str(target))
+        return objects
+
+    def run(self, checker: str, program: str, arguments: list[str], kernels: Path) -> subprocess.CompletedProcess[str]:
+        """Runs a program of tests/cuda/kernels under a checker, with the kernels' source taken from `kernels` first."""
+        executable = self.directory / "program"
+        includes = [f"-I{kernels}", f"-I{CUDA}"]
+        source = str(TESTS / "kernels" / f"{program}.cpp")
+        compile_cpp([*includes, *KERNEL_FLAGS[checker], source, *self.simulator(checker)], executable)
+        environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0", "TSAN_OPTIONS": "halt_on_error=1"}
+        return subprocess.run(
+            [str(executable), *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
+        )
+
+    def run_event_csr(self, checker: str, kernels: Path = CUDA) -> subprocess.CompletedProcess[str]:
+        """The kernel test with three schedules and more spikes than the grid of 3 x 64 threads takes in one stride."""
+        return self.run(checker, "event_csr", ["3", "250" if checker == "thread" else "517"], kernels)
 
 
-@pytest.mark.parametrize("checker", KERNEL_FLAGS)
-def test_kernels_are_clean(checker: str, simulator_objects: dict[str, list[str]], tmp_path: Path) -> None:
-    result = run_kernels(checker, simulator_objects, CUDA, tmp_path)
+@pytest.fixture(scope="session")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    return Runner(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.mark.parametrize("checker", ["address", "thread"])
+def test_kernels_are_clean(checker: str, runner: Runner) -> None:
+    result = runner.run_event_csr(checker)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 failures in 45 launches" in result.stdout
 
 
+def test_simulator_reports_violations(runner: Runner) -> None:
+    result = runner.run("simulator", "violations", [], CUDA)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 violations went unnoticed" in result.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_planted_faults_are_found(fault: Fault, simulator_objects: dict[str, list[str]], tmp_path: Path) -> None:
+def test_planted_faults_are_found(fault: Fault, runner: Runner, tmp_path: Path) -> None:
     source = (CUDA / "event_csr.cuh").read_text()
     assert source.count(fault.original) == 1
     (tmp_path / "event_csr.cuh").write_text(source.replace(fault.original, fault.planted))
-    result = run_kernels(fault.found_by, simulator_objects, tmp_path, tmp_path)
+    result = runner.run_event_csr(fault.found_by, tmp_path)
     assert result.returncode != 0
     assert fault.report in result.stdout + result.stderr

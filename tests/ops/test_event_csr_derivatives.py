@@ -8,6 +8,7 @@ import torch
 from functorch.compile import make_boxed_func
 from torch import Tensor, func
 from torch._dynamo.backends.common import aot_autograd
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from bdtorch import ops
 
@@ -168,6 +169,14 @@ def test_compiled_graphs_hold_the_raw_op(name: str) -> None:
     compiled = torch.compile(pair.op, fullgraph=True, backend=aot_autograd(fw_compiler=record))
     torch.testing.assert_close(compiled(pair.a, pair.b), pair.dense(pair.a, pair.b))
     assert called == [f"_{name}_raw"]
+
+
+def test_traced_graphs_hold_the_raw_op() -> None:
+    pair = make_pair("event_csr")
+    graph = make_fx(pair.op)(pair.a, pair.b).graph
+    assert [node.target for node in graph.nodes if node.op == "call_function"] == [
+        torch.ops.bdtorch._event_csr_raw.default
+    ]
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -73,7 +73,7 @@ def test_rate_of_several_populations():
     populations = {"E": random_spikes(30), "I": random_spikes(10, seed=1)}
     ax = plot.rate(populations, 10.0)
     assert len(ax.patches) == 2
-    assert [text.get_text() for text in ax.texts] == ["E", "I"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["E", "I"]
 
 
 def test_traces_hold_the_values_and_spread_them():

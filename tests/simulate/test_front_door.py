@@ -238,6 +238,15 @@ def test_gradients_flow_through_inputs_parameters_and_initial_state():
     assert torch.autograd.gradcheck(final, [x.requires_grad_() for x in arguments])
 
 
+def test_a_gradient_hidden_in_a_function_of_time_is_not_lost():
+    gain = torch.tensor(2.0, **DOUBLE, requires_grad=True)
+    sol = bt.simulate(neuron(), lambda t: gain * t, dt=0.1, duration=2.0)
+    (slope,) = torch.autograd.grad(sol.state.v.sum(), gain)
+    assert slope > 0
+    with torch.no_grad():
+        assert not bt.simulate(neuron(), lambda t: gain * t, dt=0.1, duration=2.0).state.v.requires_grad
+
+
 def test_backward_takes_time_linear_in_the_number_of_steps():
     """Each input slice must be taken once: a graph in which every step indexes the sequence grows quadratically."""
     inputs = torch.ones(60, 3, **DOUBLE, requires_grad=True)

@@ -65,8 +65,8 @@ inline void scatter_row(const T* weights, bool shared_weight, const I* indices, 
   }
 }
 
-// Asks for the memory of a row's synapses around the first that ends in [post_begin, ...), guessing that they are spread
-// evenly: a few cache lines, from where the hardware reads on by itself.
+// Asks for the memory of a row's synapses from the first that ends at post_begin or above, guessing that they are
+// spread evenly: a few cache lines, from where the hardware reads on by itself.
 template <class T, class I, class P>
 inline void prefetch_row(const T* weights, bool shared_weight, const I* indices, const P* indptr, int64_t row,
                          int64_t n_post, int64_t post_begin) {

@@ -4,9 +4,9 @@
 
 #include <sched.h>
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "event_csr.h"
 #include "math.h"
@@ -14,12 +14,44 @@
 
 namespace op {
 
+// The C library's functions as compiler built-ins, since <cmath> takes longer to parse than all the rest to compile. A
+// rounded integer is itself.
+#define BDTORCH_UNARY(name, builtin)                                            \
+  BDTORCH_INLINE float name(float x) { return __builtin_##builtin##f(x); }      \
+  BDTORCH_INLINE double name(double x) { return __builtin_##builtin(x); }
+#define BDTORCH_ROUNDING(name, builtin) \
+  BDTORCH_UNARY(name, builtin)          \
+  template <class T>                    \
+  BDTORCH_INLINE T name(T x) { return x; }
+BDTORCH_UNARY(acos, acos)
+BDTORCH_UNARY(asin, asin)
+BDTORCH_UNARY(atan, atan)
+BDTORCH_UNARY(cosh, cosh)
+BDTORCH_UNARY(erf, erf)
+BDTORCH_UNARY(erfc, erfc)
+BDTORCH_UNARY(exp2, exp2)
+BDTORCH_UNARY(log10, log10)
+BDTORCH_UNARY(log2, log2)
+BDTORCH_UNARY(sinh, sinh)
+BDTORCH_UNARY(sqrt, sqrt)
+BDTORCH_UNARY(tan, tan)
+BDTORCH_ROUNDING(ceil, ceil)
+BDTORCH_ROUNDING(floor, floor)
+BDTORCH_ROUNDING(round, nearbyint)  // half to even
+BDTORCH_ROUNDING(trunc, trunc)
+#undef BDTORCH_ROUNDING
+#undef BDTORCH_UNARY
+
+BDTORCH_INLINE float atan2(float y, float x) { return __builtin_atan2f(y, x); }
+BDTORCH_INLINE double atan2(double y, double x) { return __builtin_atan2(y, x); }
+
 template <class T>
-BDTORCH_INLINE T abs(T x) { return x < T(0) ? -x : x; }
-template <>
-BDTORCH_INLINE float abs(float x) { return bdtorch::abs(x); }
-template <>
-BDTORCH_INLINE double abs(double x) { return bdtorch::abs(x); }
+BDTORCH_INLINE T abs(T x) {
+  if constexpr (std::is_floating_point<T>::value)
+    return bdtorch::abs(x);
+  else
+    return x < T(0) ? T(-x) : x;
+}
 
 // A NaN on either side comes through.
 template <class T>
@@ -36,55 +68,76 @@ template <class T>
 BDTORCH_INLINE bool is_finite(T x) { return x - x == x - x; }
 
 template <class T>
-constexpr T lowest() { return T(-1) < T(0) ? T(-__builtin_huge_val()) : T(0); }
-template <>
-constexpr int64_t lowest() { return INT64_MIN; }
-template <>
-constexpr int32_t lowest() { return INT32_MIN; }
+constexpr T highest() {
+  if constexpr (std::is_floating_point<T>::value)
+    return T(__builtin_inf());
+  else if constexpr (T(-1) < T(0))
+    return T((uint64_t(1) << (8 * sizeof(T) - 1)) - 1);
+  else
+    return T(-1);
+}
 template <class T>
-constexpr T highest() { return T(__builtin_huge_val()); }
-template <>
-constexpr int64_t highest() { return INT64_MAX; }
-template <>
-constexpr int32_t highest() { return INT32_MAX; }
+constexpr T lowest() {
+  if constexpr (std::is_floating_point<T>::value)
+    return T(-__builtin_inf());
+  else
+    return T(-1) < T(0) ? T(-highest<T>() - 1) : T(0);
+}
+
+// Truncated division. The planner lets no integer divisor be 0, and -1 overflows for the least dividend.
+template <class T>
+BDTORCH_INLINE T fmod(T a, T b) {
+  if constexpr (std::is_same<T, float>::value)
+    return __builtin_fmodf(a, b);
+  else if constexpr (std::is_same<T, double>::value)
+    return __builtin_fmod(a, b);
+  else
+    return b == T(-1) ? T(0) : T(a % b);
+}
+
+template <class T>
+BDTORCH_INLINE T divide_trunc(T a, T b) {
+  if constexpr (std::is_floating_point<T>::value)
+    return trunc(a / b);
+  else
+    return b == T(-1) ? T(-a) : T(a / b);
+}
 
 // The remainder takes the sign of the divisor, as in Python.
-inline float remainder(float a, float b) {
-  const float r = std::fmod(a, b);
-  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-}
-inline double remainder(double a, double b) {
-  const double r = std::fmod(a, b);
-  return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-}
 template <class T>
-inline T remainder(T a, T b) {
-  if (b == 0) return T(0);  // ATen raises; the step would have failed in the trial run
-  const T r = a % b;
-  return r != 0 && (r < 0) != (b < 0) ? T(r + b) : r;
+BDTORCH_INLINE T remainder(T a, T b) {
+  const T r = fmod(a, b);
+  return r != T(0) && (r < T(0)) != (b < T(0)) ? T(r + b) : r;
+}
+
+// The quotient that belongs to `remainder`: a / b as rounded may lie above the true quotient's floor.
+template <class T>
+BDTORCH_INLINE T divide_floor(T a, T b) {
+  const T r = b == T(0) ? T(0) : fmod(a, b);
+  const bool below = r != T(0) && (r < T(0)) != (b < T(0));
+  if constexpr (std::is_floating_point<T>::value) {
+    if (b == T(0)) return a / b;
+    const T quotient = (a - r) / b - T(below);
+    const T whole = floor(quotient);
+    return quotient == T(0) ? bdtorch::copysign(T(0), a / b) : whole + T(quotient - whole > T(0.5));
+  } else {
+    return T(divide_trunc(a, b) - T(below));
+  }
 }
 
 template <class T>
-inline T divide_floor(T a, T b) { return b == 0 ? T(0) : T((a - remainder(a, b)) / b); }
-template <>
-inline float divide_floor(float a, float b) { return std::floor(a / b); }
-template <>
-inline double divide_floor(double a, double b) { return std::floor(a / b); }
-template <class T>
-inline T divide_trunc(T a, T b) { return b == 0 ? T(0) : T(a / b); }
-template <>
-inline float divide_trunc(float a, float b) { return std::trunc(a / b); }
-template <>
-inline double divide_trunc(double a, double b) { return std::trunc(a / b); }
-
-inline float pow(float a, float b) { return std::pow(a, b); }
-inline double pow(double a, double b) { return std::pow(a, b); }
-template <class T>
-inline T pow(T a, T b) {
-  T result = 1;
-  for (; b > 0; b >>= 1, a *= a)
-    if (b & 1) result *= a;
-  return result;
+BDTORCH_INLINE T pow(T a, T b) {
+  if constexpr (std::is_same<T, float>::value) {
+    return __builtin_powf(a, b);
+  } else if constexpr (std::is_same<T, double>::value) {
+    return __builtin_pow(a, b);
+  } else {
+    if (b < T(0)) return a == T(1) ? T(1) : a == T(-1) ? (b & 1 ? T(-1) : T(1)) : T(0);
+    T result = 1;
+    for (; b > 0; b = T(b >> 1), a = T(a * a))
+      if (b & 1) result = T(result * a);
+    return result;
+  }
 }
 
 template <class T>
@@ -111,19 +164,27 @@ inline void multiply(const T* a, int64_t a_row, int64_t a_column, const T* b, in
 
 namespace loop {
 
-// The state of a running loop, shared by its threads. Python fills and reads it as an array of int64.
+// The state of a running loop, shared by its threads. Python fills and reads it as an array of int64. Steps with an even
+// and an odd number have flags of their own: a thread may be setting those of the next step while another still reads.
 struct Frame {
-  int64_t buffers;    // address of an array of addresses
-  int64_t first;      // number of the first step
-  int64_t count;      // steps to take
+  int64_t buffers;   // address of an array of addresses
+  int64_t first;     // number of the first step
+  int64_t count;     // steps to take
   int64_t threads;
-  int64_t done;       // steps taken
-  int64_t stop;       // a record is full, or an error occurred: no further step
-  int64_t error;      // number of the operation that met an index out of range
-  int64_t arrived;    // of the barrier
-  int64_t phase;      // of the barrier
-  int64_t kept[];     // entries of each sparse record
+  int64_t done;      // steps taken
+  int64_t stop[2];   // a record is full: no further step
+  int64_t error[2];  // number of the operation that met an index out of range
+  int64_t unused[7];
+  alignas(64) int64_t arrived;  // of the barrier: threads that wait
+  alignas(64) int64_t phase;    // of the barrier: how often all have met
+  alignas(64) int64_t kept[];   // entries of each sparse record
 };
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
 
 // Threads meet; what any wrote before is visible to all after. Spins, and yields where others are slow to arrive.
 inline void meet(Frame* frame) {
@@ -135,7 +196,10 @@ inline void meet(Frame* frame) {
     return;
   }
   for (int spin = 0; __atomic_load_n(&frame->phase, __ATOMIC_ACQUIRE) == phase; ++spin)
-    if (spin > 2000) sched_yield();
+    if (spin < 1000)
+      pause();
+    else
+      sched_yield();
 }
 
 struct Range {
@@ -153,12 +217,13 @@ inline Range share(int64_t n, int64_t thread, int64_t threads) {
 // The share of one thread in n rows that are long.
 inline Range share_rows(int64_t n, int64_t thread, int64_t threads) { return {n * thread / threads, n * (thread + 1) / threads}; }
 
-inline int64_t checked(Frame* frame, int64_t index, int64_t extent, int64_t operation) {
-  if (index < 0) index += extent;
+inline int64_t checked(int64_t* error, int64_t index, int64_t extent, int64_t operation) {
   if (uint64_t(index) < uint64_t(extent)) return index;
-  __atomic_store_n(&frame->error, operation, __ATOMIC_RELAXED);
+  __atomic_store_n(error, operation, __ATOMIC_RELAXED);
   return 0;
 }
+
+inline int64_t wrapped(int64_t index, int64_t extent) { return index < 0 ? index + extent : index; }
 
 // Append the positions of nonzero entries to a sparse record.
 template <class S>

@@ -147,7 +147,8 @@ BDTORCH_INLINE T clamp(T x, T low, T high) {
 }
 
 // log(x) - exponent_offset ln 2 + correction for a positive normal x
-//   x = 2^k m, 1/sqrt(2) <= m < sqrt(2), f = m - 1, s = f / (2 + f):  log(m) = 2 atanh(s) = f - f^2/2 + s (f^2/2 + s^2 P(s^2))
+//   x = 2^k m,  1/sqrt(2) <= m < sqrt(2),  f = m - 1,  s = f / (2 + f)
+//   log(m) = 2 atanh(s) = f - f^2/2 + s (f^2/2 + s^2 P(s^2))
 template <class T>
 BDTORCH_INLINE T log_of_normal(T x, T exponent_offset, T correction) {
   using F = Format<T>;

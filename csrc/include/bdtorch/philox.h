@@ -1,8 +1,8 @@
 // Philox 4x32-10: counter-based random bits (Salmon, Moraes, Dror & Shaw 2011, doi:10.1145/2063384.2063405).
 //
-// Ten rounds of multiply and exchange turn a counter of 128 bits, under a key of 64 bits, into 128 random bits. No state
-// has to advance, so any number can be had on its own, by any thread, in any order. bdtorch's counter is (block, step):
-// `step` counts the calls of a stream, `block` the groups of four words within a call.
+// Ten rounds of multiply and exchange turn a counter of 128 bits, under a key of 64 bits, into 128 random bits. There
+// is no state to advance: any number can be had on its own, by any thread, in any order. bdtorch's counter is the pair
+// (block, step), where `step` counts the calls of a stream and `block` the groups of four words within a call.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-// A word on its way through the rounds, in vector loops a lane. AVX-512 multiplies 64-bit lanes in one instruction, and a
-// shift and a mask give the product's halves; elsewhere gcc does better with 32-bit lanes and shuffles.
+// A word on its way through the rounds, a lane in vector loops. AVX-512 multiplies 64-bit lanes in one instruction, and
+// a shift and a mask give the product's halves; elsewhere gcc does better with 32-bit lanes and shuffles.
 #if defined(__AVX512DQ__)
 using PhiloxLane = uint64_t;
 #else

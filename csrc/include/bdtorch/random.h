@@ -43,7 +43,7 @@ template <>
 struct Uniform<double> {
   static constexpr int per_block = 2;
 
-  // An integer of 53 bits, as 27 and 26: conversions of 32-bit integers vectorise everywhere, of 64-bit ones they do not.
+  // An integer of 53 bits, as 27 and 26: conversions of 32-bit integers vectorise everywhere, those of 64 bits do not.
   BDTORCH_INLINE static double integer_from_words(uint32_t high, uint32_t low) {
     return double(int32_t(high >> 5)) * 0x1p26 + double(int32_t(low >> 6));
   }

@@ -28,7 +28,6 @@ void AnnotateIgnoreWritesEnd(const char* file, int line);
 namespace simulator {
 
 #ifdef SIMULATOR_THREAD_SANITIZER
-constexpr bool kThreadSanitizer = true;
 inline void acquire(void* tag) { __tsan_acquire(tag); }
 inline void release(void* tag) { __tsan_release(tag); }
 inline void begin_ignore() {
@@ -40,7 +39,6 @@ inline void end_ignore() {
   AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
 }
 #else
-constexpr bool kThreadSanitizer = false;
 inline void acquire(void*) {}
 inline void release(void*) {}
 inline void begin_ignore() {}

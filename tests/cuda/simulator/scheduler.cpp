@@ -179,7 +179,7 @@ void Launch::on_return(Thread& thread) {
   warp.returned |= 1u << thread.position.lane;
   for (const auto& meeting : warp.meetings)
     if (meeting->mask >> thread.position.lane & 1)
-      set_error(thread.name() + " returned, but the warp collective at " + meeting->site.text() + " waits for its lane");
+      set_error(thread.name() + " returned, but the warp collective at " + meeting->site.text() + " waits for it");
   if (!block.at_barrier.empty())
     set_error(thread.name() + " returned, but " + block.at_barrier[0]->name() + " waits for it at the barrier " +
               block.at_barrier[0]->waits_at.text());

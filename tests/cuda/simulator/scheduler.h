@@ -2,7 +2,7 @@
 //
 //   - Several blocks are resident at once; with a seed, blocks and threads run in random order, and atomics and fences
 //     may hand over to another thread.
-//   - Barriers and warp collectives are checked: divergent call sites, wrong masks, threads that have returned, deadlock.
+//   - Barriers and warp collectives are checked: divergent call sites, wrong masks, returned threads, deadlock.
 //   - Every shared array is a heap object of its own, filled with garbage, so that AddressSanitizer sees its end.
 //   - Launch limits are those of a device.
 //

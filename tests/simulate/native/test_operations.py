@@ -81,7 +81,7 @@ UNARY: dict[str, tuple[Callable[[Tensor], Tensor], tuple[torch.dtype, ...], bool
     "sigmoid": (torch.sigmoid, FLOATS, False),
     "sin": (torch.sin, FLOATS, False),
     "sinh": (torch.sinh, FLOATS, False),
-    "sqrt": (torch.sqrt, NUMBERS, True),
+    "sqrt": (torch.sqrt, NUMBERS, False),  # that of MKL, which PyTorch takes for float32, is not rounded correctly
     "tan": (torch.tan, FLOATS, False),
     "tanh": (torch.tanh, FLOATS, False),
     "trunc": (torch.trunc, NUMBERS, True),
@@ -99,13 +99,12 @@ UNARY |= {f"pow {p}": (lambda x, p=p: x**p, FLOATS, False) for p in (0.5, -0.5, 
 UNARY |= {f"{p} pow": (lambda x, p=p: p**x, FLOATS, False) for p in (2.0, 0.5)}
 DECOMPOSED = {
     "elu": F.elu,
-    "gelu": F.gelu,
+    "gelu": lambda x: F.gelu(x.clamp(-3, 3)),  # 1 + erf cancels below
     "hardtanh": F.hardtanh,
     "leaky_relu": F.leaky_relu,
     "silu": F.silu,
     "softplus": F.softplus,
     "square": torch.square,
-    "hypot": lambda x: torch.hypot(x, x + 1),
     "nan_to_num": lambda x: x.nan_to_num(1.0, 2.0, 3.0),
     "logaddexp": lambda x: torch.logaddexp(x, x + 1),
     "heaviside": lambda x: torch.heaviside(x, x.new_tensor(0.5)),
@@ -114,7 +113,6 @@ DECOMPOSED = {
     "deg2rad": torch.deg2rad,
     "frac": torch.frac,
     "sinc": torch.sinc,
-    "copysign": lambda x: torch.copysign(x, 1 - x),
     "addcmul": lambda x: torch.addcmul(x, x, x, value=0.5),
     "addcdiv": lambda x: torch.addcdiv(x, x, x + 3, value=0.5),
     "lerp scalar": lambda x: torch.lerp(x, x + 1, 0.3),
@@ -200,3 +198,102 @@ def elementwise() -> dict[tuple[str, torch.dtype], tuple[Tensor, Tensor]]:
 )
 def test_elementwise(elementwise, name, dtype, exact):
     assert_same(*elementwise[name, dtype], exact=exact)
+
+
+def test_square_roots_are_rounded_correctly():
+    x = torch.linspace(0.01, 4.0, 1003)
+    native, _ = both(lambda x, t: (x, torch.sqrt(x[0])), x, steps=1)
+    torch.testing.assert_close(native[0][0], x.double().sqrt().float(), rtol=0.0, atol=0.0)
+
+
+# Shapes: broadcasting, views, reductions, products, movement. `m` is (5, 6), `r` (6,), `c` (5, 1), `k` (), `o` (1,),
+# `d` (2, 5, 6), `i` int64 in [0, 5) of shape (5, 6), `b` bool of shape (5, 6).
+
+SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
+    "broadcast": (lambda m, r, c, k, o, d, i, b: m * r + c - k / o + d, True),
+    "broadcast before": (lambda m, r, c, k, o, d, i, b: (r * k + c * o) * d, True),
+    "transpose": (lambda m, r, c, k, o, d, i, b: m.t() * 2 + m.t(), True),
+    "transpose with itself": (lambda m, r, c, k, o, d, i, b: m[:, :5] + m[:, :5].t(), True),
+    "permute": (lambda m, r, c, k, o, d, i, b: d.permute(2, 0, 1) + d.permute(2, 0, 1) * 3, True),
+    "steps": (lambda m, r, c, k, o, d, i, b: m[::2, 1::2] * m[1::2, ::2].sum(), False),
+    "steps alone": (lambda m, r, c, k, o, d, i, b: m[::2, 1::2] * r[::2], True),
+    "negative slice": (lambda m, r, c, k, o, d, i, b: m[-3:, :-2] + 1, True),
+    "slice beyond": (lambda m, r, c, k, o, d, i, b: m[2:99, -99:] + 1, True),
+    "empty slice": (lambda m, r, c, k, o, d, i, b: m[3:3] * 2, True),
+    "select": (lambda m, r, c, k, o, d, i, b: m[2] * m[-1] + d[1, 3], True),
+    "diagonal-like": (lambda m, r, c, k, o, d, i, b: m[1:, 1] * m[:-1, -1], True),
+    "flip": (lambda m, r, c, k, o, d, i, b: m.flip(0) * m.flip(-1) + m.flip(0, 1), True),
+    "roll": (lambda m, r, c, k, o, d, i, b: m.roll(2, 0) + m.roll(-1, 1) + m.roll(7), True),
+    "unsqueeze": (lambda m, r, c, k, o, d, i, b: r.unsqueeze(1) * r.unsqueeze(0), True),
+    "squeeze": (lambda m, r, c, k, o, d, i, b: c.squeeze() * c.squeeze(1) + c.squeeze(0).squeeze(-1), True),
+    "squeeze dims": (lambda m, r, c, k, o, d, i, b: c[None].squeeze((0, 2)) * 2, True),
+    "expand": (lambda m, r, c, k, o, d, i, b: c.expand(5, 6) + r.expand(3, 5, 6), True),
+    "reshape": (lambda m, r, c, k, o, d, i, b: m.reshape(3, 10) + m.t().reshape(3, 10), True),
+    "view of slice": (lambda m, r, c, k, o, d, i, b: m[1:3].reshape(-1) * 2, True),
+    "flatten": (lambda m, r, c, k, o, d, i, b: d.flatten(1) + d.transpose(1, 2).flatten(1), True),
+    "split": (lambda m, r, c, k, o, d, i, b: m.split(2)[2] + m.split([1, 4])[1][-1] * m.split(4, 1)[1][:1, :1], True),
+    "chunk": (lambda m, r, c, k, o, d, i, b: m.chunk(3, 1)[2] + 1, True),
+    "unbind": (lambda m, r, c, k, o, d, i, b: m.unbind()[1] * m.unbind(1)[2].sum(), False),
+    "cat": (lambda m, r, c, k, o, d, i, b: torch.cat([m, m.t()[:, :5].reshape(5, 6), r[None]]), True),
+    "cat axis": (lambda m, r, c, k, o, d, i, b: torch.cat([m[:, 4:], c, m.new_zeros(5, 0)], -1), True),
+    "cat promotes": (lambda m, r, c, k, o, d, i, b: torch.cat([m, i]), True),
+    "stack": (lambda m, r, c, k, o, d, i, b: torch.stack([m, m * 2], 1), True),
+    "pad": (lambda m, r, c, k, o, d, i, b: F.pad(m, (1, 2, 0, 3), value=4.0) + F.pad(m, (-1, 4, 3, 0)), True),
+    "repeat": (lambda m, r, c, k, o, d, i, b: m.repeat(2, 1) + r.repeat(10, 1), True),
+    "contiguous": (lambda m, r, c, k, o, d, i, b: m.t().contiguous().view(-1) + m.t().clone().reshape(-1), True),
+    "gather": (lambda m, r, c, k, o, d, i, b: m.gather(1, i) + m.gather(0, i) * m.gather(-1, i.flip(0)), True),
+    "gather part": (lambda m, r, c, k, o, d, i, b: m.gather(0, i[:2, :3]) + m.t().gather(0, i[:2, :3]), True),
+    "scatter": (lambda m, r, c, k, o, d, i, b: m.scatter(0, i[:1], m * 2) + m.scatter(0, i[:1], 9.0), True),
+    "scatter part": (lambda m, r, c, k, o, d, i, b: m.scatter(1, i[:2, :1], m.t()[:2, :1]), True),
+    "index_select": (lambda m, r, c, k, o, d, i, b: m.index_select(1, i[0]) + d.index_select(0, i[0] % 2).sum(), False),
+    "index": (lambda m, r, c, k, o, d, i, b: m[i[0]] + r[i].sum() + m[:, -i[1] - 1].sum(), False),
+    "index constant": (lambda m, r, c, k, o, d, i, b: d[:, torch.tensor([[0, -1], [2, 2]])], True),
+    "sum": (lambda m, r, c, k, o, d, i, b: m.sum() + d.sum((0, 2)) + m.sum(1) + k.sum(), False),
+    "sum keepdim": (lambda m, r, c, k, o, d, i, b: m - m.sum(1, keepdim=True) + m.t().sum(0)[:, None], False),
+    "sum of bool": (lambda m, r, c, k, o, d, i, b: b.sum(0) + i.sum() + b.sum(0, dtype=torch.int32), True),
+    "mean": (lambda m, r, c, k, o, d, i, b: m.mean() + m.mean(0) * d.mean((0, 1)), False),
+    "var": (lambda m, r, c, k, o, d, i, b: m.var() + m.var(0) + d.std((0, 1), correction=0), False),
+    "norm": (lambda m, r, c, k, o, d, i, b: m.norm() + torch.linalg.vector_norm(m, dim=0), False),
+    "prod": (lambda m, r, c, k, o, d, i, b: m[0].prod() + m[:, :2].prod(1).sum(), False),
+    "extrema": (lambda m, r, c, k, o, d, i, b: m.amax(1) + m.amin((0, 1)) + m.max() - m.min() + i.max() * i.amin(), True),
+    "any": (lambda m, r, c, k, o, d, i, b: b.any() ^ b.any(1) ^ (m > 0).all() ^ (m > -9).all(1, keepdim=True), True),
+    "softmax": (lambda m, r, c, k, o, d, i, b: m.softmax(1) + d.log_softmax(0), False),
+    "mm": (lambda m, r, c, k, o, d, i, b: m @ m.t() + m.t().contiguous().t() @ m.t(), False),
+    "mv": (lambda m, r, c, k, o, d, i, b: m @ r + m.t()[:5, :5] @ c.squeeze(), False),
+    "dot": (lambda m, r, c, k, o, d, i, b: r @ r + r[::2] @ r[1::2], False),
+    "bmm": (lambda m, r, c, k, o, d, i, b: d @ d.transpose(1, 2) + torch.einsum("bij,bkj->bik", d, d), False),
+    "matmul batched": (lambda m, r, c, k, o, d, i, b: d @ m.t() + r @ d.transpose(1, 2).sum(), False),
+    "addmm": (lambda m, r, c, k, o, d, i, b: F.linear(m, m, c.squeeze()) + F.linear(d, m).sum(), False),
+    "addmm scaled": (lambda m, r, c, k, o, d, i, b: torch.addmm(c, m, m.t(), beta=0.5, alpha=2.0), False),
+    "addmv": (lambda m, r, c, k, o, d, i, b: torch.addmv(c.squeeze(), m, r), False),
+    "outer": (lambda m, r, c, k, o, d, i, b: torch.outer(r, r) + torch.einsum("i,j->ij", r, r), True),
+    "layer_norm": (lambda m, r, c, k, o, d, i, b: F.layer_norm(m, (6,)), False),
+    "matrix infinities": (lambda m, r, c, k, o, d, i, b: (m * 0) @ torch.full((6, 2), math.inf, dtype=m.dtype), False),
+}
+
+
+@pytest.fixture(scope="module", params=FLOATS, ids=["float32", "float64"])
+def shaped(request) -> dict[str, tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=request.param)
+
+    i = torch.randint(0, 5, (5, 6), generator=generator)
+    state = [draw(5, 6), draw(6), draw(5, 1), draw(), draw(1), draw(2, 5, 6), i, i > 2]
+
+    def step(x, t):
+        after = [leaf.flip(list(range(leaf.dim()))) for leaf in x]
+        return after, [f(*x) for f, _ in SHAPED.values()]
+
+    native, reference = both(step, *state)
+    return dict(zip(SHAPED, zip(native, reference, strict=False), strict=False))
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_shapes(shaped, name):
+    assert_same(*shaped[name], exact=SHAPED[name][1])
+
+
+def test_every_operation_is_exercised(monkeypatch):
+    """What no test asks for has no place in the list."""

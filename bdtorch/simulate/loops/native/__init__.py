@@ -14,7 +14,7 @@ from bdtorch.simulate.loops.native.emit import Recording, source
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan, plan
 from bdtorch.simulate.loops.native.pointwise import CPP
-from bdtorch.simulate.loops.native.runner import NativeRunner
+from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
 from bdtorch.simulate.loops.native.trace import trace
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
@@ -29,7 +29,7 @@ class Native(Loop):
     reference loop; elementary functions, sums and matrix products may differ in the last place.
 
     Args:
-        threads: Number of threads; default as many as `torch.get_num_threads` says, where the model is large enough.
+        threads: Number of threads; default one, or as many as `torch.get_num_threads` says where that proves faster.
     """
 
     threads: int | None = None
@@ -43,8 +43,14 @@ class Native(Loop):
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
         graph, layout, text = generate(body, state)
-        threads = self.threads or _threads(graph)
-        return NativeRunner(body, graph, layout, compiled(text), threads)
+        return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
+
+    def _crew(self, graph: Graph) -> Crew:
+        if self.threads is not None:
+            return Crew(self.threads)
+        work = sum(node.numel for node in graph.nodes if node.kind == "op")
+        most = min(torch.get_num_threads(), work // _ELEMENTS_PER_THREAD)
+        return Crew(1, most) if most > 1 else Crew(1)
 
 
 def generate(body: Body, state: list[Tensor]) -> tuple[Graph, Plan, str]:
@@ -56,8 +62,3 @@ def generate(body: Body, state: list[Tensor]) -> tuple[Graph, Plan, str]:
     layout = plan(graph)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return graph, layout, source(layout, recordings, body.dt)
-
-
-def _threads(graph: Graph) -> int:
-    work = sum(node.numel for node in graph.nodes if node.kind == "op")
-    return max(1, min(torch.get_num_threads(), work // _ELEMENTS_PER_THREAD))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bdtorch.simulate.loops.native.external import print_external
 from bdtorch.simulate.loops.native.graph import Node
@@ -25,6 +26,22 @@ def source(plan: Plan, recordings: list[Recording], dt: float) -> str:
     return _Printer(plan, recordings, dt).source()
 
 
+class Access(NamedTuple):
+    """What a kernel does to memory, and which part of it each thread touches."""
+
+    ref: Ref
+    written: bool
+    partition: str
+    """``"single"``: all by thread 0; ``"flat n"``: each its share of n elements; ``"rows"``, ``"all"``: others as well."""
+
+    def conflicts(self, other: Access) -> bool:
+        """Whether a thread may touch what another thread has written, or the reverse."""
+        if self.ref.buffer.home is not other.ref.buffer.home or not (self.written or other.written):
+            return False
+        own_shares = self.partition.startswith("flat") and self.ref.whole and other.ref.whole
+        return self.partition != other.partition or not (own_shares or self.partition == "single")
+
+
 class _Printer:
     def __init__(self, plan: Plan, recordings: list[Recording], dt: float) -> None:
         self.plan = plan
@@ -32,7 +49,7 @@ class _Printer:
         self.dt = dt
         self.functions: list[str] = []
         self.body: list[str] = []
-        self.pending: list[tuple[Ref, bool, str]] = []  # accesses since the threads last met: ref, written, partition
+        self.pending: list[Access] = []  # since the threads last met
 
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
@@ -54,8 +71,10 @@ class _Printer:
         self.functions.append(function)
         extent, flat = iteration.shape[0], len(iteration.shape) == 1
         partition = "single" if iteration.shape == (1,) else f"flat {extent}" if flat else "rows"
-        accesses = [(self.plan.refs[x], False) for x in operands] + [(ref, True) for ref in writes.values()]
-        self._order(accesses, partition)
+        self._order(
+            [Access(self.plan.refs[x], False, partition) for x in operands]
+            + [Access(ref, True, partition) for ref in writes.values()]
+        )
         if partition == "single":
             self.body.append(f"if (thread == 0) pass_{number}({arguments}, 0, 1);")
         else:
@@ -69,27 +88,25 @@ class _Printer:
         (node,) = kernel.nodes
         write = self.plan.refs[node]
         lines, partition = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
-        self._order([(ref, False) for ref in kernel_reads(kernel, self.plan.refs)] + [(write, True)], partition)
+        reads = kernel_reads(kernel, self.plan.refs)
+        self._order(
+            [Access(ref, False, "single" if partition == "single" else "all") for ref in reads]
+            + [Access(write, True, partition)]
+        )
         guard = "if (thread == 0) " if partition == "single" else ""
         self.body.append("\n".join([f"{guard}{{  // {node.op}", *(f"  {line}" for line in lines), "}"]))
 
-    def _order(self, accesses: list[tuple[Ref, bool]], partition: str) -> None:
-        """Let the threads meet where one may touch what another has written, or the reverse."""
-        for ref, written in accesses:
-            for other, was_written, other_partition in self.pending:
-                if other.buffer.home is not ref.buffer.home or not (written or was_written):
-                    continue
-                aligned = partition.startswith("flat") and ref.whole and other.whole or partition == "single"
-                if partition != other_partition or not aligned:
-                    self.body.append("loop::meet(frame);")
-                    self.pending = [(r, w, partition) for r, w in accesses]
-                    return
-        self.pending += [(r, w, partition) for r, w in accesses]
+    def _order(self, accesses: list[Access]) -> None:
+        """Let the threads meet before a kernel where it needs that."""
+        if any(access.conflicts(earlier) for access in accesses for earlier in self.pending):
+            self.body.append("loop::meet(frame);")
+            self.pending = []
+        self.pending += accesses
 
     def _records(self) -> None:
         if not self.recordings:
             return
-        self._order([(ref, False) for ref in self.plan.observed], "single")
+        self._order([Access(ref, False, "single") for ref in self.plan.observed])
         buffers, records = len(self.plan.buffers), len(self.recordings)
         lines, slot = [], 0
         for number, (ref, recording) in enumerate(zip(self.plan.observed, self.recordings, strict=True)):
@@ -100,7 +117,7 @@ class _Printer:
             kept, capacity = f"frame->kept[{slot}]", f"((const int64_t*)buffers[{buffers + 2 * records}])[{slot}]"
             lines += [
                 f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, step + 1, (int64_t*){first}, (int64_t*){second}, &{kept});",
-                f"if ({capacity} - {kept} < {ref.numel}) frame->stop = 1;",
+                f"if ({capacity} - {kept} < {ref.numel}) frame->stop[k & 1] = 1;",
             ]
             slot += 1
         self.body.append("\n".join(["if (thread == 0) {", *(f"  {line}" for line in lines), "}"]))
@@ -119,19 +136,14 @@ class _Printer:
 extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
   void* const* buffers = (void* const*)frame->buffers;
   const int64_t first = frame->first, threads = frame->threads;
-  for (int64_t k = 0; k < frame->count; ++k) {{
+  for (int64_t k = frame->done, count = frame->count; k < count; ++k) {{
     const int64_t step = first + k;
     const double time_now = double(step) * {float(self.dt).hex()};
     (void)buffers, (void)threads, (void)time_now;
     {body}
-    if (thread == 0) {{
-      frame->done = k + 1;
-      if (frame->error) frame->stop = 1;
-    }}
     loop::meet(frame);
-    const bool stop = frame->stop;
-    loop::meet(frame);
-    if (stop) break;
+    if (thread == 0) frame->done = k + 1;
+    if (frame->stop[k & 1] || frame->error[k & 1]) break;
   }}
 }}
 """

@@ -46,7 +46,7 @@ def _assign(source: Ref, target: Ref) -> str:
 def _reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     ref = refs[node.args[0]]
     rank = len(ref.shape)
-    axes = node.args[1] if node.op.split(".")[2] in ("dim", "dim_IntList") or len(node.args) > 1 else None
+    axes = node.args[1] if node.op.split(".")[2] in ("dim", "dim_int", "dim_IntList") or len(node.args) > 1 else None
     axes = [axes] if isinstance(axes, int) else axes
     reduced = {axis % rank for axis in axes} if axes else set(range(rank))
     neutral, combine = REDUCTIONS[node.op]
@@ -243,13 +243,27 @@ def _index_select(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _indexed_read(node, source, index, strides, axis, out)
 
 
+def _index(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    """``x[:, index]``: one tensor of indices, which may be negative and have any number of axes."""
+    source, chosen = refs[node.args[0]], node.args[1]
+    axis = next(axis for axis, part in enumerate(chosen) if part is not None)
+    index = refs[chosen[axis]]
+    loops, axes = _loops(out.shape)
+    inner = axes[axis : axis + len(index.shape)]
+    extent = source.shape[axis]
+    at = f"loop::wrapped({_element(index, inner)}, {extent})"
+    moved = [*axes[:axis], f"loop::checked(&frame->error[k & 1], {at}, {extent}, {node.number})"]
+    moved += axes[axis + len(index.shape) :]
+    return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
+
+
 def _indexed_read(
     node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref
 ) -> Printed:
     loops, axes = _loops(out.shape)
     at = f"{pointer(index)}[{position(0, index_strides, axes)}]"
     moved = [*axes]
-    moved[axis] = f"loop::checked(frame, {at}, {source.shape[axis]}, {node.number})"
+    moved[axis] = f"loop::checked(&frame->error[k & 1], {at}, {source.shape[axis]}, {node.number})"
     return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
 
 
@@ -258,7 +272,7 @@ def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     axis = node.args[1] % max(1, len(target.shape))
     loops, axes = _loops(index.shape)
     moved = [*axes]
-    moved[axis] = f"loop::checked(frame, {_element(index, axes)}, {target.shape[axis]}, {node.number})"
+    moved[axis] = f"loop::checked(&frame->error[k & 1], {_element(index, axes)}, {target.shape[axis]}, {node.number})"
     value = node.args[3]
     text = _element(refs[value], axes) if isinstance(value, Node) else literal(value, node.dtype)
     lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
@@ -273,6 +287,7 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "aten.constant_pad_nd.default": _pad,
     "aten.dot.default": _product(bias=False),
     "aten.gather.default": _gather,
+    "aten.index.Tensor": _index,
     "aten.index_select.default": _index_select,
     "aten.mm.default": _product(bias=False),
     "aten.mv.default": _product(bias=False),

@@ -97,6 +97,11 @@ def view(node: Node, base: Ref) -> Ref | None:
         if rank:
             strides[first], strides[second] = strides[second], strides[first]
         return Ref(base.buffer, node.shape, tuple(strides), offset)
+    if op == "aten.flip.default":
+        for axis in {axis % rank for axis in args[0]}:
+            offset += max(0, shape[axis] - 1) * strides[axis]
+            strides[axis] = -strides[axis]
+        return Ref(base.buffer, node.shape, tuple(strides), offset)
     if op == "aten.unsqueeze.default":
         strides.insert(args[0] % (rank + 1), 0)
         return Ref(base.buffer, node.shape, tuple(strides), offset)

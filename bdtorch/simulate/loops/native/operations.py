@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 VIEWS = {
-    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.permute.default", "aten.select.int",
+    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.flip.default", "aten.permute.default", "aten.select.int",
     "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default", "aten.squeeze.default",
     "aten.squeeze.dim", "aten.squeeze.dims", "aten.t.default", "aten.transpose.int", "aten.unbind.int",
     "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default", "aten._reshape_alias.default",
@@ -13,8 +13,7 @@ VIEWS = {
 """Operations that only relabel memory."""
 
 COPIES = {
-    "aten.clone.default", "aten._to_copy.default", "aten.copy.default", "aten.contiguous.default",
-    "aten.lift_fresh_copy.default",
+    "aten.clone.default", "aten._to_copy.default", "aten.contiguous.default", "aten.lift_fresh_copy.default",
 }  # fmt: skip
 
 
@@ -28,25 +27,31 @@ def _call(function: str) -> Callable[..., str]:
 
 ARITHMETIC: dict[str, Callable[..., str]] = {
     "aten.abs.default": _call("op::abs"),
-    "aten.atan.default": _call("std::atan"),
-    "aten.atan2.default": _call("std::atan2"),
-    "aten.ceil.default": _call("std::ceil"),
+    "aten.acos.default": _call("op::acos"),
+    "aten.asin.default": _call("op::asin"),
+    "aten.atan.default": _call("op::atan"),
+    "aten.atan2.default": _call("op::atan2"),
+    "aten.ceil.default": _call("op::ceil"),
     "aten.clamp_max.default": _call("op::minimum"),
     "aten.clamp_min.default": _call("op::maximum"),
     "aten.clamp_max.Tensor": _call("op::minimum"),
     "aten.clamp_min.Tensor": _call("op::maximum"),
     "aten.cos.default": _call("bdtorch::cos"),
-    "aten.cosh.default": _call("std::cosh"),
+    "aten.cosh.default": _call("op::cosh"),
     "aten.div.Scalar": _binary("/"),
     "aten.div.Tensor": _binary("/"),
-    "aten.erf.default": _call("std::erf"),
+    "aten.erf.default": _call("op::erf"),
+    "aten.erfc.default": _call("op::erfc"),
     "aten.exp.default": _call("bdtorch::exp"),
+    "aten.exp2.default": _call("op::exp2"),
     "aten.expm1.default": _call("bdtorch::expm1"),
-    "aten.floor.default": _call("std::floor"),
-    "aten.fmod.Scalar": _call("std::fmod"),
-    "aten.fmod.Tensor": _call("std::fmod"),
+    "aten.floor.default": _call("op::floor"),
+    "aten.fmod.Scalar": _call("op::fmod"),
+    "aten.fmod.Tensor": _call("op::fmod"),
     "aten.log.default": _call("bdtorch::log"),
+    "aten.log10.default": _call("op::log10"),
     "aten.log1p.default": _call("bdtorch::log1p"),
+    "aten.log2.default": _call("op::log2"),
     "aten.maximum.default": _call("op::maximum"),
     "aten.minimum.default": _call("op::minimum"),
     "aten.mul.Scalar": _binary("*"),
@@ -58,17 +63,17 @@ ARITHMETIC: dict[str, Callable[..., str]] = {
     "aten.relu.default": lambda a: f"op::maximum({a}, decltype({a})(0))",
     "aten.remainder.Scalar": _call("op::remainder"),
     "aten.remainder.Tensor": _call("op::remainder"),
-    "aten.round.default": _call("std::nearbyint"),
-    "aten.rsqrt.default": lambda a: f"(1 / std::sqrt({a}))",
+    "aten.round.default": _call("op::round"),
+    "aten.rsqrt.default": lambda a: f"(1 / op::sqrt({a}))",
     "aten.sgn.default": _call("op::sign"),
     "aten.sigmoid.default": _call("bdtorch::sigmoid"),
     "aten.sign.default": _call("op::sign"),
     "aten.sin.default": _call("bdtorch::sin"),
-    "aten.sinh.default": _call("std::sinh"),
-    "aten.sqrt.default": _call("std::sqrt"),
-    "aten.tan.default": _call("std::tan"),
+    "aten.sinh.default": _call("op::sinh"),
+    "aten.sqrt.default": _call("op::sqrt"),
+    "aten.tan.default": _call("op::tan"),
     "aten.tanh.default": _call("bdtorch::tanh"),
-    "aten.trunc.default": _call("std::trunc"),
+    "aten.trunc.default": _call("op::trunc"),
 }
 """Operands are converted to the result's dtype, in which the operation computes."""
 
@@ -102,12 +107,23 @@ SPECIAL = {
     "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar", "aten.bitwise_not.default",
     "aten.clamp.default", "aten.clamp.Tensor", "aten.pow.Tensor_Scalar", "aten.masked_fill.Scalar",
     "aten.masked_fill.Tensor", "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor",
-    "aten.full_like.default", "aten.zeros_like.default", "aten.ones_like.default", "aten.fill.Scalar",
-    "aten.fill.Tensor", "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",
+    "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",
+    "aten.floor_divide.Scalar",
 }  # fmt: skip
 """Element-wise operations whose printing is spelled out in `pointwise`."""
 
-CREATIONS = {"aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default"}
+DIVISIONS = {
+    "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default", "aten.floor_divide.Scalar",
+    "aten.fmod.Scalar", "aten.fmod.Tensor", "aten.remainder.Scalar", "aten.remainder.Tensor",
+}  # fmt: skip
+"""Operations that between integers raise an error where the divisor is 0."""
+
+CREATIONS = {
+    "aten.fill.Scalar", "aten.fill.Tensor", "aten.full_like.default", "aten.new_full.default", "aten.new_ones.default",
+    "aten.new_zeros.default", "aten.ones_like.default", "aten.zero.default", "aten.zeros_like.default",
+    "aten.copy.default", "aten.empty_like.default", "aten.new_empty.default", "aten.new_empty_strided.default",
+}  # fmt: skip
+"""Operations that take no more than the shape of an operand; the tracer replaces them by ``full`` or a copy."""
 
 REDUCTIONS: dict[str, tuple[str, str]] = {
     "aten.sum.default": ("0", "a + b"),
@@ -115,6 +131,7 @@ REDUCTIONS: dict[str, tuple[str, str]] = {
     "aten.mean.default": ("0", "a + b"),
     "aten.mean.dim": ("0", "a + b"),
     "aten.prod.default": ("1", "a * b"),
+    "aten.prod.dim_int": ("1", "a * b"),
     "aten.amax.default": ("op::lowest<T>()", "op::maximum(a, b)"),
     "aten.amin.default": ("op::highest<T>()", "op::minimum(a, b)"),
     "aten.max.default": ("op::lowest<T>()", "op::maximum(a, b)"),
@@ -129,15 +146,15 @@ REDUCTIONS: dict[str, tuple[str, str]] = {
 EXTERNAL = {
     "aten.addmm.default", "aten.addmv.default", "aten.bmm.default", "aten.mm.default", "aten.mv.default",
     "aten.dot.default", "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
-    "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
+    "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
 }  # fmt: skip
 """Operations with a kernel of their own."""
 
-POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | CREATIONS
+POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 
 
 def is_supported(name: str) -> bool:
     """Whether there is a lowering for the operation."""
-    return name in POINTWISE or name in VIEWS or name in REDUCTIONS or name in EXTERNAL
+    return name in POINTWISE or name in VIEWS or name in REDUCTIONS or name in EXTERNAL or name in CREATIONS

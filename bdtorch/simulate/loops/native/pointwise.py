@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import Any
 
-import numpy
 import torch
 
 from bdtorch.simulate.loops.native.graph import Node
@@ -29,9 +29,9 @@ def literal(value: float | int | bool, dtype: torch.dtype) -> str:
     if dtype == torch.bool:
         return "true" if value else "false"
     if not dtype.is_floating_point:
-        return f"{CPP[dtype]}(INT64_C({int(value)}))"
+        return f"{CPP[dtype]}(INT64_C({int(value)}))" if value != -(2**63) else "INT64_MIN"
     suffix = "f" if dtype == torch.float32 else ""
-    rounded = float(numpy.float32(value)) if suffix else float(value)
+    rounded = ctypes.c_float(value).value if suffix else float(value)
     if math.isnan(rounded):
         return f"__builtin_nan{suffix}(\"\")"
     if math.isinf(rounded):
@@ -58,7 +58,7 @@ def expression(node: Node, names: dict[Node, str]) -> str:
 
     op, args, dtype = node.op, node.args, node.dtype
     if op in ARITHMETIC:
-        return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args[: _arity(op, args)]))})"
+        return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args))})"
     if op in COMPARISONS:
         common = node.compute or dtype
         return COMPARISONS[op](*(operand(x, common) for x in args))
@@ -67,12 +67,10 @@ def expression(node: Node, names: dict[Node, str]) -> str:
     if op in BITWISE:
         return f"{CPP[dtype]}({BITWISE[op](*(operand(x, dtype) for x in args))})"
     if op in COPIES:
-        return operand(args[1] if op == "aten.copy.default" else args[0], dtype)
+        return operand(args[0], dtype)
+    if op == "full":
+        return literal(args[0], dtype)
     return _special(node, operand)
-
-
-def _arity(op: str, args: tuple[Any, ...]) -> int:
-    return len(args) if not op.startswith("aten.round") else 1
 
 
 def _special(node: Node, operand: Any) -> str:
@@ -105,10 +103,7 @@ def _special(node: Node, operand: Any) -> str:
         mode = "floor" if name == "floor_divide" else kwargs.get("rounding_mode")
         a, b = operand(args[0], dtype), operand(args[1], dtype)
         return f"({a} / {b})" if mode is None else f"op::divide_{mode}({a}, {b})"
-    constants = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
-    if name in constants:
-        return literal(constants[name], dtype)
-    return operand(args[2] if name == "new_full" else args[1], dtype)  # full_like, fill, new_full
+    raise AssertionError(f"{op} is listed as element-wise but has no expression")
 
 
 def _clamped(node: Node, operand: Any) -> str:
@@ -126,11 +121,11 @@ def _power(base: str, exponent: float, dtype: torch.dtype) -> str:
     one = literal(1, dtype)
     forms = {
         0.0: one,
-        0.5: f"std::sqrt({base})",
+        0.5: f"op::sqrt({base})",
         1.0: base,
         2.0: f"({base} * {base})",
         3.0: f"({base} * {base} * {base})",
-        -0.5: f"({one} / std::sqrt({base}))",
+        -0.5: f"({one} / op::sqrt({base}))",
         -1.0: f"({one} / {base})",
         -2.0: f"({one} / ({base} * {base}))",
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,18 +17,46 @@ from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan
 
 # Positions in loop::Frame, see csrc/include/bdtorch/loop.h.
-_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 6, 9
+_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 7, 32
 _SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst case
+
+
+class Crew:
+    """How many threads take the steps: of the numbers allowed, the one that has proved the fastest.
+
+    Results do not depend on it, so it may change on the way. Meeting at barriers pays only where every thread has a core
+    of its own, which other programs may take away; so a slower number is tried again from time to time, ever more seldom.
+
+    Args:
+        sizes: Numbers of threads.
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        self.pace = dict.fromkeys(sizes, 0.0)  # seconds per step, as last seen
+        self.chunks = 0
+
+    def shifts(self, count: int) -> Iterator[tuple[int, int]]:
+        """Cut ``count`` steps into shifts: ``(threads, number of the step to end before)``."""
+        self.chunks += 1
+        trial = count // 16
+        if trial and self.chunks & (self.chunks - 1) == 0:  # in chunks 1, 2, 4, 8 ...
+            for turn, threads in enumerate(list(self.pace)[1:], 1):
+                yield threads, turn * trial
+        yield min(self.pace, key=self.pace.__getitem__), count
+
+    def report(self, threads: int, pace: float) -> None:
+        """Note the ``pace``, s per step, of so many ``threads``."""
+        self.pace[threads] = pace
 
 
 class NativeRunner(Runner):
     """Hands a compiled loop its memory, and takes its records."""
 
-    def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, threads: int) -> None:
+    def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, crew: Crew) -> None:
         self.body = body
         self.graph = graph
         self.plan = plan
-        self.threads = threads
+        self.crew = crew
         self.function = library.bdtorch_loop
         self.function.argtypes = [ctypes.c_void_p, ctypes.c_int64]
         self.function.restype = None
@@ -57,10 +86,9 @@ class NativeRunner(Runner):
         addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
         frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64)
         frame[_BUFFERS], frame[_FIRST] = addresses.data_ptr(), first
-        frame[_COUNT], frame[_THREADS] = count, self.threads
-        self._run(frame.data_ptr())
-        done, error = int(frame[_DONE]), int(frame[_ERROR])
-        if error:
+        self._run(frame, count)
+        done = int(frame[_DONE])
+        if error := int(frame[_ERROR + (done - 1) % 2]):
             node = next(node for node in self.graph.nodes if node.number == error)
             raise IndexError(f"an index is out of range in step {first + done}: {node.op} ({node.site})")
         return Advance(after, done, self._kept(targets, frame[_KEPT:].tolist(), first, done))
@@ -74,12 +102,22 @@ class NativeRunner(Runner):
             return state[buffer.source]
         return slices[buffer.source] if buffer.role == "sequence" else torch.empty(0)  # the time has no memory
 
-    def _run(self, frame: int) -> None:
-        if self.threads == 1:
+    def _run(self, frame: Tensor, count: int) -> None:
+        for threads, until in self.crew.shifts(count):
+            before, began = int(frame[_DONE]), time.perf_counter()
+            frame[_THREADS], frame[_COUNT] = threads, until
+            self._call(frame.data_ptr(), threads)
+            done = int(frame[_DONE])
+            self.crew.report(threads, (time.perf_counter() - began) / (done - before))
+            if done < until:
+                return
+
+    def _call(self, frame: int, threads: int) -> None:
+        if threads == 1:
             self.function(frame, 0)
             return
-        with ThreadPoolExecutor(self.threads) as pool:  # the call releases the interpreter's lock
-            for future in [pool.submit(self.function, frame, thread) for thread in range(self.threads)]:
+        with ThreadPoolExecutor(threads) as pool:  # the call releases the interpreter's lock
+            for future in [pool.submit(self.function, frame, thread) for thread in range(threads)]:
                 future.result()
 
     def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:

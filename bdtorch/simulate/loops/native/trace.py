@@ -7,19 +7,24 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
-import traceback
+import functools
+import linecache
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import LoopError
+from bdtorch.simulate.loops.native import decompositions
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
-from bdtorch.simulate.loops.native.operations import is_supported
+from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
 
 _PACKAGE = Path(__file__).resolve().parents[3]
 _TORCH = Path(torch.__file__).resolve().parent
@@ -32,24 +37,35 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
         LoopError: the step does something that no graph can hold, or that has no lowering; the message names it.
     """
     tracer = _Tracer()
-    for number, leaf in enumerate(state):
+    # Copies, since a state may be one of the model's own tensors, two leaves may be one tensor, and strides may be any.
+    before = [_own(leaf) for leaf in state]
+    slices = [_own(sequence[0]) for sequence in body.inputs.sequences]
+    for number, leaf in enumerate(before):
         tracer.enter(leaf, "state", number)
-    slices = [sequence[0] for sequence in body.inputs.sequences]
     for number, leaf in enumerate(slices):
         tracer.enter(leaf, "sequence", number)
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
-    with torch.no_grad(), tracer:
-        after, observed = body(list(state), slices, t)
+    with torch.no_grad(), tracer, _Escapes(tracer):
+        after, observed = body(before, slices, t)
     return pruned([tracer.node_of(x) for x in after], [tracer.node_of(x) for x in observed])
 
 
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone(memory_format=torch.contiguous_format)
+
+
 class _Tracer(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch wraps `__torch_dispatch__` and imports its compiler at the first call: two seconds
+
     def __init__(self) -> None:
         super().__init__()
         self.nodes: dict[int, Node] = {}  # by id of the tensor, which `alive` keeps from being reused
         self.alive: list[Tensor] = []
         self.fresh: set[int] = set()  # tensors that the step itself made
+        self.sharing: dict[int, set[int]] = {}  # tensors by the memory that they look into
         self.known: dict[Any, list[Node]] = {}
         self.count = 0
 
@@ -69,6 +85,7 @@ class _Tracer(TorchDispatchMode):
     def _bind(self, tensor: Tensor, node: Node) -> None:
         self.nodes[id(tensor)] = node
         self.alive.append(tensor)
+        self.sharing.setdefault(tensor.untyped_storage()._cdata, set()).add(id(tensor))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -87,8 +104,28 @@ class _Tracer(TorchDispatchMode):
         if not is_supported(name):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
+        if name in _UNFILLED:
+            return self._constant(result)
+        if name in DIVISIONS and not result.is_floating_point():
+            self._check_divisor(func, nodes[0][1])
+        if name == "aten.index.Tensor":
+            self._check_index(func, args[1])
         self._record(name, nodes, args, result)
         return result
+
+    def _check_index(self, func: Any, chosen: Any) -> None:
+        tensors = [x for x in chosen if x is not None]
+        if len(tensors) != 1 or tensors[0].dtype != torch.int64:
+            raise self._error(func, "takes more than one tensor of int64 indices; use torch.where or torch.gather")
+
+    def _check_divisor(self, func: Any, divisor: Any) -> None:
+        """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
+        if isinstance(divisor, Node):
+            if divisor.kind != "constant":
+                raise self._error(func, "divides integers by a tensor that changes and might become 0")
+            divisor = bool((divisor.source != 0).all())
+        if not divisor:
+            raise self._error(func, "divides integers by 0")
 
     def _constant(self, result: Any) -> Any:
         for leaf in _pytree.tree_leaves(result):
@@ -98,15 +135,15 @@ class _Tracer(TorchDispatchMode):
         return result
 
     def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
-        arguments, keywords = nodes
+        name, arguments, keywords = _simplified(name, *nodes)
         outputs = [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
-        key = (name, _key(arguments), _key(tuple(sorted(keywords.items(), key=lambda item: item[0]))))
+        key: Any = (name, _key(arguments), _key(tuple(sorted(keywords.items(), key=lambda item: item[0]))), _kinds(outputs))
         if key not in self.known:
             several = isinstance(result, (list, tuple))
-            compute, site = _promoted(args), self._site()
+            compute, site = _promoted(args), _site()
             self.known[key] = [
                 Node(
-                    self._next(), "op", tuple(x.shape), x.dtype, name, tuple(arguments), keywords, compute,
+                    self._next(), "op", tuple(x.shape), x.dtype, name, arguments, keywords, compute,
                     site=site, output=k if several else None,
                 )
                 for k, x in enumerate(outputs)
@@ -123,19 +160,21 @@ class _Tracer(TorchDispatchMode):
             raise self._error(func, "writes to tensors in a way that the native loop does not follow")
         if id(target) not in self.fresh:
             raise self._error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
-        if target._is_view():
-            raise self._error(func, "writes through a view; use torch.where, torch.cat or torch.scatter")
+        if self.sharing[target.untyped_storage()._cdata] != {id(target)}:
+            raise self._error(func, "writes to memory of which there are views; use torch.where, torch.cat or torch.scatter")
+        if (before := self.nodes[id(target)]).source is target:
+            before.source = target.clone()  # earlier operations took the constant as it was
         with self:
-            result = functional(*args, **kwargs)
-        node = self.node_of(result)
+            result = functional(*args, **kwargs).to(target.dtype)
+            node = self.node_of(result)
         func(*args, **kwargs)
-        self._bind(target, node)
+        self.nodes[id(target)] = node
         return target
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
 
-        decomposition = decomposition_table.get(func)
+        decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
@@ -144,15 +183,43 @@ class _Tracer(TorchDispatchMode):
             return decomposition(*args, **kwargs)
 
     def _error(self, func: Any, problem: str) -> LoopError:
-        return LoopError(f"the native loop cannot run this model: {func} {problem} ({self._site()})")
+        return LoopError(f"the native loop cannot run this model: {func} {problem} ({_site()})")
 
-    def _site(self) -> str:
-        """The innermost line outside this package's loops and torch, as "file:line: code"."""
-        for frame in reversed(traceback.extract_stack(limit=40)):
-            path = Path(frame.filename)
-            if not (path.is_relative_to(_PACKAGE / "simulate") or path.is_relative_to(_TORCH)):
-                return f"{path.name}:{frame.lineno}: {frame.line}"
-        return "unknown line"
+
+class _Escapes(TorchFunctionMode):
+    """Reports what would take the value of a tensor past the tracer, to come back as a constant."""
+
+    def __init__(self, tracer: _Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in _LEAVES and (node := self.tracer.nodes.get(id(args[0]))) is not None and node.kind != "constant":
+            raise self.tracer._error(func.__name__, "takes a tensor out of PyTorch; write the step in torch operations")
+        return func(*args, **(kwargs or {}))
+
+
+_UNFILLED = {"aten.empty_like.default", "aten.new_empty.default", "aten.new_empty_strided.default"}
+_LEAVES = {
+    Tensor.numpy, Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__array__, Tensor.__dlpack__,
+}  # fmt: skip
+
+
+def _site() -> str:
+    """The innermost line outside this package's loops and torch, as "file:line: code"."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if _is_of_the_model(name):
+            return f"{Path(name).name}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return "unknown line"
+
+
+@functools.cache
+def _is_of_the_model(filename: str) -> bool:
+    path = Path(filename)
+    return not (path.is_relative_to(_PACKAGE / "simulate") or path.is_relative_to(_TORCH))
 
 
 _READS = {
@@ -164,6 +231,31 @@ _READS = {
     "aten.item.default",
     "aten._assert_async.default",
 }
+
+
+_FILLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "aten.fill.Scalar": lambda args: args[1],
+    "aten.full_like.default": lambda args: args[1],
+    "aten.new_full.default": lambda args: args[2],
+    "aten.new_ones.default": lambda args: 1,
+    "aten.new_zeros.default": lambda args: 0,
+    "aten.ones_like.default": lambda args: 1,
+    "aten.zero.default": lambda args: 0,
+    "aten.zeros_like.default": lambda args: 0,
+}
+
+
+def _simplified(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Without the operands of which an operation only takes the shape."""
+    if name in _FILLED:
+        return "full", (_FILLED[name](args),), {}
+    if name in ("aten.copy.default", "aten.fill.Tensor"):
+        return "aten.clone.default", (args[1],), {}
+    return name, tuple(args), kwargs
+
+
+def _kinds(outputs: list[Tensor]) -> tuple[Any, ...]:
+    return tuple((x.shape, x.dtype) for x in outputs)
 
 
 def _key(value: Any) -> Any:
@@ -188,4 +280,4 @@ def _functional(func: Any) -> Any:
     if namespace != "aten" or not packet.endswith("_") or packet.endswith("__"):
         return None
     twin = getattr(torch.ops.aten, packet[:-1], None)
-    return getattr(twin, func._overloadname, None) if twin is not None else None
+    return getattr(twin, func._overloadname, None) or getattr(twin, "default", None) if twin is not None else None

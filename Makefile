@@ -1,0 +1,66 @@
+# What a developer does with this repository. `make help` lists it.
+# Everything runs in .venv; `make setup` makes it from nothing but python3 (3.10 or newer) and a C++ compiler.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMPS := $(VENV)/stamps
+SOURCES := $(shell find csrc -type f 2>/dev/null)
+PYTEST := $(PYTHON) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test slow lint format types bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMPS)/package  ## make .venv: pinned requirements, compiled extension, bdtorch installed editable
+	@echo "ready: $(PYTHON)"
+
+demo: setup  ## simulate, train and analyse once; pictures go to out/
+	$(PYTHON) demo.py
+
+test: setup  ## all tests but the slow ones
+	$(PYTEST)
+
+slow: setup  ## the slow tests
+	$(PYTEST) -m slow
+
+lint: setup  ## ruff: rules and formatting
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+format: setup  ## let ruff rewrite what it can
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+types: setup  ## mypy
+	$(PYTHON) -m mypy
+
+bench: setup  ## the benchmarks; results go to out/benchmarks/
+	@mkdir -p out/benchmarks
+	$(PYTHON) benchmarks/ops/event_csr.py --json out/benchmarks/event_csr.json
+	$(PYTHON) benchmarks/ops/random_numbers.py --json out/benchmarks/random_numbers.json
+	$(PYTHON) benchmarks/networks.py --json out/benchmarks/networks.json
+
+clean:  ## remove all that was made, .venv included
+	rm -rf $(VENV) build dist out *.egg-info bdtorch/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMPS)/venv:
+	@echo "setup: making $(VENV)"
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 10) and f"python3 is {sys.version}; 3.10 or newer is needed")'
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/requirements: requirements-dev.txt $(STAMPS)/venv
+	@echo "setup: installing $<"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+# No dependency is resolved again, so the pinned torch stays. The editable install only puts this folder on the path:
+# new modules appear without installing anew. Only changed sources of csrc/ are compiled again.
+$(STAMPS)/package: $(STAMPS)/requirements setup.py pyproject.toml $(SOURCES)
+	@echo "setup: compiling the extension and installing bdtorch in place"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+	    --config-settings editable_mode=compat --editable .
+	@touch $@

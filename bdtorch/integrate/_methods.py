@@ -1,0 +1,50 @@
+"""The list of methods: what each is called, of what order, and where it was published."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+_FAMILIES = ("runge_kutta", "exponential", "implicit", "rosenbrock", "linear", "sde", "dde", "fde")
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of `methods`.
+
+    Attributes:
+        name: Name of the class or function in `bdtorch.integrate`.
+        family: ``"ODE"``, ``"SDE"``, ``"DDE"`` or ``"FDE"``.
+        kind: Such as ``"explicit"``, ``"exponential"``, ``"implicit"``, ``"Rosenbrock"``, ``"Ito, diagonal noise"``.
+        order: Order of convergence in the step; strong order of a stochastic method; None where the method is exact.
+        weak_order: Weak order of a stochastic method.
+        stages: Stages per step.
+        embedded_order: Order of the embedded method that estimates the error, where there is one.
+        source: Where the method was published, with DOI.
+    """
+
+    name: str
+    family: str
+    kind: str
+    order: float | None
+    weak_order: float | None = None
+    stages: int | None = None
+    embedded_order: int | None = None
+    source: str = ""
+
+
+def methods(family: str | None = None) -> tuple[Method, ...]:
+    """Every method of `bdtorch.integrate`.
+
+    Args:
+        family: ``"ODE"``, ``"SDE"``, ``"DDE"`` or ``"FDE"``; default all.
+
+    Raises:
+        ValueError: ``family`` is none of these.
+    """
+    if family not in (None, "ODE", "SDE", "DDE", "FDE"):
+        raise ValueError(f"`methods(family=...)`: expected 'ODE', 'SDE', 'DDE', 'FDE' or None, got {family!r}")
+    listed: list[Method] = []
+    for name in _FAMILIES:
+        listed.extend(importlib.import_module(f"bdtorch.integrate.{name}").METHODS)
+    return tuple(method for method in listed if family in (None, method.family))

@@ -1,0 +1,37 @@
+"""Operations as compositions of others, where PyTorch's own table ends in operations that have no lowering."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
+    axes = list(range(x.dim())) if not dim else [axis % x.dim() for axis in dim]
+    count = math.prod(x.shape[axis] for axis in axes)
+    deviation = x - x.mean(axes, keepdim=True)
+    return (deviation * deviation).sum(axes, keepdim) / max(0.0, count - (1.0 if correction is None else correction))
+
+
+def _prims_var(x: Tensor, dims: Any, correction: float = 1.0) -> Tensor:
+    return _var(x, dims, correction=correction)
+
+
+def _roll(x: Tensor, shifts: list[int], dims: Any = ()) -> Tensor:
+    if not dims:
+        return _roll(x.reshape(-1), shifts, [0]).reshape(x.shape)
+    for shift, axis in zip(shifts, dims, strict=True):
+        cut = -shift % x.shape[axis] if x.shape[axis] else 0
+        x = torch.cat([x.narrow(axis, cut, x.shape[axis] - cut), x.narrow(axis, 0, cut)], axis)
+    return x
+
+
+TABLE: dict[str, Callable[..., Tensor]] = {
+    "aten.roll.default": _roll,
+    "aten.var.correction": _var,
+    "prims.var.default": _prims_var,
+}

@@ -1,0 +1,214 @@
+"""Every exported model, wrapper, stimulus and network keeps the contract; so does a model written outside the package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bdtorch as bt
+from bdtorch import testing
+from bdtorch.connect import AllToAll, FixedNumberPost, FixedNumberPre, FixedProbability, OneToOne
+from bdtorch.testing import Case
+
+
+class Reservoir(bt.DynamicalSystem):
+    """A user's own model: a layer of leaky tanh units with a trained matrix, written in plain torch."""
+
+    class State(NamedTuple):
+        h: Tensor
+        calls: Tensor
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        generator = torch.Generator().manual_seed(3)
+        self.layer = nn.Linear(n, n)
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.randn(n, n, generator=generator) / n**0.5)
+            self.layer.bias.copy_(torch.randn(n, generator=generator))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        return self.State(
+            h=self.fill(batch_shape, 0.1), calls=torch.zeros((*batch_shape, *self.size), dtype=torch.int64)
+        )
+
+    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
+        h = state.h + dt * (torch.tanh(self.layer(state.h) + inputs) - state.h)
+        return self.State(h=h, calls=state.calls + 1), h
+
+
+class Pendulum(bt.Flow):
+    """A user's own flow, forced in time, that gives nothing but its derivative."""
+
+    class State(NamedTuple):
+        angle: Tensor
+        speed: Tensor
+
+    def __init__(self, n: int, **options: Any) -> None:
+        super().__init__(n, **options)
+        self.declare("friction", nn.Parameter(torch.full((n,), 0.3)))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        return self.State(angle=self.fill(batch_shape, 1.0), speed=self.fill(batch_shape, 0.0))
+
+    def derivative(self, state: State, inputs: Any, t: Tensor) -> State:
+        force = inputs * torch.cos(t).to(state.angle.dtype)
+        return self.State(angle=state.speed, speed=force - torch.sin(state.angle) - self.friction * state.speed)
+
+
+def _spread(n: int) -> Tensor:
+    """Unequal constants, so that a mixed-up axis shows."""
+    return torch.linspace(0.9, 1.1, n)
+
+
+def _trained(value: float, n: int) -> nn.Parameter:
+    return nn.Parameter(value * _spread(n))
+
+
+def _sequence(low: float, high: float, n: int, steps: int = 40) -> Tensor:
+    times = torch.arange(float(steps))[:, None]
+    return low + (high - low) * torch.sin(0.37 * times + torch.arange(float(n))) ** 2
+
+
+def _network() -> bt.Network:
+    def cell(n: int) -> bt.neurons.Refractory:
+        v_init = bt.init.Uniform(-60.0, -49.0)
+        return bt.neurons.Refractory(
+            bt.neurons.LIF(n, tau=20.0, v_rest=-60.0, v_reset=-60.0, v_th=-50.0, v_init=v_init), period=0.5
+        )
+
+    def project(weight: Any, tau: float, e_rev: float, delay: float | None) -> bt.Projection:
+        return bt.Projection(
+            FixedProbability(0.3, autapses=False),
+            weight=weight,
+            synapse=bt.synapses.Exponential(tau),
+            receptor=bt.synapses.Conductance(e_rev),
+            delay=delay,
+        )
+
+    return bt.Network(
+        {"E": cell(12), "I": cell(5), "P": bt.stimuli.Poisson(6, rate=500.0)},
+        {
+            ("E", ("E", "I")): project(nn.Parameter(torch.tensor(0.6)), 5.0, 0.0, 0.3),
+            ("I", ("E", "I")): project(bt.init.Uniform(5.0, 7.0), 10.0, -80.0, None),
+            ("P", "E"): [
+                bt.Projection(FixedNumberPost(2), weight=0.5, receptor=bt.synapses.Jump()),
+                bt.Projection(FixedNumberPre(2), weight=0.4, synapse=bt.synapses.Alpha(2.0), delay=0.2),
+            ],
+        },
+        seed=5,
+    )
+
+
+def _network_of_membranes() -> bt.Network:
+    nmda = bt.Projection(
+        AllToAll(), 0.02, bt.synapses.DualExponential(2.0, 20.0), bt.synapses.MagnesiumBlock(0.0), delay=0.1
+    )
+    return bt.Network(
+        {
+            "A": bt.neurons.HodgkinHuxley(3, v_init=bt.init.Normal(-60.0, 5.0)),
+            "B": bt.neurons.AdEx((3,), v_init=bt.init.Uniform(-60.0, -45.0)),
+            "N": bt.stimuli.OrnsteinUhlenbeck(3, mean=5.0, sigma=2.0),
+        },
+        {("A", "B"): nmda, ("N", "A"): bt.Projection(OneToOne(), 1.0), ("B", "A"): bt.Projection(AllToAll(), 2.0)},
+        seed=2,
+    )
+
+
+def _surrogate_network() -> bt.Network:
+    cell = bt.neurons.LIF(4, tau=5.0, surrogate=bt.surrogate.Arctan(), v_init=bt.init.Uniform(0.0, 20.0))
+    weight = nn.Parameter(torch.linspace(-3.0, 5.0, 16).reshape(4, 4))
+    return bt.Network({"E": cell}, {("E", "E"): bt.Projection(AllToAll(False), weight, bt.synapses.Exponential(3.0))})
+
+
+CASES: dict[str, Case] = {
+    "LIF": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3), r=_spread(3)), _sequence(40.0, 200.0, 3)),
+    "LIF-surrogate": Case(lambda: bt.neurons.LIF((2, 3), surrogate=bt.surrogate.SuperSpike()), 150.0),
+    "LIF-drive": Case(lambda: bt.neurons.LIF(3), bt.Drive(torch.tensor(90.0), torch.tensor(0.5))),
+    "ExpIF": Case(lambda: bt.neurons.ExpIF(3, v_t=_trained(-59.9, 3)), 60.0, steps=30),
+    "AdEx": Case(lambda: bt.neurons.AdEx(3, b=_spread(3), c=_trained(100.0, 3)), 2500.0),
+    "Izhikevich": Case(lambda: bt.neurons.Izhikevich(3, a=_trained(0.05, 3), d=_spread(3)), 60.0),
+    "HodgkinHuxley": Case(lambda: bt.neurons.HodgkinHuxley(3, v_init=-55.0), _sequence(10.0, 60.0, 3)),
+    "TraubMiles": Case(lambda: bt.neurons.TraubMiles(3, c=_trained(200.0, 3), v_init=-55.0), 3000.0),
+    "ConductanceBased": Case(
+        lambda: bt.neurons.ConductanceBased(
+            2,
+            {"Na": bt.channels.SodiumHH(), "K": bt.channels.PotassiumHH(), "L": bt.channels.Leak(0.3, -54.0)},
+            surrogate=bt.surrogate.Sigmoid(),
+            integrator=bt.integrate.Heun(),
+        ),
+        30.0,
+        dt=0.02,
+    ),
+    "Refractory-LIF": Case(lambda: bt.neurons.Refractory(bt.neurons.LIF(3, tau=_trained(5.0, 3)), 0.5), 300.0),
+    "Refractory-jump": Case(
+        lambda: bt.neurons.Refractory(bt.neurons.LIF(3), 0.4), bt.Drive(torch.tensor(90.0), jump=torch.tensor(0.7))
+    ),
+    "Refractory-TraubMiles": Case(lambda: bt.neurons.Refractory(bt.neurons.TraubMiles(2), 0.3), 3000.0),
+    "SodiumHH": Case(bt.channels.SodiumHH, _sequence(-80.0, 20.0, 3), batch_shape=(3,)),
+    "SodiumTM": Case(bt.channels.SodiumTM, _sequence(-80.0, 20.0, 3), batch_shape=(3,)),
+    "PotassiumHH": Case(bt.channels.PotassiumHH, _sequence(-80.0, 20.0, 3), batch_shape=(3,)),
+    "PotassiumTM": Case(bt.channels.PotassiumTM, _sequence(-80.0, 20.0, 3), batch_shape=(3,)),
+    "Exponential": Case(lambda: bt.synapses.Exponential(_trained(5.0, 3)), _sequence(0.0, 2.0, 3), batch_shape=(3,)),
+    "DualExponential": Case(
+        lambda: bt.synapses.DualExponential(_trained(1.0, 3), _trained(5.0, 3)), _sequence(0.0, 2.0, 3), batch_shape=(3,)
+    ),
+    "Alpha": Case(lambda: bt.synapses.Alpha(_trained(2.0, 3)), _sequence(0.0, 2.0, 3), batch_shape=(3,)),
+    "WilsonCowan": Case(
+        lambda: bt.rates.WilsonCowan(3, w_ee=_trained(12.0, 3), e_init=0.3), (_sequence(0.0, 2.0, 3), 0.4)
+    ),
+    "Poisson": Case(lambda: bt.stimuli.Poisson((2, 3), rate=800.0), None),
+    "Poisson-rates": Case(lambda: bt.stimuli.Poisson(3), _sequence(100.0, 4000.0, 3)),
+    "OrnsteinUhlenbeck": Case(lambda: bt.stimuli.OrnsteinUhlenbeck(3, mean=_spread(3), tau=_trained(4.0, 3)), None),
+    "Step": Case(lambda: bt.neurons.LIF(3), bt.stimuli.Step(123.4, start=0.4, stop=1.2, baseline=10.0)),
+    "Ramp": Case(lambda: bt.neurons.LIF(3), bt.stimuli.Ramp(0.1, 223.4, start=0.35, stop=1.5)),
+    "Network": Case(_network, 30.0, batch_shape=()),
+    "Network-dict": Case(_network, {"E": 40.0, "P": 900.0}),
+    "Network-membranes": Case(_network_of_membranes, {"A": 20.0, "B": 1500.0}),
+    "Network-surrogate": Case(_surrogate_network, 60.0),
+    "user-module": Case(lambda: Reservoir(4), _sequence(-1.0, 1.0, 4)),
+    "user-flow": Case(lambda: Pendulum(3), 0.7, autonomous=False),
+    "user-flow-exponential": Case(
+        lambda: Pendulum(3, integrator=bt.integrate.ExponentialEuler()), 0.7, autonomous=False
+    ),
+}
+
+# One of each family compiles in the default suite; the others take minutes.
+INDUCTOR = {"LIF", "HodgkinHuxley", "SodiumTM", "DualExponential", "WilsonCowan", "Poisson-rates", "Network", "user-module"}
+
+_NOT_ALONE = {"Leak", "Channel", "Synapse", "IntegrateFire", "Delay"}
+"""Abstract classes; parts without a state of their own, which the networks run."""
+
+
+def _pairs() -> list[Any]:
+    pairs = []
+    for name in CASES:
+        for check in testing.CHECKS:
+            slow = check is testing.check_inductor and name not in INDUCTOR
+            marks = [pytest.mark.slow] if slow else []
+            pairs.append(pytest.param(name, check, id=f"{name}-{check.__name__}", marks=marks))
+    return pairs
+
+
+@pytest.mark.parametrize(("name", "check"), _pairs())
+def test_contract(name: str, check: Callable[[Case], None]) -> None:
+    check(CASES[name])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in {"Network-dict"}])
+def test_native_runs_in_pieces(name: str) -> None:
+    testing.check_chunks(CASES[name], bt.Native())
+
+
+def test_every_exported_system_has_a_case() -> None:
+    exported = set()
+    for room in (bt, bt.neurons, bt.channels, bt.synapses, bt.rates, bt.stimuli):
+        for name, value in vars(room).items():
+            if inspect.isclass(value) and issubclass(value, bt.DynamicalSystem) and not inspect.isabstract(value):
+                exported.add(name)
+    covered = {name.split("-")[0] for name in CASES} | {"Refractory"}
+    assert exported - covered - _NOT_ALONE == set()
