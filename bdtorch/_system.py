@@ -6,7 +6,7 @@ import abc
 import functools
 import inspect
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -34,15 +34,21 @@ class Parametrised(nn.Module):
         # Carries dtype and device through `.to()`, also where every parameter is a Python float.
         self.register_buffer("_anchor", torch.empty(0, dtype=dtype, device=device), persistent=False)
 
+    if TYPE_CHECKING:
+        # What `declare` sets is a float or a tensor; torch's stubs would have it be a module.
+        def __getattr__(self, name: str) -> Any: ...
+
     @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the state."""
-        return self._anchor.dtype  # type: ignore[return-value]
+        dtype: torch.dtype = self._anchor.dtype
+        return dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the state."""
-        return self._anchor.device  # type: ignore[return-value]
+        device: torch.device = self._anchor.device
+        return device
 
     def declare(self, name: str, value: Value | Initialiser, *, positive: bool = False, seed: int = 0) -> None:
         """Set parameter ``name``: a float stays a float, a tensor becomes a buffer, an `nn.Parameter` is trained.

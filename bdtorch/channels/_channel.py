@@ -12,7 +12,7 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._drive import Drive
 from bdtorch._flow import Flow
-from bdtorch._types import Initialiser, State, Value
+from bdtorch._types import Initialiser, Value
 
 
 class Channel(Flow):
@@ -39,27 +39,27 @@ class Channel(Flow):
         """Opening and closing rate ``(alpha, beta)`` of every gate at potential ``v`` (mV), per ms."""
 
     @abc.abstractmethod
-    def conductance(self, state: State) -> Tensor | float:
+    def conductance(self, state: Any) -> Tensor | float:
         """The open conductance ``g(x)``."""
 
-    def steady_state(self, v: Tensor) -> State:
+    def steady_state(self, v: Tensor) -> Any:
         """The gates after a long time at potential ``v``."""
         return self.State(**{gate: alpha / (alpha + beta) for gate, (alpha, beta) in self.rates(v).items()})
 
-    def init_state(self, batch_shape: tuple[int, ...] = (), *, v: Tensor | float = -65.0) -> State:
+    def init_state(self, batch_shape: tuple[int, ...] = (), *, v: Tensor | float = -65.0) -> Any:
         potential = torch.as_tensor(v, dtype=self.dtype, device=self.device).expand(batch_shape)
         return tree.map(torch.clone, self.steady_state(potential))
 
-    def derivative(self, state: State, inputs: Tensor, t: Tensor) -> State:
+    def derivative(self, state: Any, inputs: Tensor, t: Tensor) -> Any:
         rates = self.rates(inputs)
         return self.State(
             **{gate: alpha - (alpha + beta) * getattr(state, gate) for gate, (alpha, beta) in rates.items()}
         )
 
-    def linear(self, state: State, inputs: Tensor, t: Tensor) -> State:
+    def linear(self, state: Any, inputs: Tensor, t: Tensor) -> Any:
         return self.State(**{gate: -(alpha + beta) for gate, (alpha, beta) in self.rates(inputs).items()})
 
-    def drive(self, state: State) -> Drive:
+    def drive(self, state: Any) -> Drive:
         """The channel's current, as a drive that is affine in ``v``."""
         g = self.conductance(state)
         return Drive(current=g * self.e, conductance=g)

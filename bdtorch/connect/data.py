@@ -7,7 +7,6 @@ import abc
 import torch
 from torch import Tensor, nn
 
-from bdtorch._system import checked_size
 from bdtorch._types import Value
 from bdtorch.ops.event_csr import check_csr, event_csr
 
@@ -20,8 +19,8 @@ class Connectivity(nn.Module, abc.ABC):
 
     def __init__(self, n_pre: int, n_post: int) -> None:
         super().__init__()
-        (self.n_pre,) = checked_size(n_pre, f"{type(self).__name__}(n_pre=...)")
-        (self.n_post,) = checked_size(n_post, f"{type(self).__name__}(n_post=...)")
+        self.n_pre = _checked_count(n_pre, f"{type(self).__name__}(n_pre=...)")
+        self.n_post = _checked_count(n_post, f"{type(self).__name__}(n_post=...)")
 
     @property
     @abc.abstractmethod
@@ -61,6 +60,9 @@ class CSR(Connectivity):
     Raises:
         TypeError, ValueError: The arrays are no CSR structure (wrong dtype, not monotone, out of range, unsorted).
     """
+
+    indices: Tensor
+    indptr: Tensor
 
     def __init__(self, indices: Tensor, indptr: Tensor, n_post: int) -> None:
         check_csr(indices, indptr, n_post)
@@ -152,6 +154,8 @@ class Dense(Connectivity):
         self_offset: Where the populations are the same, the target that source 0 is; no neuron then reaches itself.
     """
 
+    mask: Tensor | None
+
     def __init__(self, n_pre: int, n_post: int, *, self_offset: int | None = None) -> None:
         super().__init__(n_pre, n_post)
         mask = None
@@ -183,6 +187,12 @@ class Dense(Connectivity):
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         values = torch.as_tensor(weight).expand(self.n_pre, self.n_post)
         return values.clone() if self.mask is None else values * self.mask
+
+
+def _checked_count(n: int, label: str) -> int:
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"`{label}`: expected a positive integer, got {n!r}")
+    return n
 
 
 def as_floats(x: Tensor, weight: Tensor) -> Tensor:

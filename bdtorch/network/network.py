@@ -53,7 +53,7 @@ class Network(DynamicalSystem):
         self.projections = nn.ModuleDict()
         self.routes: dict[str, tuple[str, tuple[str, ...]]] = {}
         for route, several in (projections or {}).items():
-            for projection in [several] if isinstance(several, Projection) else several:
+            for projection in several if isinstance(several, (list, tuple)) else [several]:
                 self._join(route, projection)
 
     def _join(self, route: Route, projection: Projection) -> None:
@@ -63,10 +63,10 @@ class Network(DynamicalSystem):
         while name in self.projections:
             twin += 1
             name = f"{label}#{twin}"
-        sizes = [self.populations[target].count for target in targets]
+        sizes = [self._part(target).count for target in targets]
         offset = sum(sizes[: targets.index(source)]) if source in targets else None
         self.projections[name] = projection.build(
-            self.populations[source].count,
+            self._part(source).count,
             sum(sizes),
             seed=fold(self.seed, name),
             self_offset=offset,
@@ -79,7 +79,7 @@ class Network(DynamicalSystem):
         if not (isinstance(route, tuple) and len(route) == 2):
             raise TypeError(f"`Network(projections=...)`: expected keys (source, target), got {route!r}")
         if not isinstance(projection, Projection):
-            raise TypeError(f"`Network(projections[{route!r}])`: expected a Projection, got {projection!r}")
+            raise TypeError(f"`Network(projections[{route!r}])`: expected a Projection or several, got {projection!r}")
         source, targets = route
         targets = (targets,) if isinstance(targets, str) else tuple(targets)
         for name in (source, *targets):
@@ -87,7 +87,7 @@ class Network(DynamicalSystem):
                 known = ", ".join(repr(key) for key in self.populations)
                 raise ValueError(f"`Network(projections[{route!r}])`: expected populations among {known}, got {name!r}")
         for name in targets:
-            if not self.populations[name].takes_input:
+            if not self._part(name).takes_input:
                 raise ValueError(f"`Network(projections[{route!r}])`: {name!r} is a stimulus and takes no drive")
         if len(set(targets)) != len(targets) or not targets:
             raise ValueError(f"`Network(projections[{route!r}])`: expected distinct targets, got {targets!r}")
@@ -95,13 +95,16 @@ class Network(DynamicalSystem):
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, dt: float | None = None, seed: int = 0) -> State:
         state: dict[str, Any] = {
-            name: initial_state(part, batch_shape, dt=dt, seed=fold(seed, name))
-            for name, part in self.populations.items()
+            name: initial_state(self._part(name), batch_shape, dt=dt, seed=fold(seed, name))
+            for name in self.populations
         }
-        silence = {source: self.populations[source].init_out(batch_shape) for source, _ in self.routes.values()}
+        silence = {source: self._part(source).init_out(batch_shape) for source, _ in self.routes.values()}
         for name, (source, _) in self.routes.items():
-            state[name] = self._pathway(name).init_state(_flat(silence[source], self.populations[source]), dt=dt)
+            state[name] = self._pathway(name).init_state(_flat(silence[source], self._part(source)), dt=dt)
         return {**state, "out": silence}
+
+    def _part(self, name: str) -> DynamicalSystem:
+        return self.populations[name]  # type: ignore[return-value]
 
     def _pathway(self, name: str) -> Pathway:
         return self.projections[name]  # type: ignore[return-value]
@@ -110,18 +113,18 @@ class Network(DynamicalSystem):
         after: dict[str, Any] = {}
         drives = self._external(inputs)
         for name, (source, targets) in self.routes.items():
-            signal = _flat(state["out"][source], self.populations[source])
+            signal = _flat(state["out"][source], self._part(source))
             after[name], g = self._pathway(name).step(state[name], signal, t, dt)
             start = 0
             for target in targets:
-                part = self.populations[target]
+                part = self._part(target)
                 own = g[..., start : start + part.count].reshape(*g.shape[:-1], *part.size)
                 start += part.count
                 drive = self._received(name, own, state[target])
                 drives[target] = Drive.of(drives.get(target)).plus(drive)
         out = {}
-        for name, part in self.populations.items():
-            after[name], out[name] = part.step(state[name], drives.get(name), t, dt)
+        for name in self.populations:
+            after[name], out[name] = self._part(name).step(state[name], drives.get(name), t, dt)
         kept = {source: out[source] for source in state["out"]}
         return {**{name: after[name] for name in state if name != "out"}, "out": kept}, out
 

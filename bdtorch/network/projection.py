@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from bdtorch.connect import Connectivity, Rule
 from bdtorch.network.delay import Delay
 from bdtorch.ops.random import fold
 from bdtorch.synapses import Current, Receptor, Synapse
+
+
+Slot = TypeVar("Slot", bound=Parametrised)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +97,20 @@ class Pathway(Parametrised):
         self.connect = connect
         self.declare("weight", self._drawn(projection.weight, fold(seed, "weight")))
         self.delay = None if projection.delay is None else Delay(projection.delay, dtype=dtype, device=device)
-        self.synapse = projection.synapse
-        self.receptor = Current(dtype=dtype, device=device) if projection.receptor is None else projection.receptor
-        for slot in (self.synapse, self.receptor):
-            if slot is not None and slot.dtype != self.dtype:
-                slot.to(self.dtype)
+        self.synapse = None if projection.synapse is None else self._own(projection.synapse)
+        receptor = projection.receptor
+        self.receptor = Current(dtype=dtype, device=device) if receptor is None else self._own(receptor)
+
+    def _own(self, slot: Slot) -> Slot:
+        """The slot itself, whose parameters are shared; or where dtype or device differ, a copy moved there."""
+        if slot.dtype == self.dtype and slot.device == self.device:
+            return slot
+        if any(True for _ in slot.parameters()):
+            raise TypeError(
+                f"`Projection({type(slot).__name__})`: expected trained parameters in {self.dtype} on {self.device}, "
+                f"got {slot.dtype} on {slot.device}"
+            )
+        return copy.deepcopy(slot).to(dtype=self.dtype, device=self.device)
 
     def _drawn(self, weight: Any, seed: int) -> Value:
         shape = self.connect.weight_shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -67,24 +67,27 @@ class ConductanceBased(Flow):
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         v = self.fill(batch_shape, self.v_init, seed=seed)
-        gates = {name: channel.init_state(tuple(v.shape), v=v) for name, channel in self.channels.items()}
+        gates = {name: channel.init_state(tuple(v.shape), v=v) for name, channel in self._channels()}
         return self.State(v=v, channels=gates)
 
     def init_out(self, batch_shape: tuple[int, ...] = ()) -> Tensor:
         return silence(self, self.surrogate, batch_shape)
 
+    def _channels(self) -> Iterable[tuple[str, Channel]]:
+        return self.channels.items()  # type: ignore[return-value]
+
     def _membrane(self, state: State, inputs: Any) -> Drive:
         drive = Drive.of(inputs)
-        for name, channel in self.channels.items():
+        for name, channel in self._channels():
             drive = drive.plus(channel.drive(state.channels[name]))
         return drive
 
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:
-        gates = {name: ch.derivative(state.channels[name], state.v, t) for name, ch in self.channels.items()}
+        gates = {name: ch.derivative(state.channels[name], state.v, t) for name, ch in self._channels()}
         return self.State(v=self._membrane(state, inputs).at(state.v) / self.c, channels=gates)
 
     def linear(self, state: State, inputs: Any, t: Tensor) -> State:
-        gates = {name: ch.linear(state.channels[name], state.v, t) for name, ch in self.channels.items()}
+        gates = {name: ch.linear(state.channels[name], state.v, t) for name, ch in self._channels()}
         return self.State(v=self._membrane(state, inputs).slope / self.c, channels=gates)
 
     def advance(self, state: State, inputs: Any, t: Tensor, dt: float) -> State:

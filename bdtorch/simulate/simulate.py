@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -64,7 +65,7 @@ def simulate(
         keep_out: Whether to stack the outputs into ``sol.out``; default where nothing is recorded.
         loop: ``"auto"``, ``"reference"``, ``"inductor"``, ``"native"``, or a loop object. ``"auto"`` takes native on the
             CPU and inductor elsewhere, and reference under `torch.func` transforms and where a gradient is needed.
-        progress: Show a bar; default where the run takes longer than a few seconds.
+        progress: Show a bar; default in terminals and notebooks where the run takes longer than a few seconds.
         check_finite: Stop with an error that names variable, element and time where a state variable becomes NaN or
             infinite.
 
@@ -266,7 +267,7 @@ class _Run:
         none = torch.empty(0, dtype=torch.int64, device=example.device)
         step = torch.cat([step for step, _ in kept]) if kept else none
         flat = torch.cat([index for _, index in kept]) if kept else none
-        batch = []
+        batch: list[Tensor] = []
         index, rest = flat % size, flat // size
         for extent in reversed(batch_shape):
             batch.insert(0, rest % extent)
@@ -278,6 +279,11 @@ class _Run:
 
 def _finite(state: list[Tensor]) -> bool:
     return all(bool(leaf.detach().isfinite().all()) for leaf in state if leaf.is_floating_point())
+
+
+def _watched() -> bool:
+    """Whether somebody sees what is printed: a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 class _Bar:
@@ -296,10 +302,11 @@ class _Bar:
         self.done += steps
         elapsed = time.perf_counter() - self.began
         remaining = elapsed * (self.steps - self.done) / self.done
-        if self.bar is None and (self.wanted or (self.wanted is None and elapsed > 1.0 and remaining > 2.0)):
+        lengthy = elapsed > 1.0 and remaining > 2.0 and _watched()
+        if self.bar is None and (self.wanted or (self.wanted is None and lengthy)):
             from tqdm.auto import tqdm  # imported where a bar appears: it takes a while
 
-            self.bar = tqdm(total=self.steps * self.dt, unit="ms", desc="simulate", initial=0)
+            self.bar = tqdm(total=self.steps * self.dt, unit="ms", desc="simulate", initial=self.done * self.dt)
         if self.bar is not None:
             self.bar.n = self.done * self.dt
             self.bar.refresh()

@@ -66,12 +66,14 @@ class OrnsteinUhlenbeck(DynamicalSystem):
         counter = torch.zeros_like(key)
         return self.State(x=self.mean + self.sigma * self._noise(key, counter), key=key, counter=counter + 1)
 
-    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
+    def _factors(self, dt: float) -> tuple[Value, Value]:
+        """What remains of a deviation after a step, and the relative spread of what joins it."""
         if isinstance(self.tau, Tensor):
-            keep = torch.exp(-dt / self.tau)
-            spread = torch.sqrt(-torch.expm1(-2.0 * dt / self.tau))
-        else:
-            keep, spread = math.exp(-dt / self.tau), math.sqrt(-math.expm1(-2.0 * dt / self.tau))
+            return torch.exp(-dt / self.tau), torch.sqrt(-torch.expm1(-2.0 * dt / self.tau))
+        return math.exp(-dt / self.tau), math.sqrt(-math.expm1(-2.0 * dt / self.tau))
+
+    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
+        keep, spread = self._factors(dt)
         noise = self._noise(state.key, state.counter)
         x = self.mean + (state.x - self.mean) * keep + self.sigma * spread * noise
         return self.State(x=x, key=state.key, counter=state.counter + 1), state.x

@@ -44,8 +44,6 @@ def test_the_floor_starts_with_the_spikes_of_bdtorch(network, tmp_path):
     )
     ours = set(map(tuple, sol["E"].pairs.tolist()))
     ours |= {(when, which + wiring.excitatory) for when, which in sol["I"].pairs.tolist()}
-        (s, i + wiring.excitatory) for s, i in sol["I"].pairs.tolist()
-    }
     theirs = set(zip(step.tolist(), index.tolist(), strict=True))
     assert len(ours) > 20
     assert len(ours ^ theirs) <= 0.02 * len(ours)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from scipy.optimize import root
+from scipy.optimize import brentq
 
 import bdtorch as bt
 from bdtorch.channels import Leak, PotassiumHH, PotassiumTM, SodiumHH, SodiumTM, exprel
@@ -152,15 +152,19 @@ def test_hodgkin_huxley_fires_at_the_known_rate() -> None:
     assert rate == pytest.approx(want, rel=0.01)
 
 
-@pytest.mark.parametrize(("make", "slope"), [(HodgkinHuxley, _hh), (TraubMiles, _tm)], ids=["HH", "TM"])
-def test_rest_is_the_equilibrium(make: Any, slope: Any) -> None:
-    rates = _hh_rates if make is HodgkinHuxley else _tm_rates
-    solved = root(lambda y: slope(0.0)(0.0, y), _at_rest(rates, -64.0), method="lm", tol=1e-14)
-    assert np.abs(slope(0.0)(0.0, solved.x)).max() < 1e-9
-    cell = make(1, v_init=float(solved.x[0]), dtype=torch.float64)
-    sol = bt.simulate(cell, None, dt=0.1, duration=200.0, record={"s": bt.spikes()}, loop="native")
+@pytest.mark.parametrize(
+    ("make", "slope", "rates", "current"),
+    # Without input the pyramidal cell of COBAHH has no equilibrium: it fires.
+    [(HodgkinHuxley, _hh, _hh_rates, 0.0), (TraubMiles, _tm, _tm_rates, -100.0)],
+    ids=["HodgkinHuxley", "TraubMiles"],
+)
+def test_rest_is_the_equilibrium(make: Any, slope: Any, rates: Any, current: float) -> None:
+    v = brentq(lambda v: slope(current)(0.0, _at_rest(rates, v))[0], -80.0, -60.0, xtol=1e-12)
+    cell = make(1, v_init=v, dtype=torch.float64)
+    record = {"s": bt.spikes(), "v": bt.trace("v")}
+    sol = bt.simulate(cell, current, dt=0.1, duration=200.0, record=record, loop="native")
     assert len(sol["s"]) == 0
-    assert float(sol.state.v[0]) == pytest.approx(solved.x[0], abs=1e-6)
+    assert float((sol["v"] - v).abs().max()) < 1e-9
 
 
 def test_a_spike_is_one_upward_crossing() -> None:

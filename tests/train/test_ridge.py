@@ -58,7 +58,7 @@ def test_penalty_zero_is_least_squares_of_smallest_norm_also_with_collinear_colu
 
 def test_constant_features_get_no_weight_and_do_not_disturb():
     x, y = data(features=4)
-    constant = torch.full((len(x), 2), 0.1, dtype=x.dtype)
+    constant = torch.tensor([0.1, -0.3], dtype=x.dtype).repeat(len(x), 1)
     for standardise in (False, True):
         with_them = fitted(torch.cat([x, constant], 1), y, standardise=standardise).solve(0.0)
         without = fitted(x, y, standardise=standardise).solve(0.0)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bdtorch._types import State
+from bdtorch.integrate import Prepared, Step
 from bdtorch.simulate._body import Body
 
 
@@ -61,6 +64,12 @@ class Loop(abc.ABC):
         Raises:
             LoopError: the body holds something that this loop cannot run.
         """
+
+    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+        """Make ready for a solver's step; see `bdtorch.integrate.TimeLoop`."""
+        from bdtorch.simulate.loops._prepare import prepare  # it needs this module
+
+        return prepare(self, step, state, sequences, every)
 
 
 def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | tuple[Tensor, Tensor]:

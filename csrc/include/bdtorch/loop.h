@@ -12,6 +12,9 @@
 #include "math.h"
 #include "random.h"
 
+// Parts of a generated loop stay functions of their own: in one body, the compiler's time would grow with its square.
+#define BDTORCH_APART static __attribute__((noinline))
+
 namespace op {
 
 // The C library's functions as compiler built-ins, since <cmath> takes longer to parse than all the rest to compile. A
@@ -143,21 +146,49 @@ BDTORCH_INLINE T pow(T a, T b) {
 template <class T>
 BDTORCH_INLINE T lerp(T a, T b, T w) { return w < T(0.5) ? a + w * (b - a) : b - (b - a) * (T(1) - w); }
 
-// c[i][j] += sum_k a[i][k] b[k][j] for the columns j in [begin, end); zeros of a are skipped, k ascends.
+// A batch of matrices, or of vectors in one of the two directions.
 template <class T>
-inline void multiply(const T* a, int64_t a_row, int64_t a_column, const T* b, int64_t b_row, int64_t b_column, T* c,
-                     int64_t rows, int64_t inner, int64_t columns, int64_t begin, int64_t end) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t k = 0; k < inner; ++k) {
-      const T factor = a[i * a_row + k * a_column];
-      if (factor == T(0)) continue;
-      const T* row = b + k * b_row;
-      T* out = c + i * columns;
-      if (b_column == 1)
-        for (int64_t j = begin; j < end; ++j) out[j] += factor * row[j];
-      else
-        for (int64_t j = begin; j < end; ++j) out[j] += factor * row[j * b_column];
+struct Matrices {
+  const T* data;
+  int64_t batch, row, column;  // strides, in elements
+};
+
+// sum_k a[k] b[k] as eight interleaved partial sums: the additions of one wait for one another.
+template <class T>
+inline T dot(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t n) {
+  T sum[8] = {};
+  int64_t k = 0;
+  if (a_stride == 1 && b_stride == 1)
+    for (; k + 8 <= n; k += 8)
+      for (int u = 0; u < 8; ++u) sum[u] += a[k + u] * b[k + u];
+  for (int u = 0; k < n; ++k, u = (u + 1) % 8) sum[u] += a[k * a_stride] * b[k * b_stride];
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+}
+
+// c = start + a b for the rows [row_begin, row_end), counted through the batch, and the columns [begin, end).
+// k ascends in every sum, whatever the range. With `skip_zeros` those of `a` are left out, for finite `b`.
+template <class T, bool skip_zeros>
+inline void multiply(Matrices<T> a, Matrices<T> b, Matrices<T> start, T* c, int64_t rows, int64_t inner, int64_t columns,
+                     int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+  for (int64_t r = row_begin; r < row_end; ++r) {
+    const int64_t batch = r / rows, i = r % rows;
+    const T* left = a.data + batch * a.batch + i * a.row;
+    const T* right = b.data + batch * b.batch;
+    T* out = c + r * columns;
+    for (int64_t j = begin; j < end; ++j)
+      out[j] = start.data ? start.data[batch * start.batch + i * start.row + j * start.column] : T(0);
+    if (columns == 1 || b.column != 1) {
+      for (int64_t j = begin; j < end; ++j) out[j] += dot(left, a.column, right + j * b.column, b.row, inner);
+      continue;
     }
+    for (int64_t k = 0; k < inner; ++k) {
+      const T factor = left[k * a.column];
+      if (skip_zeros && factor == T(0)) continue;
+      const T* row = right + k * b.row;
+#pragma GCC ivdep
+      for (int64_t j = begin; j < end; ++j) out[j] += factor * row[j];
+    }
+  }
 }
 
 }  // namespace op
@@ -200,6 +231,22 @@ inline void meet(Frame* frame) {
       pause();
     else
       sched_yield();
+}
+
+// A step of the loop, as one thread sees it.
+struct Now {
+  Frame* frame;
+  void* const* buffers;
+  int64_t* error;
+  int64_t thread, threads;
+  int64_t k;     // number of the step in this run of the loop
+  int64_t step;  // the same, counted from t = 0
+  double time;   // ms
+};
+
+inline Now at(Frame* frame, int64_t thread, int64_t k, double dt) {
+  const int64_t step = frame->first + k;
+  return {frame, (void* const*)frame->buffers, &frame->error[k & 1], thread, frame->threads, k, step, double(step) * dt};
 }
 
 struct Range {

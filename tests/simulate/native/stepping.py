@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 import bdtorch as bt
+from bdtorch.simulate._body import Body
+from bdtorch.simulate.inputs import resolve
+from bdtorch.simulate.records import Record
 
 Step = Callable[[list[Tensor], Tensor], tuple[Sequence[Tensor], Any]]
 """``(state, t) -> (new state, output)``"""
@@ -50,11 +53,19 @@ def flat(solution: bt.Solution) -> list[Tensor]:
     return [*torch.utils._pytree.tree_leaves(solution.out), *solution.state.values()]
 
 
-def assert_same(native: Tensor, reference: Tensor, *, exact: bool) -> None:
-    """Equal to the bit (zeros of either sign alike, as are all NaN), or within a few units in the last place."""
+def assert_same(native: Tensor, reference: Tensor, *, exact: bool, units: float = 16) -> None:
+    """Equal to the bit (zeros of either sign alike, as are all NaN), or within some units of the epsilon."""
     assert native.dtype == reference.dtype and native.shape == reference.shape
     if exact or not native.is_floating_point():
         torch.testing.assert_close(native, reference, rtol=0.0, atol=0.0, equal_nan=True)
     else:
-        tolerance = 16 * torch.finfo(native.dtype).eps
+        tolerance = units * torch.finfo(native.dtype).eps
         torch.testing.assert_close(native, reference, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def body_of(step: Step, *state: Tensor) -> Body:
+    """What the loops are handed."""
+    system = Stepping(step, *state)
+    body = Body(system, resolve(None, system), {"out": Record(lambda after, out: out)}, system.initial, 0.1)
+    body.try_out(list(state), 0)
+    return body

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bdtorch.simulate.loops.native import operations, trace
-from tests.simulate.native.stepping import assert_same, both
+from bdtorch.simulate.loops.native import operations
+from bdtorch.simulate.loops.native.trace import trace
+from tests.simulate.native.stepping import Step, assert_same, body_of, both
 
+ATEN = torch.ops.aten
 FLOATS = (torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32)
 NUMBERS = FLOATS + INTEGERS
@@ -85,6 +87,8 @@ UNARY: dict[str, tuple[Callable[[Tensor], Tensor], tuple[torch.dtype, ...], bool
     "tan": (torch.tan, FLOATS, False),
     "tanh": (torch.tanh, FLOATS, False),
     "trunc": (torch.trunc, NUMBERS, True),
+    "fill_ tensor": (lambda x: torch.empty_like(x).fill_(x.view(-1)[3]), NUMBERS, True),
+    "new_empty": (lambda x: x.new_empty(2, x.numel()).fill_(3).sub_(x), NUMBERS, True),
     "zero_": (lambda x: (x + 1).zero_() + x, NUMBERS, True),
     "fill_": (lambda x: (x + 1).fill_(7) + x, NUMBERS, True),
     "copy_": (lambda x: (x * 2).copy_(x > 0) + x, NUMBERS, True),
@@ -152,6 +156,9 @@ BINARY: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[torch.dtype, .
     "div by constants": (lambda a, b: a // (torch.arange(a.numel(), dtype=a.dtype) % 5 - 7), INTEGERS, True),
     "where": (lambda a, b: torch.where(a > b, a, b), NUMBERS, True),
     "where promotes": (lambda a, b: torch.where(a > b, a, 0.5), NUMBERS, True),
+    "overloads of scalars": (lambda a, b: ATEN.add.Scalar(a, 2) + ATEN.sub.Scalar(b, 3) - ATEN.mul.Scalar(b, 5), NUMBERS, True),
+    "div overloads": (lambda a, b: ATEN.div.Scalar(a, 3) + ATEN.div.Scalar_mode(b, 5, rounding_mode="floor"), NUMBERS, True),
+    "floor_divide overload": (lambda a, b: ATEN.floor_divide.Scalar(a, 3), NUMBERS, True),
     "where scalars": (lambda a, b: torch.where(a > b, 1.5, 0.25), NUMBERS, True),
     "mixed dtypes": (lambda a, b: a * (b > 0) + a.to(torch.float32) * b.to(torch.int32), INTEGERS, True),
     "logical_and": (torch.logical_and, (*NUMBERS, torch.bool), True),
@@ -258,11 +265,11 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
     "extrema": (lambda m, r, c, k, o, d, i, b: m.amax(1) + m.amin((0, 1)) + m.max() - m.min() + i.max() * i.amin(), True),
     "any": (lambda m, r, c, k, o, d, i, b: b.any() ^ b.any(1) ^ (m > 0).all() ^ (m > -9).all(1, keepdim=True), True),
     "softmax": (lambda m, r, c, k, o, d, i, b: m.softmax(1) + d.log_softmax(0), False),
-    "mm": (lambda m, r, c, k, o, d, i, b: m @ m.t() + m.t().contiguous().t() @ m.t(), False),
-    "mv": (lambda m, r, c, k, o, d, i, b: m @ r + m.t()[:5, :5] @ c.squeeze(), False),
-    "dot": (lambda m, r, c, k, o, d, i, b: r @ r + r[::2] @ r[1::2], False),
-    "bmm": (lambda m, r, c, k, o, d, i, b: d @ d.transpose(1, 2) + torch.einsum("bij,bkj->bik", d, d), False),
-    "matmul batched": (lambda m, r, c, k, o, d, i, b: d @ m.t() + r @ d.transpose(1, 2).sum(), False),
+    "mm": (lambda m, r, c, k, o, d, i, b: (m @ m.t()) + (m.t().contiguous().t() @ m.t()), False),
+    "mv": (lambda m, r, c, k, o, d, i, b: (m @ r) + (m.t()[:5, :5] @ c.squeeze()), False),
+    "dot": (lambda m, r, c, k, o, d, i, b: (r @ r) + (r[::2] @ r[1::2]), False),
+    "bmm": (lambda m, r, c, k, o, d, i, b: (d @ d.transpose(1, 2)) + torch.einsum("bij,bkj->bik", d, d), False),
+    "matmul batched": (lambda m, r, c, k, o, d, i, b: (d @ m.t()) + (r @ d.transpose(1, 2)).sum(), False),
     "addmm": (lambda m, r, c, k, o, d, i, b: F.linear(m, m, c.squeeze()) + F.linear(d, m).sum(), False),
     "addmm scaled": (lambda m, r, c, k, o, d, i, b: torch.addmm(c, m, m.t(), beta=0.5, alpha=2.0), False),
     "addmv": (lambda m, r, c, k, o, d, i, b: torch.addmv(c.squeeze(), m, r), False),
@@ -272,15 +279,15 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
 }
 
 
+def shapes(dtype: torch.dtype, generator: torch.Generator) -> list[Tensor]:
+    floats = [torch.randn(s, generator=generator, dtype=dtype) for s in ((5, 6), (6,), (5, 1), (), (1,), (2, 5, 6))]
+    i = torch.randint(0, 5, (5, 6), generator=generator)
+    return [*floats, i, i > 2]
+
+
 @pytest.fixture(scope="module", params=FLOATS, ids=["float32", "float64"])
 def shaped(request) -> dict[str, tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=request.param)
-
-    i = torch.randint(0, 5, (5, 6), generator=generator)
-    state = [draw(5, 6), draw(6), draw(5, 1), draw(), draw(1), draw(2, 5, 6), i, i > 2]
+    state = shapes(request.param, torch.Generator().manual_seed(1))
 
     def step(x, t):
         after = [leaf.flip(list(range(leaf.dim()))) for leaf in x]
@@ -292,8 +299,31 @@ def shaped(request) -> dict[str, tuple[Tensor, Tensor]]:
 
 @pytest.mark.parametrize("name", SHAPED)
 def test_shapes(shaped, name):
-    assert_same(*shaped[name], exact=SHAPED[name][1])
+    assert_same(*shaped[name], exact=SHAPED[name][1], units=128)
+
+
+KERNELS = {name for name in operations.EXTERNAL if name.startswith("bdtorch.")}
 
 
 def test_every_operation_is_exercised(monkeypatch):
-    """What no test asks for has no place in the list."""
+    """Those of this package have tests of their own, in test_kernels."""
+    asked = set()
+    known = operations.is_supported
+    monkeypatch.setitem(trace.__globals__, "is_supported", lambda name, kwargs: asked.add(name) or known(name, kwargs))
+    numbers = [values(torch.float32), values(torch.float32, 1), values(torch.int64), values(torch.int64, 1)]
+
+    def elementwise(x, t):
+        return x, [f(*x[p : p + arity]) for _, f, dtype, _, arity in CASES for p in (0, 2) if dtype == x[p].dtype]
+
+    def shaped(x, t):
+        return x, [f(*x) for f, _ in SHAPED.values()]
+
+    examples: list[tuple[Step, list[Tensor]]] = [
+        (elementwise, numbers),
+        (shaped, shapes(torch.float32, torch.Generator().manual_seed(1))),
+    ]
+    for step, state in examples:
+        trace(body_of(step, *state), state)
+    listed = operations.POINTWISE | operations.VIEWS | operations.PRODUCTS | operations.CREATIONS | {*operations.REDUCTIONS}
+    missing = sorted((listed | operations.EXTERNAL) - KERNELS - {"full"} - asked)
+    assert not missing, " ".join(missing)

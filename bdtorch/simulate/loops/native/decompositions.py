@@ -21,6 +21,17 @@ def _prims_var(x: Tensor, dims: Any, correction: float = 1.0) -> Tensor:
     return _var(x, dims, correction=correction)
 
 
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = list(range(x.dim() - len(shape), x.dim()))
+    mean = x.mean(axes, keepdim=True)
+    scale = torch.rsqrt(_var(x, axes, correction=0.0, keepdim=True) + eps)
+    out = (x - mean) * scale
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, mean, scale
+
+
 def _roll(x: Tensor, shifts: list[int], dims: Any = ()) -> Tensor:
     if not dims:
         return _roll(x.reshape(-1), shifts, [0]).reshape(x.shape)
@@ -30,7 +41,8 @@ def _roll(x: Tensor, shifts: list[int], dims: Any = ()) -> Tensor:
     return x
 
 
-TABLE: dict[str, Callable[..., Tensor]] = {
+TABLE: dict[str, Callable[..., Any]] = {
+    "aten.native_layer_norm.default": _layer_norm,
     "aten.roll.default": _roll,
     "aten.var.correction": _var,
     "prims.var.default": _prims_var,

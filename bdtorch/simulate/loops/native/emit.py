@@ -54,7 +54,7 @@ class _Printer:
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
             if not kernel.fused:
-                self._external(kernel)
+                self._external(number, kernel)
             elif kernel.stores:
                 self._pass(number, kernel)
         self._records()
@@ -76,15 +76,15 @@ class _Printer:
             + [Access(ref, True, partition) for ref in writes.values()]
         )
         if partition == "single":
-            self.body.append(f"if (thread == 0) pass_{number}({arguments}, 0, 1);")
+            self.body.append(f"if (now.thread == 0) pass_{number}({arguments}, 0, 1);")
         else:
             share = "share" if flat else "share_rows"
             self.body.append(
-                f"{{ const loop::Range r = loop::{share}({extent}, thread, threads); "
+                f"{{ const loop::Range r = loop::{share}({extent}, now.thread, now.threads); "
                 f"pass_{number}({arguments}, r.begin, r.end); }}"
             )
 
-    def _external(self, kernel: Kernel) -> None:
+    def _external(self, number: int, kernel: Kernel) -> None:
         (node,) = kernel.nodes
         write = self.plan.refs[node]
         lines, partition = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
@@ -93,13 +93,15 @@ class _Printer:
             [Access(ref, False, "single" if partition == "single" else "all") for ref in reads]
             + [Access(write, True, partition)]
         )
-        guard = "if (thread == 0) " if partition == "single" else ""
-        self.body.append("\n".join([f"{guard}{{  // {node.op}", *(f"  {line}" for line in lines), "}"]))
+        head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now) {{  // {node.op}"
+        self.functions.append("\n".join([head, *(f"  {line}" for line in lines), "}\n"]))
+        guard = "if (now.thread == 0) " if partition == "single" else ""
+        self.body.append(f"{guard}kernel_{number}(now);")
 
     def _order(self, accesses: list[Access]) -> None:
         """Let the threads meet before a kernel where it needs that."""
         if any(access.conflicts(earlier) for access in accesses for earlier in self.pending):
-            self.body.append("loop::meet(frame);")
+            self.body.append("loop::meet(now.frame);")
             self.pending = []
         self.pending += accesses
 
@@ -110,36 +112,32 @@ class _Printer:
         buffers, records = len(self.plan.buffers), len(self.recordings)
         lines, slot = [], 0
         for number, (ref, recording) in enumerate(zip(self.plan.observed, self.recordings, strict=True)):
-            first, second = f"buffers[{buffers + 2 * number}]", f"buffers[{buffers + 2 * number + 1}]"
+            first, second = f"now.buffers[{buffers + 2 * number}]", f"now.buffers[{buffers + 2 * number + 1}]"
             if not recording.sparse:
                 lines.append(_keep_values(ref, recording.every, first))
                 continue
-            kept, capacity = f"frame->kept[{slot}]", f"((const int64_t*)buffers[{buffers + 2 * records}])[{slot}]"
+            kept, capacity = f"now.frame->kept[{slot}]", f"((const int64_t*)now.buffers[{buffers + 2 * records}])[{slot}]"
             lines += [
-                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, step + 1, (int64_t*){first}, (int64_t*){second}, &{kept});",
-                f"if ({capacity} - {kept} < {ref.numel}) frame->stop[k & 1] = 1;",
+                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, now.step + 1, (int64_t*){first}, (int64_t*){second}, &{kept});",
+                f"if ({capacity} - {kept} < {ref.numel}) now.frame->stop[now.k & 1] = 1;",
             ]
             slot += 1
-        self.body.append("\n".join(["if (thread == 0) {", *(f"  {line}" for line in lines), "}"]))
+        self.body.append("\n".join(["if (now.thread == 0) {", *(f"  {line}" for line in lines), "}"]))
 
     def _copies(self) -> None:
         if not self.plan.copies:
             return
-        self.body.append("loop::meet(frame);")
+        self.body.append("loop::meet(now.frame);")
         whole = [(Ref(state, ref.shape, ref.strides), ref) for state, ref in self.plan.copies]
         lines = [f"  std::memcpy({pointer(to)}, {pointer(ref)}, {_bytes(ref)});" for to, ref in whole]
-        self.body.append("\n".join(["if (thread == 0) {", *lines, "}"]))
+        self.body.append("\n".join(["if (now.thread == 0) {", *lines, "}"]))
 
     def _loop(self) -> str:
         body = "\n    ".join(line for block in self.body for line in block.split("\n"))
         return f"""
 extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
-  void* const* buffers = (void* const*)frame->buffers;
-  const int64_t first = frame->first, threads = frame->threads;
   for (int64_t k = frame->done, count = frame->count; k < count; ++k) {{
-    const int64_t step = first + k;
-    const double time_now = double(step) * {float(self.dt).hex()};
-    (void)buffers, (void)threads, (void)time_now;
+    const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});
     {body}
     loop::meet(frame);
     if (thread == 0) frame->done = k + 1;
@@ -154,9 +152,9 @@ def _bytes(ref: Ref) -> str:
 
 
 def _keep_values(ref: Ref, every: int, target: str) -> str:
-    start = f"({CPP[ref.buffer.dtype]}*){target} + ((step + 1) / {every} - first / {every} - 1) * INT64_C({ref.numel})"
+    start = f"({CPP[ref.buffer.dtype]}*){target} + ((now.step + 1) / {every} - now.frame->first / {every} - 1) * INT64_C({ref.numel})"
     copy = f"std::memcpy({start}, {pointer(ref)}, {_bytes(ref)});"
-    return copy if every == 1 else f"if ((step + 1) % {every} == 0) {copy}"
+    return copy if every == 1 else f"if ((now.step + 1) % {every} == 0) {copy}"
 
 
 def _print_pass(
@@ -187,7 +185,7 @@ def _print_pass(
     for node, ref in writes.items():
         index = position(ref.offset, write_strides[node], axes)
         inner.append(f"{locals_of[ref.buffer.home]}[{index}] = {names[node]};")
-    lines = [f"static void {name}({', '.join(parameters)}, int64_t begin, int64_t end) {{", *hoisted]
+    lines = [f"BDTORCH_APART void {name}({', '.join(parameters)}, int64_t begin, int64_t end) {{", *hoisted]
     for axis, extent in zip(axes, iteration.shape, strict=True):
         low, high = ("begin", "end") if axis == "i0" else ("0", str(extent))
         if axis == axes[-1]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 
-from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.graph import Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
@@ -87,12 +87,12 @@ def _event_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     if len(spikes.shape) == 1:
         call = f"bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)}, "
         return [
-            f"const loop::Range r = loop::share({n_post}, thread, threads);",
+            f"const loop::Range r = loop::share({n_post}, now.thread, now.threads);",
             f"std::memset({pointer(out)} + r.begin, 0, (r.end - r.begin) * sizeof({kind}));",
             f"{call}{n_pre}, {n_post}, r.begin, r.end, {pointer(out)});",
         ], f"flat {n_post}"
     return [
-        f"const loop::Range r = loop::share_rows({spikes.shape[0]}, thread, threads);",
+        f"const loop::Range r = loop::share_rows({spikes.shape[0]}, now.thread, now.threads);",
         f"std::memset({pointer(out)} + r.begin * {n_post}, 0, (r.end - r.begin) * {n_post} * sizeof({kind}));",
         "for (int64_t b = r.begin; b < r.end; ++b)",
         f"  bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)} + b * {n_pre}, "
@@ -106,7 +106,7 @@ def _event_csr_t(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     n_post, n_pre = spikes.shape[-1], out.shape[-1]
     batch = spikes.shape[0] if len(spikes.shape) == 2 else 1
     return [
-        f"const loop::Range r = loop::share({n_pre}, thread, threads);",
+        f"const loop::Range r = loop::share({n_pre}, now.thread, now.threads);",
         f"for (int64_t b = 0; b < {batch}; ++b)",
         f"  bdtorch::event_csr_gather({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)} + b * {n_post}, "
         f"r.begin, r.end, {pointer(out)} + b * {n_pre});",
@@ -119,7 +119,7 @@ def _csr_outer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     n_pre, n_post = x.shape[-1], g.shape[-1]
     batch = x.shape[0] if len(x.shape) == 2 else 1
     return [
-        f"const loop::Range r = loop::share_rows({n_pre}, thread, threads);",
+        f"const loop::Range r = loop::share_rows({n_pre}, now.thread, now.threads);",
         f"bdtorch::csr_outer_rows({pointer(x)}, {pointer(g)}, {pointer(indices)}, {pointer(indptr)}, {batch}, {n_pre}, "
         f"{n_post}, r.begin, r.end, {pointer(out)});",
     ], "rows"
@@ -139,11 +139,11 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
         probability = f"{_probability(refs[node.args[2]], n)}, " if fill == "bernoulli" else ""
         kind = "" if fill == "bernoulli" else f"<{CPP[node.dtype]}>"
         if batch == 1:
-            head = [f"const loop::Range r = loop::share({n}, thread, threads);", "const int64_t b = 0;"]
+            head = [f"const loop::Range r = loop::share({n}, now.thread, now.threads);", "const int64_t b = 0;"]
             span, partition = "r.begin, r.end", f"flat {n}"
         else:
             head = [
-                f"const loop::Range r = loop::share_rows({batch}, thread, threads);",
+                f"const loop::Range r = loop::share_rows({batch}, now.thread, now.threads);",
                 "for (int64_t b = r.begin; b < r.end; ++b)",
             ]
             span, partition = f"0, {n}", "rows"
@@ -165,21 +165,27 @@ def _probability(p: Ref, n: int) -> str:
 
 def _product(bias: bool) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
     def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-        operands = node.args[1:3] if bias else node.args[:2]
-        a, b = (_as_matrices(refs[x], side) for x, side in zip(operands, ("left", "right"), strict=True))
+        left, right = node.args[1:3] if bias else node.args[:2]
+        a, b = _as_matrices(refs[left], "left"), _as_matrices(refs[right], "right")
         batch, rows, inner = a.shape
         columns = b.shape[2]
         kind = CPP[node.dtype]
-        start = [f"std::memset({pointer(out)}, 0, INT64_C({out.numel}) * sizeof({kind}));"]
+        start = ["nullptr", "0", "0", "0"]
         if bias:
-            start = [_assign(refs[node.args[0]].expanded(out.shape), out)]
+            added = refs[node.args[0]].expanded(out.shape)
+            added_rows = _as_matrices(added, "right" if len(out.shape) == 1 and len(refs[right].shape) == 1 else "left")
+            start = [pointer(added), *map(str, added_rows.strides)]
+        # With zeros of `a` left out, silent neurons cost nothing; but 0 * inf is NaN.
+        skips = "true" if right.kind == "constant" and bool(constant_tensor(right).isfinite().all()) else "false"
+        one_row = batch * rows == 1
+        share = f"share({columns}" if one_row else f"share_rows({batch * rows}"
+        span = "0, 1, r.begin, r.end" if one_row else f"r.begin, r.end, 0, {columns}"
+        sides = (f"{{{pointer(x)}, {', '.join(map(str, x.strides))}}}" for x in (a, b))
         return [
-            *start,
-            f"for (int64_t b = 0; b < {batch}; ++b)",
-            f"  op::multiply<{kind}>({pointer(a)} + b * {a.strides[0]}, {a.strides[1]}, {a.strides[2]}, "
-            f"{pointer(b)} + b * {b.strides[0]}, {b.strides[1]}, {b.strides[2]}, "
-            f"{pointer(out)} + b * {rows * columns}, {rows}, {inner}, {columns}, 0, {columns});",
-        ], "single"
+            f"const loop::Range r = loop::{share}, now.thread, now.threads);",
+            f"op::multiply<{kind}, {skips}>({', '.join(sides)}, {'{' + ', '.join(start) + '}'}, {pointer(out)}, "
+            f"{rows}, {inner}, {columns}, {span});",
+        ], f"flat {columns}" if one_row else "rows"
 
     return printer
 
@@ -252,7 +258,7 @@ def _index(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     inner = axes[axis : axis + len(index.shape)]
     extent = source.shape[axis]
     at = f"loop::wrapped({_element(index, inner)}, {extent})"
-    moved = [*axes[:axis], f"loop::checked(&frame->error[k & 1], {at}, {extent}, {node.number})"]
+    moved = [*axes[:axis], f"loop::checked(now.error, {at}, {extent}, {node.number})"]
     moved += axes[axis + len(index.shape) :]
     return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
 
@@ -263,7 +269,7 @@ def _indexed_read(
     loops, axes = _loops(out.shape)
     at = f"{pointer(index)}[{position(0, index_strides, axes)}]"
     moved = [*axes]
-    moved[axis] = f"loop::checked(&frame->error[k & 1], {at}, {source.shape[axis]}, {node.number})"
+    moved[axis] = f"loop::checked(now.error, {at}, {source.shape[axis]}, {node.number})"
     return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
 
 
@@ -272,7 +278,7 @@ def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     axis = node.args[1] % max(1, len(target.shape))
     loops, axes = _loops(index.shape)
     moved = [*axes]
-    moved[axis] = f"loop::checked(&frame->error[k & 1], {_element(index, axes)}, {target.shape[axis]}, {node.number})"
+    moved[axis] = f"loop::checked(now.error, {_element(index, axes)}, {target.shape[axis]}, {node.number})"
     value = node.args[3]
     text = _element(refs[value], axes) if isinstance(value, Node) else literal(value, node.dtype)
     lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]

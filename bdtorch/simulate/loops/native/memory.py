@@ -87,7 +87,7 @@ def view(node: Node, base: Ref) -> Ref | None:
         return base
     if op == "aten.expand.default":
         return base.expanded(node.shape)
-    if op in ("aten.view.default", "aten._unsafe_view.default", "aten._reshape_alias.default"):
+    if op in ("aten.view.default", "aten._unsafe_view.default"):
         return Ref(base.buffer, node.shape, dense(node.shape), offset) if base.contiguous else None
     if op == "aten.permute.default":
         order = [axis % rank for axis in args[0]]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 VIEWS = {
     "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.flip.default", "aten.permute.default", "aten.select.int",
     "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default", "aten.squeeze.default",
     "aten.squeeze.dim", "aten.squeeze.dims", "aten.t.default", "aten.transpose.int", "aten.unbind.int",
-    "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default", "aten._reshape_alias.default",
+    "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default",
 }  # fmt: skip
 """Operations that only relabel memory."""
 
 COPIES = {
-    "aten.clone.default", "aten._to_copy.default", "aten.contiguous.default", "aten.lift_fresh_copy.default",
+    "aten.clone.default", "aten._to_copy.default",
 }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ BITWISE: dict[str, Callable[..., str]] = {
 
 SPECIAL = {
     "aten.add.Tensor", "aten.add.Scalar", "aten.sub.Tensor", "aten.sub.Scalar", "aten.rsub.Scalar", "aten.rsub.Tensor",
-    "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar", "aten.bitwise_not.default",
+    "aten.where.self", "aten.bitwise_not.default",
     "aten.clamp.default", "aten.clamp.Tensor", "aten.pow.Tensor_Scalar", "aten.masked_fill.Scalar",
     "aten.masked_fill.Tensor", "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor",
     "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",
@@ -121,7 +122,7 @@ DIVISIONS = {
 CREATIONS = {
     "aten.fill.Scalar", "aten.fill.Tensor", "aten.full_like.default", "aten.new_full.default", "aten.new_ones.default",
     "aten.new_zeros.default", "aten.ones_like.default", "aten.zero.default", "aten.zeros_like.default",
-    "aten.copy.default", "aten.empty_like.default", "aten.new_empty.default", "aten.new_empty_strided.default",
+    "aten.copy.default", "aten.empty_like.default", "aten.new_empty.default",
 }  # fmt: skip
 """Operations that take no more than the shape of an operand; the tracer replaces them by ``full`` or a copy."""
 
@@ -143,9 +144,14 @@ REDUCTIONS: dict[str, tuple[str, str]] = {
 }
 """Neutral element and combination."""
 
+PRODUCTS = {
+    "aten.addmm.default", "aten.addmv.default", "aten.bmm.default", "aten.dot.default", "aten.mm.default",
+    "aten.mv.default",
+}  # fmt: skip
+"""Dense products."""
+
 EXTERNAL = {
-    "aten.addmm.default", "aten.addmv.default", "aten.bmm.default", "aten.mm.default", "aten.mv.default",
-    "aten.dot.default", "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
+    "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
     "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
@@ -155,6 +161,8 @@ EXTERNAL = {
 POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 
 
-def is_supported(name: str) -> bool:
+def is_supported(name: str, kwargs: dict[str, Any]) -> bool:
     """Whether there is a lowering for the operation."""
-    return name in POINTWISE or name in VIEWS or name in REDUCTIONS or name in EXTERNAL or name in CREATIONS
+    if name in PRODUCTS and kwargs:
+        return False  # scaled: taken apart
+    return any(name in known for known in (POINTWISE, VIEWS, REDUCTIONS, PRODUCTS, EXTERNAL, CREATIONS))

@@ -44,9 +44,9 @@ def base_pointer(ref: Ref) -> str:
     """The address of the buffer that a view looks into."""
     home = ref.buffer.home
     if home.role == "time":
-        return "(&time_now)"
-    text = f"(({CPP[home.dtype]}*)buffers[{home.number}])"
-    return f"({text} + k * INT64_C({home.numel}))" if home.role == "sequence" else text
+        return "(&now.time)"
+    text = f"(({CPP[home.dtype]}*)now.buffers[{home.number}])"
+    return f"({text} + now.k * INT64_C({home.numel}))" if home.role == "sequence" else text
 
 
 def pointer(ref: Ref) -> str:

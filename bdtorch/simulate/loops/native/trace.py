@@ -101,7 +101,7 @@ class _Tracer(TorchDispatchMode):
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
             raise self._error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
-        if not is_supported(name):
+        if not is_supported(name, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
         if name in _UNFILLED:
@@ -199,7 +199,7 @@ class _Escapes(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-_UNFILLED = {"aten.empty_like.default", "aten.new_empty.default", "aten.new_empty_strided.default"}
+_UNFILLED = {"aten.empty_like.default", "aten.new_empty.default"}
 _LEAVES = {
     Tensor.numpy, Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__array__, Tensor.__dlpack__,
 }  # fmt: skip

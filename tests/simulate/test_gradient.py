@@ -1,0 +1,130 @@
+"""Backpropagation through time in the native loop gives the reference loop's gradients."""
+
+import pytest
+import torch
+
+import bdtorch as bt
+
+DOUBLE = {"dtype": torch.float64}
+EVERY_SPIKE = bt.surrogate.SuperSpike(1.0)
+
+
+def leaf(value) -> torch.Tensor:
+    return torch.as_tensor(value, **DOUBLE).requires_grad_()
+
+
+def parameter(value) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.as_tensor(value, **DOUBLE))
+
+
+def lif():
+    tau, sequence = parameter([5.0, 10.0, 20.0]), leaf(60 * torch.rand(90, 2, 3, **DOUBLE))
+    return bt.neurons.LIF(3, tau=tau, v_reset=0.0, surrogate=EVERY_SPIKE, **DOUBLE), sequence, [tau, sequence]
+
+
+def refractory():
+    tau, current = parameter(10.0), leaf(35.0)
+    neuron = bt.neurons.LIF(3, tau=tau, v_reset=0.0, surrogate=bt.surrogate.Sigmoid(1.0), **DOUBLE)
+    return bt.neurons.Refractory(neuron, 1.0), current, [tau, current]
+
+
+def adex():
+    a, current = parameter(4.0), leaf([500.0, 800.0])
+    return bt.neurons.AdEx(2, a=a, surrogate=EVERY_SPIKE, **DOUBLE), bt.Constant(current), [a, current]
+
+
+def hodgkin_huxley():
+    c, current = parameter(1.0), leaf(10.0)
+    return bt.neurons.HodgkinHuxley(2, c=c, surrogate=bt.surrogate.Arctan(1.0), **DOUBLE), current, [c, current]
+
+
+def wilson_cowan():
+    w, current = parameter(12.0), leaf(1.0)
+    return bt.rates.WilsonCowan(4, w_ee=w, **DOUBLE), current, [w, current]
+
+
+def network():
+    shared, dense, tau, current = parameter(2.0), parameter(torch.randn(8, 8)), parameter(5.0), leaf(25.0)
+    sparse = parameter(torch.rand(30))
+    cell = bt.neurons.LIF(8, v_reset=0.0, surrogate=EVERY_SPIKE, v_init=bt.init.Uniform(0.0, 19.0), **DOUBLE)
+    fixed = bt.connect.FixedNumberPre(3).build(10, 8, seed=2)
+    routes = {
+        ("E", "E"): [
+            bt.Projection(bt.connect.FixedProbability(0.5), shared, bt.synapses.Exponential(tau, **DOUBLE), delay=1.0),
+            bt.Projection(bt.connect.AllToAll(), dense, bt.synapses.Alpha(3.0, **DOUBLE)),
+        ],
+        ("in", "E"): bt.Projection(fixed, sparse, bt.synapses.DualExponential(1.0, 4.0, **DOUBLE)),
+    }
+    net = bt.Network({"in": bt.stimuli.Poisson(10, 400.0, **DOUBLE), "E": cell}, routes)
+    return net, current, [shared, dense, tau, sparse, current]
+
+
+def gradients(make, loop, **options):
+    torch.manual_seed(0)
+    system, inputs, sources = make()
+    name = "E.v" if isinstance(system, bt.Network) else "e" if isinstance(system, bt.rates.WilsonCowan) else "v"
+    record = {"v": bt.trace(name, every=3)}
+    duration = None if isinstance(inputs, torch.Tensor) and inputs.dim() else 8.0
+    sol = bt.simulate(system, inputs, dt=0.1, duration=duration, record=record, keep_out=True, loop=loop, **options)
+    weights = torch.Generator().manual_seed(1)
+    shown = [x for x in torch.utils._pytree.tree_leaves((sol.state, sol.out, sol["v"])) if x.requires_grad]
+    total = sum((x * torch.randn(x.shape, generator=weights, **DOUBLE)).sum() for x in shown)
+    return torch.autograd.grad(total, sources)
+
+
+@pytest.mark.parametrize("make", [lif, refractory, adex, hodgkin_huxley, wilson_cowan, network])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_native_gradients_equal_the_reference(make, recompute):
+    expected = gradients(make, "reference")
+    found = gradients(make, bt.Native(recompute=recompute))
+    for a, b in zip(expected, found, strict=True):
+        assert a.abs().max() > 0
+        assert (a - b).abs().max() <= 1e-9 * a.abs().max()
+
+
+def test_gradients_with_respect_to_replaced_parameters_and_the_initial_state():
+    system = bt.neurons.LIF(3, tau=torch.tensor(10.0, **DOUBLE), v_th=1e6, **DOUBLE)
+
+    def final(tau, v):
+        state = bt.neurons.LIF.State(v)
+        options = {"dt": 0.5, "duration": 10.0, "state": state, "parameters": {"tau": tau}}
+        sol = bt.simulate(system, 3.0, loop="native", **options)
+        assert sol.loop == "native"
+        return sol.state.v
+
+    assert torch.autograd.gradcheck(final, (leaf(8.0), leaf([0.0, 1.0, 2.0])))
+
+
+def test_a_second_derivative_is_refused_by_name():
+    current = leaf(10.0)
+    system = bt.neurons.LIF(2, v_th=1e6, **DOUBLE)
+    v = bt.simulate(system, current, dt=0.1, duration=1.0, loop="native").state.v
+    (slope,) = torch.autograd.grad((v**2).sum(), current, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.backward()
+
+
+def test_a_gradient_that_the_native_loop_cannot_follow_is_refused_by_name():
+    gain = leaf(2.0)
+    system = bt.neurons.LIF(2, **DOUBLE)
+    with pytest.raises(bt.LoopError, match="a tensor that requires a gradient .* is neither .*"):
+        bt.simulate(system, lambda t: gain * t, dt=0.1, duration=1.0, loop="native")
+    sol = bt.simulate(system, lambda t: gain * t, dt=0.1, duration=1.0)
+    assert sol.loop == "reference" and sol.state.v.requires_grad
+
+
+def test_training_reduces_the_loss():
+    torch.manual_seed(0)
+    neuron = bt.neurons.LIF(6, tau=torch.nn.Parameter(torch.full((6,), 20.0)), v_th=1.0, v_reset=0.0, surrogate=EVERY_SPIKE)
+    gain = torch.nn.Parameter(torch.ones(6))
+    x = torch.rand(60, 4, 6)
+    optimizer = torch.optim.Adam([neuron.tau, gain], lr=0.1)
+    losses = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        rate = bt.simulate(neuron, x * gain, dt=1.0, loop="native").out.mean(0)
+        loss = (rate - 0.15).pow(2).mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.5 * losses[0]
