@@ -40,7 +40,9 @@ bench: setup  ## the benchmarks; results go to out/benchmarks/
 	@mkdir -p out/benchmarks
 	$(PYTHON) benchmarks/ops/event_csr.py --json out/benchmarks/event_csr.json
 	$(PYTHON) benchmarks/ops/random_numbers.py --json out/benchmarks/random_numbers.json
-	$(PYTHON) benchmarks/networks.py --json out/benchmarks/networks.json
+	for network in A B C; do \
+	    $(PYTHON) benchmarks/networks.py --network $$network --json out/benchmarks/network_$$network.json || exit 1; \
+	done
 
 clean:  ## remove all that was made, .venv included
 	rm -rf $(VENV) build dist out *.egg-info bdtorch/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

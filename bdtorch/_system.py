@@ -80,7 +80,8 @@ class Parametrised(nn.Module):
 
     def declare_initial(self, name: str, value: Value | Initialiser | None) -> None:
         """Set an initial value for `DynamicalSystem.fill`: like `declare`, but an initialiser is kept, to be drawn anew
-        for every initial state, and None stands for the model's own default."""
+        for every initial state, and None stands for the model's own default.
+        """
         if value is None or (callable(value) and not isinstance(value, Tensor)):
             setattr(self, name, value)
         else:

@@ -10,7 +10,7 @@ from torch.utils import _pytree
 
 flatten = _pytree.tree_flatten
 unflatten = _pytree.tree_unflatten
-map = _pytree.tree_map  # noqa: A001  (read as `tree.map`)
+map = _pytree.tree_map
 leaves = _pytree.tree_leaves
 
 
@@ -75,4 +75,3 @@ def replace_leaf(tree: Any, index: int, value: Any) -> Any:
     """The same tree with leaf number ``index`` exchanged."""
     flat, spec = flatten(tree)
     return unflatten([*flat[:index], value, *flat[index + 1 :]], spec)
-

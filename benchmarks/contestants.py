@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ class Run:
 
 def wiring_of(net: bt.Network, state: dict, network: ModuleType) -> Wiring:
     """The network's connectivity and initial state as arrays."""
-    excites, inhibits = (net.projections[name].connect for name in ("E->E+I", "I->E+I"))
+    pathways: list[Any] = [net.projections[name] for name in ("E->E+I", "I->E+I")]
+    excites, inhibits = (pathway.connect for pathway in pathways)
     indptr = torch.cat([excites.indptr, excites.indptr[-1] + inhibits.indptr[1:]])
     indices = torch.cat([excites.indices, inhibits.indices])
     variables = torch.stack(network.variables(state))

@@ -6,7 +6,12 @@ BDTORCH_LIBRARY(m) {
   define_with_raw(m, "event_csr", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, int n_post) -> Tensor");
   define_with_raw(m, "event_csr_t", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr) -> Tensor");
   define_with_raw(m, "csr_outer", "(Tensor x, Tensor g, Tensor indices, Tensor indptr) -> Tensor");
+  const std::string matrix = "int n_pre, int n_post, int key, float? p, int? number, int draws, int self_offset";
+  define_with_raw(m, "procedural_event", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
+  define_with_raw(m, "procedural_gather", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
   // Without derivatives, hence without raw twins.
+  m.def(("procedural_counts(Tensor rows, " + matrix + ") -> Tensor").c_str());
+  m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());
   m.def("random_uniform(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
   m.def("random_normal(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
   m.def("random_bernoulli(Tensor key, Tensor counter, Tensor p, int n) -> Tensor");

@@ -33,6 +33,8 @@ class Channel(Flow):
         super().__init__((), **options)
         self.declare("g", g)
         self.declare("e", e)
+        if bool((torch.as_tensor(self.g) < 0).any()):
+            raise ValueError(f"`{type(self).__name__}(g=...)`: expected at least 0, got {g!r}")
 
     @abc.abstractmethod
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
@@ -66,7 +68,7 @@ class Channel(Flow):
 
 
 def exprel(x: Tensor) -> Tensor:
-    """``(exp(x) - 1) / x``, which is 1 at 0; rates of the form ``x / (1 - exp(-x))`` are ``1 / exprel(-x)``."""
+    """The relative exponential ``(exp(x) - 1) / x``, 1 at 0, so ``x / (1 - exp(-x))`` is 1 over its value at ``-x``."""
     zero = x == 0
     safe = torch.where(zero, 1.0, x)
     return torch.where(zero, 1.0 + 0.5 * x, torch.expm1(safe) / safe)  # the slope at 0 is 1/2, also for gradients

@@ -1,4 +1,4 @@
-"""Delayed-rectifier potassium channels, $g\\,n^4$."""
+r"""Delayed-rectifier potassium channels, $g\,n^4$."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fast sodium channels, $g\\,m^3 h$."""
+r"""Fast sodium channels, $g\,m^3 h$."""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ from bdtorch.connect.data import CSR as CSR
 from bdtorch.connect.data import Connectivity as Connectivity
 from bdtorch.connect.data import Dense as Dense
 from bdtorch.connect.data import Identity as Identity
+from bdtorch.connect.procedural import Procedural as Procedural
+from bdtorch.connect.procedural import ProceduralNumberPre as ProceduralNumberPre
+from bdtorch.connect.procedural import ProceduralProbability as ProceduralProbability
 from bdtorch.connect.rules import AllToAll as AllToAll
 from bdtorch.connect.rules import FixedNumberPost as FixedNumberPost
 from bdtorch.connect.rules import FixedNumberPre as FixedNumberPre

@@ -83,7 +83,7 @@ class CSR(Connectivity):
                 f"got shapes {tuple(pre.shape)} and {tuple(post.shape)}"
             )
         for label, index, count in (("pre", pre, n_pre), ("post", post, n_post)):
-            if index.numel() and not (0 <= int(index.min()) and int(index.max()) < count):
+            if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < count):
                 raise ValueError(
                     f"`CSR.from_edges({label}=...)`: expected indices in [0, {count}), "
                     f"got {int(index.min())} to {int(index.max())}"

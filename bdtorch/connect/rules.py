@@ -148,7 +148,7 @@ def _bernoulli_positions(total: int, p: float, seed: int) -> Tensor:
 
 
 def _distinct_rows(label: str, rows: int, choices: int, n: int, seed: int, skip: Tensor | None) -> Tensor:
-    """``n`` distinct values of ``range(choices)`` in each of ``rows`` rows, uniform over subsets, without ``skip[row]``.
+    """``n`` distinct values of ``range(choices)`` in each of ``rows`` rows, uniform over subsets without ``skip[row]``.
 
     Sparse rows draw duplicates (and the skipped value) again until none is left, which is uniform because it amounts to
     drawing one after the other and rejecting what is already there. Dense rows rank random keys.

@@ -81,7 +81,8 @@ def combine(y: State, dt: float | Tensor, weights: tuple[float, ...], slopes: li
     """``y + dt * sum_i weights[i] slopes[i]``."""
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
-            y = tree.axpy(weight * dt, slope, y)
+            scale = weight * dt
+            y = tree.map(lambda k, z, scale=scale: z + scale * k, slope, y)
     return y
 
 

@@ -20,6 +20,7 @@ step, in the structure of the sequences; ``number`` is the number of the step, a
 method computes its time as ``t0 + number * dt``, without accumulating rounding errors."""
 
 _PERIOD = 0.25  # seconds between looks at the progress bar
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 _LONGEST = 1 << 14  # steps per chunk
 
 
@@ -108,6 +109,8 @@ def iterate(
     Returns:
         The final state, and what the steps put out, stacked.
     """
+    if torch.compiler.is_compiling():  # a graph has no clock
+        return prepared(state, sequences, first, steps)
     done, chunk = 0, min(64, steps)
     parts: list[Any] = []
     with Progress(steps, progress, description) as bar:
@@ -136,20 +139,22 @@ class Progress:
     def __init__(self, total: float, wanted: bool | None, description: str) -> None:
         self.total, self.wanted, self.description = total, wanted, description
         self.bar: Any = None
-        self.began = time.perf_counter()
+        self.began = self.refreshed = time.perf_counter()
 
     def __enter__(self) -> Progress:
         return self
 
     def update(self, done: float) -> None:
         """Note that so much of the total is done."""
-        elapsed = time.perf_counter() - self.began
+        now = time.perf_counter()
+        elapsed = now - self.began
         long = elapsed > 1.0 and elapsed * (self.total - done) > 2.0 * done
         if self.bar is None and (self.wanted or (self.wanted is None and long)):
             from tqdm.auto import tqdm  # imported where a bar appears: it takes a while
 
-            self.bar = tqdm(total=self.total, desc=self.description)
-        if self.bar is not None:
+            self.bar = tqdm(total=self.total, desc=self.description, bar_format=_FORMAT)
+        if self.bar is not None and (now - self.refreshed > _PERIOD or done >= self.total):
+            self.refreshed = now
             self.bar.n = done
             self.bar.refresh()
 

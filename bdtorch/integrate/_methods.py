@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
-_FAMILIES = ("runge_kutta", "exponential", "implicit", "rosenbrock", "linear", "sde", "dde", "fde")
+_MODULES = {
+    "ODE": ("runge_kutta", "exponential", "implicit", "rosenbrock"),
+    "SDE": ("sde",),
+    "DDE": ("dde",),
+    "FDE": ("fde",),
+}  # each defines a tuple METHODS
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,8 @@ def methods(family: str | None = None) -> tuple[Method, ...]:
     Raises:
         ValueError: ``family`` is none of these.
     """
-    if family not in (None, "ODE", "SDE", "DDE", "FDE"):
-        raise ValueError(f"`methods(family=...)`: expected 'ODE', 'SDE', 'DDE', 'FDE' or None, got {family!r}")
-    listed: list[Method] = []
-    for name in _FAMILIES:
-        listed.extend(importlib.import_module(f"bdtorch.integrate.{name}").METHODS)
-    return tuple(method for method in listed if family in (None, method.family))
+    if family is not None and family not in _MODULES:
+        raise ValueError(f"`methods(family=...)`: expected {', '.join(map(repr, _MODULES))} or None, got {family!r}")
+    names = [name for key in _MODULES if family in (None, key) for name in _MODULES[key]]
+    modules = [importlib.import_module(f"bdtorch.integrate.{name}") for name in names]
+    return tuple(method for module in modules for method in module.METHODS)

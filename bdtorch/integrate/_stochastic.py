@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
@@ -47,7 +49,7 @@ class Kick(NamedTuple):
     w: State
     """Increments."""
     area: State | None
-    """Areas, for methods that say so in `StochasticIntegrator.needs_area`; see `bdtorch.integrate.brownian.Increment`."""
+    """Areas, for methods that set `StochasticIntegrator.needs_area`; see `bdtorch.integrate.brownian.Increment`."""
 
 
 class StochasticIntegrator(abc.ABC):
@@ -57,6 +59,8 @@ class StochasticIntegrator(abc.ABC):
     """Meanings of the equation that the method solves."""
     noises: ClassVar[tuple[type[Noise], ...]]
     """Structures of noise that it solves."""
+    takes_vectors: ClassVar[bool] = True
+    """Whether leaves of the diffusion may have an axis of processes (`Noise.vector`)."""
     needs_area: ClassVar[bool] = False
     """Whether its step uses the area of the path."""
     needs_structure: ClassVar[bool] = False
@@ -76,3 +80,25 @@ class StochasticIntegrator(abc.ABC):
 def moved(y: State, dt: float, f: State, noise: State) -> State:
     """``y + dt f + noise``, leaf by leaf."""
     return tree.map(lambda value, slope, push: value + dt * slope + push, y, f, noise)
+
+
+# Both derivatives below are made of reverse passes: forward differentiation takes twice as long in eager PyTorch.
+
+
+def along(function: Callable[[State], State], y: State, direction: State) -> State:
+    """The derivative of ``function`` at ``y`` along ``direction``: the reverse pass, linear in its seed, reversed."""
+
+    def pulled(seed: State) -> State:
+        return torch.func.vjp(function, y)[1](seed)[0]
+
+    value = torch.func.vjp(function, y)[0]
+    return _pull(pulled, tree.map(torch.zeros_like, value), direction)
+
+
+def along_own(function: Callable[[State], State], y: State, direction: State) -> State:
+    """As `along` where each element of the function depends on its own element of ``y`` alone: one reverse pass."""
+    return _pull(function, y, direction)
+
+
+def _pull(function: Callable[[State], State], y: State, seed: Any) -> State:
+    return torch.func.vjp(function, y)[1](seed)[0]

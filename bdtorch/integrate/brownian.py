@@ -28,15 +28,15 @@ class Increment(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BrownianPath:
-    r"""Independent Brownian motions, each a fixed function of the key: the same path however often and finely it is read.
+    r"""Independent Brownian motions, each a fixed function of its key: the same path however finely it is read.
 
     Over steps of length ``step`` the increments $w$ and areas $a$ are drawn outright. A step of length $h$ is halved by
 
     $$w_{1,2} = (w \pm d)/2, \quad a_{1,2} = (2 a - d/2 \pm e)/2, \quad
     d = 3 a + \tfrac12 \sqrt{h}\,\xi_1, \quad e = \sqrt{h/12}\,\xi_2$$
 
-    with $\xi$ drawn for that very node of the tree of halvings, so the halves have the joint law that they must have and
-    sum to the whole. Two runs with steps ``step / 2**i`` and ``step / 2**j`` thus see one path.
+    with $\xi$ drawn for that very node of the tree of halvings, so the halves have the joint law that they must have
+    and sum to the whole. Two runs with steps ``step / 2**i`` and ``step / 2**j`` thus see one path.
 
     Attributes:
         step: The coarsest step, in the unit of time; a solver's step is this one divided by a power of 2.
@@ -49,8 +49,8 @@ class BrownianPath:
     Raises:
         TypeError, ValueError: An argument is not as described; the message names it.
 
-    Source: Gaines & Lyons (1997), doi:10.1137/S0036139995286515, for trees of halvings; Foster, Lyons & Oberhauser (2020),
-        doi:10.1137/19M1261912, for the law of increment and area.
+    Source: Gaines & Lyons (1997), doi:10.1137/S0036139995286515, for trees of halvings; Foster, Lyons & Oberhauser
+        (2020), doi:10.1137/19M1261912, for the law of increment and area.
     """
 
     step: float
@@ -94,8 +94,8 @@ class BrownianPath:
             width: How many independent motions for each batch element.
             dtype: float32 or float64.
             depth: How often ``step`` has been halved to make the grid.
-            level: The step's length is ``step / 2**level``, and ``number`` a multiple of ``2**(depth - level)``; default
-                ``depth``.
+            level: The step's length is ``step / 2**level``, and ``number`` a multiple of ``2**(depth - level)``;
+                default ``depth``.
             area: Whether the area is wanted as well.
         """
         level = depth if level is None else level
@@ -129,6 +129,7 @@ class BrownianPath:
     def _draw(
         self, counter: Tensor, width: int, dtype: torch.dtype, both: bool
     ) -> tuple[Tensor, Tensor | None]:
+        counter = counter.expand(self.key.shape)
         numbers = random.normal(self.key, counter, 2 * width if both else width, dtype=dtype)
         return numbers[..., :width], numbers[..., width:] if both else None
 

@@ -23,7 +23,8 @@ class EulerMaruyama(StochasticIntegrator):
 
     Strong order 1/2, for additive noise 1; weak order 1.
 
-    Source: Maruyama (1955), doi:10.1007/BF02846028; Kloeden & Platen (1992), section 10.2, doi:10.1007/978-3-662-12616-5.
+    Source: Maruyama (1955), doi:10.1007/BF02846028; Kloeden & Platen (1992), section 10.2,
+        doi:10.1007/978-3-662-12616-5.
     """
 
     calculi = (Calculus.ITO,)
@@ -51,7 +52,8 @@ class _Symmetric(StochasticIntegrator):
 class EulerHeun(_Symmetric):
     r"""The Euler-Heun method, for Stratonovich equations with any noise.
 
-    $$\bar y = y + g(y) \Delta W, \qquad y' = y + f \Delta t + \tfrac12 \big(g(y, t) + g(\bar y, t + \Delta t)\big) \Delta W$$
+    $$\bar y = y + g \Delta W, \qquad
+    y' = y + f \Delta t + \tfrac12 \big(g(y, t) + g(\bar y, t + \Delta t)\big) \Delta W$$
 
     Strong order 1 for commutative noise (diagonal, scalar and additive noise are), 1/2 for general; weak order 1.
 
@@ -100,8 +102,8 @@ class ExponentialEulerMaruyama(StochasticIntegrator):
     The mean and the variance of an Ornstein-Uhlenbeck process are exact whatever the step, and stiff decay is stable.
     Strong order 1/2, for additive noise 1; weak order 1.
 
-    Source: Komori & Burrage (2014), doi:10.1007/s10543-014-0485-1; Gillespie (1996), doi:10.1103/PhysRevE.54.2084, for the
-        variance.
+    Source: Komori & Burrage (2014), doi:10.1007/s10543-014-0485-1; Gillespie (1996), doi:10.1103/PhysRevE.54.2084, for
+        the variance.
     """
 
     calculi = (Calculus.ITO,)

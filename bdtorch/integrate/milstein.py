@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._stochastic import Calculus, Kick, StochasticEquation, StochasticIntegrator, moved
-from bdtorch.integrate.noise import Noise
+from bdtorch.integrate._stochastic import (
+    Calculus,
+    Kick,
+    StochasticEquation,
+    StochasticIntegrator,
+    along,
+    along_own,
+    moved,
+)
+from bdtorch.integrate.noise import Diagonal, Noise
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Milstein(StochasticIntegrator):
     I_{jl} = \tfrac12 (\Delta W_j \Delta W_l - c_{jl} \Delta t)$$
 
     with the correlations $c$ of the processes for Ito equations, and 0 in their place for Stratonovich ones. The
-    derivatives are automatic, one forward pass for each process (one in all for diagonal and for scalar noise).
+    derivatives are automatic, one for each process, and one in all for diagonal and for scalar noise.
 
     Strong order 1, weak order 1.
 
@@ -59,23 +66,21 @@ class Milstein(StochasticIntegrator):
         self, equation: StochasticEquation, y: State, origin: State, g: State, direction: State, t: Tensor, dt: float
     ) -> State:
         """The derivative of the diffusion along ``direction``; ``origin`` is ``y + dt f``, and ``g`` the diffusion."""
-        flat, spec = tree.flatten(y)
-
-        def diffusion(*leaves: Tensor) -> Any:
-            return equation.diffusion(tree.unflatten(list(leaves), spec), t)
-
-        tangents = [d.expand_as(leaf).to(leaf) for d, leaf in zip(tree.leaves(direction), flat, strict=True)]
-        return torch.func.jvp(diffusion, tuple(flat), tuple(tangents))[1]
+        derivative = along_own if isinstance(equation.noise, Diagonal) else along
+        return derivative(lambda z: equation.diffusion(z, t), y, direction)
 
 
 @dataclass(frozen=True)
 class DerivativeFreeMilstein(Milstein):
-    r"""Platen's form of Milstein's method: as `Milstein`, with a difference quotient in place of the derivative.
+    r"""As `Milstein`, with a difference quotient in place of the derivative. For Ito equations it is Platen's,
 
     $$(\partial_y g)\, g_j \approx \frac{1}{\sqrt{\Delta t}}
     \Big(g\big(y + f \Delta t + g_j \sqrt{\Delta t}, t\big) - g(y, t)\Big)$$
 
-    Strong order 1, weak order 1. For diagonal noise known as the Kloeden-Platen scheme.
+    known as the Kloeden-Platen scheme. Its error is of order $\sqrt{\Delta t}$, which does no harm beside an $I_{jj}$
+    of mean 0; that of Stratonovich equations has another mean, so there the quotient is taken over $g_j \Delta t$.
+
+    Strong order 1, weak order 1.
 
     Source: Kloeden & Platen (1992), section 11.1, doi:10.1007/978-3-662-12616-5.
     """
@@ -83,9 +88,10 @@ class DerivativeFreeMilstein(Milstein):
     def _along(
         self, equation: StochasticEquation, y: State, origin: State, g: State, direction: State, t: Tensor, dt: float
     ) -> State:
-        root = math.sqrt(dt)
-        support = equation.diffusion(tree.axpy(root, direction, origin), t)
-        return tree.map(lambda there, here: (there - here) / root, support, g)
+        ito = equation.calculus is Calculus.ITO
+        reach = math.sqrt(dt) if ito else dt
+        there = equation.diffusion(tree.axpy(reach, direction, origin if ito else y), t)
+        return tree.map(lambda after, before: (after - before) / reach, there, g)
 
 
 def _correlations(noise: Noise, process: int, like: Tensor) -> Tensor:

@@ -104,8 +104,8 @@ class General(Noise):
     Args:
         processes: How many.
         correlation: ``(processes, processes)``.
-        commutative: Whether ``sum_i g_ij d_i g_kl`` is symmetric in the processes j and l, which methods of order 1 need
-            and which `sdeint` tests at the initial state.
+        commutative: Whether ``sum_i g_ij d_i g_kl`` is symmetric in the processes j and l, which methods of order 1
+            need and which `sdeint` tests at the initial state.
     """
 
     processes: int = field(default=1, kw_only=True)
@@ -132,8 +132,8 @@ class Additive(Diagonal):
     """Noise whose ``g`` is a function of time alone: ``g(t, y)`` must not use ``y``.
 
     Args:
-        processes: How many, where leaves of ``g`` have a last axis of processes; None is one for every element of ``y``,
-            as in `Diagonal`.
+        processes: How many, where leaves of ``g`` have a last axis of processes; None is one for every element of
+            ``y``, as in `Diagonal`.
         correlation: ``(m, m)``.
     """
 
@@ -190,6 +190,6 @@ def _cholesky(name: str, correlation: Any) -> Tensor:
     if not bool(((matrix.diagonal() - 1.0).abs() < 1e-6).all()):
         raise ValueError(f"{label}: expected ones on the diagonal, got {matrix.diagonal().tolist()}")
     smallest = float(torch.linalg.eigvalsh(matrix)[0])
-    if not smallest > 0:
+    if not smallest > 1e-12:  # beyond rounding
         raise ValueError(f"{label}: expected a positive definite matrix, got the eigenvalue {smallest:.3g}")
     return torch.linalg.cholesky(correlation.to(torch.float64))

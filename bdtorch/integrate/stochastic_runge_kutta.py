@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,13 +20,14 @@ Row = tuple[float, ...]
 class StochasticRungeKutta(StochasticIntegrator):
     r"""A method for Ito equations given by Roessler's extended tableau.
 
-    $$H_i = y + \sum_j a_{ij} f(H_j, t + c_j h)\,h + \sum_j b_{ij}\, g(\hat H_j, t + \hat c_j h)\, \frac{I_{10}}{h}$$
-    $$\hat H_i = y + \sum_j \hat a_{ij} f(H_j, t + c_j h)\,h + \sum_j \hat b_{ij}\, g(\hat H_j, t + \hat c_j h) \sqrt h$$
-    $$y' = y + \sum_i \alpha_i f(H_i, t + c_i h)\,h + \sum_i \Big(\beta^1_i I_1 + \beta^2_i \frac{I_{11}}{\sqrt h}
-    + \beta^3_i \frac{I_{10}}{h} + \beta^4_i \frac{I_{111}}{h}\Big) g(\hat H_i, t + \hat c_i h)$$
+    $$H_i = y + \sum_j a_{ij} f_j\,h + \sum_j b_{ij}\, g_j \frac{I_{10}}{h}, \qquad f_i = f(H_i, t + c_i h)$$
+    $$\hat H_i = y + \sum_j \hat a_{ij} f_j\,h + \sum_j \hat b_{ij}\, g_j \sqrt h, \qquad
+    g_i = g(\hat H_i, t + \hat c_i h)$$
+    $$y' = y + \sum_i \alpha_i f_i\,h + \sum_i \Big(\beta^1_i I_1 + \beta^2_i \frac{I_{11}}{\sqrt h}
+    + \beta^3_i \frac{I_{10}}{h} + \beta^4_i \frac{I_{111}}{h}\Big) g_i$$
 
     with the iterated integrals $I_1 = \Delta W$, $I_{11} = (I_1^2 - h)/2$, $I_{111} = (I_1^3 - 3 h I_1)/6$ and
-    $I_{10} = \int_0^h W_s\,ds$. Strong order 3/2.
+    $I_{10} = \int_0^h W_s\,ds$. Strong order 3/2, and weak order no more than that, since the stages know $\sqrt h$.
 
     Attributes:
         c, c_hat: Times of the stages of drift and diffusion.
@@ -45,10 +47,12 @@ class StochasticRungeKutta(StochasticIntegrator):
     alpha: Row
     beta: tuple[tuple[float, float, float, float], ...]
 
-    calculi = (Calculus.ITO,)
-    noises = (Diagonal, Scalar)
+    calculi: ClassVar[tuple[Calculus, ...]] = (Calculus.ITO,)
+    noises: ClassVar[tuple[type[Noise], ...]] = (Diagonal, Scalar)
+    takes_vectors = False
     needs_area = True
     needs_structure = True
+    weak_order = 1.5
 
     def strong_order(self, noise: Noise) -> float:
         return 1.5
@@ -106,9 +110,12 @@ def _weigh(weights: tuple[float, float, float, float], w: Tensor, mean: Tensor, 
 
 @dataclass(frozen=True)
 class AdditiveRungeKutta(StochasticRungeKutta):
-    """A tableau of `StochasticRungeKutta` for additive noise, of any number of processes."""
+    """A tableau of `StochasticRungeKutta` for additive noise, of any number of processes. Weak order 2."""
 
+    calculi = (Calculus.ITO, Calculus.STRATONOVICH)
     noises = (Additive,)
+    takes_vectors = True
+    weak_order = 2.0
 
 
 def _additive(
@@ -153,7 +160,10 @@ def SRI1() -> StochasticRungeKutta:  # noqa: N802
         a=((), (3 / 4,), (0.0, 0.0), (0.0, 0.0, 0.0)), b=((), (3 / 2,), (0.0, 0.0), (0.0, 0.0, 0.0)),
         a_hat=_SRI_A_HAT, b_hat=((), (1 / 2,), (-1.0, 0.0), (-5.0, 3.0, 1 / 2)),
         alpha=(1 / 3, 2 / 3, 0.0, 0.0),
-        beta=((-1.0, -1.0, 2.0, -2.0), (4 / 3, 4 / 3, -4 / 3, 5 / 3), (2 / 3, -1 / 3, -2 / 3, -2 / 3), (0.0, 0.0, 0.0, 1.0)),
+        beta=(
+            (-1.0, -1.0, 2.0, -2.0), (4 / 3, 4 / 3, -4 / 3, 5 / 3), (2 / 3, -1 / 3, -2 / 3, -2 / 3),
+            (0.0, 0.0, 0.0, 1.0),
+        ),
     )  # fmt: skip
 
 
@@ -164,5 +174,8 @@ def SRI2() -> StochasticRungeKutta:  # noqa: N802
         a=((), (1.0,), (1 / 4, 1 / 4), (0.0, 0.0, 0.0)), b=((), (0.0,), (1.0, 1 / 2), (0.0, 0.0, 0.0)),
         a_hat=_SRI_A_HAT, b_hat=((), (-1 / 2,), (1.0, 0.0), (2.0, -1.0, 1 / 2)),
         alpha=(1 / 6, 1 / 6, 2 / 3, 0.0),
-        beta=((-1.0, 1.0, 2.0, -2.0), (4 / 3, -4 / 3, -4 / 3, 5 / 3), (2 / 3, 1 / 3, -2 / 3, -2 / 3), (0.0, 0.0, 0.0, 1.0)),
+        beta=(
+            (-1.0, 1.0, 2.0, -2.0), (4 / 3, -4 / 3, -4 / 3, 5 / 3), (2 / 3, 1 / 3, -2 / 3, -2 / 3),
+            (0.0, 0.0, 0.0, 1.0),
+        ),
     )  # fmt: skip

@@ -39,7 +39,9 @@ class Delay(Parametrised):
     def init_state(self, signal: Tensor, *, dt: float | None) -> State:
         """An empty line for signals like ``signal``, ``(*batch, n)``, in steps of ``dt`` ms."""
         if dt is None:
-            raise ValueError("`init_state(dt=...)`: expected the step in ms, since a delay's state depends on it, got None")
+            raise ValueError(
+                "`init_state(dt=...)`: expected the step in ms, since a delay's state depends on it, got None"
+            )
         if self.duration < dt * (1.0 - 1e-6):
             raise ValueError(f"`Delay(duration=...)`: expected at least dt={dt:g} ms, got {self.duration:g} ms")
         steps = whole_steps(self.duration, dt, "Delay(duration=...)")

@@ -22,8 +22,8 @@ class Network(DynamicalSystem):
 
     A step has two phases and no order: every projection reads only the state at its start, where the last outputs are
     kept; every population consumes the sum of its drives. The state is a dict with an entry for each population, for
-    each projection (named ``"source->target+target"``) and ``"out"``, the outputs that projections read. The output of a
-    step is a dict of the populations' outputs.
+    each projection (named ``"source->target+target"``) and ``"out"``, the outputs that projections read. The output of
+    a step is a dict of the populations' outputs.
 
     Inputs of a step are None; a number or tensor, which goes as a current into every population that takes input; or a
     dict by population (a stimulus is reached only so, for example with the rates of a `bdtorch.stimuli.Poisson`).
@@ -53,7 +53,8 @@ class Network(DynamicalSystem):
         self.projections = nn.ModuleDict()
         self.routes: dict[str, tuple[str, tuple[str, ...]]] = {}
         for route, several in (projections or {}).items():
-            for projection in several if isinstance(several, (list, tuple)) else [several]:
+            group = several if isinstance(several, Sequence) else [several]
+            for projection in group:
                 self._join(route, projection)
 
     def _join(self, route: Route, projection: Projection) -> None:
@@ -140,8 +141,7 @@ class Network(DynamicalSystem):
                     known = ", ".join(repr(key) for key in self.populations)
                     raise ValueError(f"`inputs`: expected populations among {known}, got {name!r}")
             return {
-                name: Drive.of(value) if self.populations[name].takes_input else value
-                for name, value in inputs.items()
+                name: Drive.of(value) if self.populations[name].takes_input else value for name, value in inputs.items()
             }
         if inputs is None:
             return {}
@@ -150,7 +150,9 @@ class Network(DynamicalSystem):
 
 def _flat(out: Any, part: DynamicalSystem) -> Tensor:
     if not isinstance(out, Tensor):
-        raise TypeError(f"a projection reads spikes or rates as one tensor, but {type(part).__name__} puts out {type(out)}")
+        raise TypeError(
+            f"a projection reads spikes or rates as one tensor, but {type(part).__name__} puts out {type(out)}"
+        )
     return out if len(part.size) == 1 else out.reshape(*out.shape[: out.dim() - len(part.size)], part.count)
 
 
@@ -168,5 +170,3 @@ def _check_populations(populations: Mapping[str, DynamicalSystem]) -> None:
             raise TypeError(f"`Network(populations[{name!r}])`: expected dtype {first.dtype}, got {part.dtype}")
         if part.device != first.device:
             raise ValueError(f"`Network(populations[{name!r}])`: expected device {first.device}, got {part.device}")
-
-

@@ -16,7 +16,6 @@ from bdtorch.network.delay import Delay
 from bdtorch.ops.random import fold
 from bdtorch.synapses import Current, Receptor, Synapse
 
-
 Slot = TypeVar("Slot", bound=Parametrised)
 
 
@@ -133,7 +132,7 @@ class Pathway(Parametrised):
         return state
 
     def step(self, state: State, source: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
-        """Deliver ``source``, ``(*batch, n_pre)``; returns the state and the synaptic variable, ``(*batch, n_post)``."""
+        """Deliver ``source``, ``(*batch, n_pre)``; returns state and synaptic variable, ``(*batch, n_post)``."""
         after: dict[str, Any] = {}
         if self.delay is not None:
             after["delay"], source = self.delay(state["delay"], source, dt)

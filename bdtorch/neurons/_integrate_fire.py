@@ -18,7 +18,7 @@ from bdtorch.surrogate import Surrogate
 class IntegrateFire(Flow):
     """A flow that spikes where `threshold` is at least 0 and is then `reset`.
 
-    A subclass has a state with a field ``v`` (mV) and implements ``init_state``, ``derivative``, `threshold` and `reset`.
+    A subclass has a state with a field ``v`` (mV) and implements ``init_state``, ``derivative``, `threshold`, `reset`.
     The output of a step is its spikes, stamped with the end of the step.
 
     Args:
@@ -43,11 +43,7 @@ class IntegrateFire(Flow):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(size, integrator=integrator, dtype=dtype, device=device)
-        if surrogate is not None and not isinstance(surrogate, Surrogate):
-            raise TypeError(
-                f"`{type(self).__name__}(surrogate=...)`: expected a bdtorch.surrogate.Surrogate, got {surrogate!r}"
-            )
-        self.surrogate = surrogate
+        self.surrogate = checked_surrogate(self, surrogate)
 
     def init_out(self, batch_shape: tuple[int, ...] = ()) -> Tensor:
         return silence(self, self.surrogate, batch_shape)
@@ -82,6 +78,14 @@ def spike_and_reset(
         return reset(spike), spike
     out = surrogate(threshold)
     return reset(spike), out if allowed is None else out * allowed.to(out.dtype)
+
+
+def checked_surrogate(system: Flow, surrogate: Any) -> Surrogate | None:
+    """``surrogate``, or an error that names the system's argument."""
+    if surrogate is not None and not isinstance(surrogate, Surrogate):
+        label = f"{type(system).__name__}(surrogate=...)"
+        raise TypeError(f"`{label}`: expected an object such as bdtorch.surrogate.Arctan(), got {surrogate!r}")
+    return surrogate
 
 
 def silence(system: Flow, surrogate: Surrogate | None, batch_shape: tuple[int, ...]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from bdtorch._drive import Drive
 from bdtorch._types import Initialiser, Size, Value
 from bdtorch.neurons._integrate_fire import IntegrateFire
+from bdtorch.ops.random import fold
 
 
 class AdEx(IntegrateFire):
@@ -30,8 +31,7 @@ class AdEx(IntegrateFire):
         tau_w: Adaptation time constant, ms.
         v_reset: Potential after a spike, mV.
         v_peak: Potential at which the upstroke is cut, mV. Within a step that overshoots it, the right-hand sides are
-            taken at ``v_peak``, so they stay finite; the higher it lies above ``v_t``, the more ``w`` feels the overshoot
-            of the step, so take it near ``v_t`` or a small step.
+            taken at ``v_peak``, so they stay finite. The higher it lies above ``v_t``, the smaller a step it needs.
         v_init: Initial potential, mV; default ``e_l``.
         w_init: Initial adaptation current, pA.
         **options: ``surrogate``, ``integrator``, ``dtype``, ``device`` of `IntegrateFire`.
@@ -80,7 +80,7 @@ class AdEx(IntegrateFire):
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         v_init = self.e_l if self.v_init is None else self.v_init
         return self.State(
-            v=self.fill(batch_shape, v_init, seed=seed), w=self.fill(batch_shape, self.w_init, seed=seed + 1)
+            v=self.fill(batch_shape, v_init, seed=seed), w=self.fill(batch_shape, self.w_init, seed=fold(seed, "w"))
         )
 
     def _cut(self, v: Tensor) -> Tensor:
@@ -102,6 +102,4 @@ class AdEx(IntegrateFire):
         return state.v - self.v_peak
 
     def reset(self, state: State, spike: Tensor) -> State:
-        return self.State(
-            v=torch.where(spike, self.v_reset, state.v), w=torch.where(spike, state.w + self.b, state.w)
-        )
+        return self.State(v=torch.where(spike, self.v_reset, state.v), w=torch.where(spike, state.w + self.b, state.w))

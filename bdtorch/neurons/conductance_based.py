@@ -11,7 +11,7 @@ from bdtorch._drive import Drive
 from bdtorch._flow import Flow
 from bdtorch._types import Initialiser, Size, State, Value
 from bdtorch.channels import Channel
-from bdtorch.neurons._integrate_fire import silence, spike_and_reset
+from bdtorch.neurons._integrate_fire import checked_surrogate, silence, spike_and_reset
 from bdtorch.surrogate import Surrogate
 
 
@@ -63,7 +63,7 @@ class ConductanceBased(Flow):
         self.declare("c", c, positive=True)
         self.declare("v_th", v_th)
         self.declare_initial("v_init", v_init)
-        self.surrogate = surrogate
+        self.surrogate = checked_surrogate(self, surrogate)
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         v = self.fill(batch_shape, self.v_init, seed=seed)
@@ -101,5 +101,3 @@ class ConductanceBased(Flow):
         below = before.v < self.v_th
         allowed = below if allowed is None else below & allowed
         return spike_and_reset(after.v - self.v_th, self.surrogate, allowed, lambda spike: after)
-
-

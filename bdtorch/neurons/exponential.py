@@ -22,7 +22,7 @@ class ExpIF(IntegrateFire):
         tau: Membrane time constant, ms.
         v_rest: Resting potential, mV.
         v_reset: Potential after a spike, mV.
-        v_th: Numerical threshold at which the upstroke is cut, mV. Within a step that overshoots it, the right-hand side
+        v_th: Numerical threshold at which the upstroke is cut, mV. Within a step that overshoots it, the exponential
             is taken at ``v_th``, so it stays finite.
         v_t: Rheobase threshold, mV.
         delta_t: Sharpness of the upstroke, mV.

@@ -14,7 +14,8 @@ class HodgkinHuxley(ConductanceBased):
 
     Args:
         size: Shape of the population.
-        **options: ``c``, ``v_th``, ``v_init``, ``surrogate`` of `ConductanceBased`; ``integrator``, ``dtype``, ``device``.
+        **options: ``c``, ``v_th``, ``v_init``, ``surrogate``, ``integrator``, ``dtype``, ``device``, as in
+            `ConductanceBased`.
 
     Source: Hodgkin & Huxley (1952), doi:10.1113/jphysiol.1952.sp004764, at a resting potential of -65 mV.
     """
@@ -30,7 +31,8 @@ class TraubMiles(ConductanceBased):
 
     Args:
         size: Shape of the population.
-        **options: ``c``, ``v_th``, ``v_init``, ``surrogate`` of `ConductanceBased`; ``integrator``, ``dtype``, ``device``.
+        **options: ``c``, ``v_th``, ``v_init``, ``surrogate``, ``integrator``, ``dtype``, ``device``, as in
+            `ConductanceBased`.
 
     Source: Traub & Miles (1991), doi:10.1017/CBO9780511895401; Brette et al. (2007), benchmark 3,
         doi:10.1007/s10827-007-0038-6.

@@ -10,6 +10,7 @@ from torch import Tensor
 from bdtorch._drive import Drive
 from bdtorch._types import Initialiser, Size, Value
 from bdtorch.neurons._integrate_fire import IntegrateFire
+from bdtorch.ops.random import fold
 
 
 class Izhikevich(IntegrateFire):
@@ -62,7 +63,7 @@ class Izhikevich(IntegrateFire):
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         v = self.fill(batch_shape, self.v_init, seed=seed)
-        u = (self.b * v).detach() if self.u_init is None else self.fill(batch_shape, self.u_init, seed=seed + 1)
+        u = (self.b * v).detach() if self.u_init is None else self.fill(batch_shape, self.u_init, seed=fold(seed, "u"))
         return self.State(v=v, u=u)
 
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:

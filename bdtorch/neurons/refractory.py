@@ -56,7 +56,9 @@ class Refractory(DynamicalSystem):
         before, countdown = state
         free = countdown <= 0
         after = self.neuron.advance(before, Drive.of(inputs), t, dt)
-        held: dict[str, Any] = {name: torch.where(free, getattr(after, name), getattr(before, name)) for name in self.neuron.held}
+        held: dict[str, Any] = {
+            name: torch.where(free, getattr(after, name), getattr(before, name)) for name in self.neuron.held
+        }
         after, spike = self.neuron.emit(before, after._replace(**held), allowed=free)
         fired = spike if spike.dtype == torch.bool else spike.detach() > 0
         countdown = torch.where(fired, steps, torch.where(free, 0, countdown - 1))

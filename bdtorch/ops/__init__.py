@@ -5,6 +5,11 @@ from bdtorch.ops.event_csr import check_csr as check_csr
 from bdtorch.ops.event_csr import csr_outer as csr_outer
 from bdtorch.ops.event_csr import event_csr as event_csr
 from bdtorch.ops.event_csr import event_csr_t as event_csr_t
+from bdtorch.ops.procedural import ProceduralMatrix as ProceduralMatrix
+from bdtorch.ops.procedural import procedural_counts as procedural_counts
+from bdtorch.ops.procedural import procedural_event as procedural_event
+from bdtorch.ops.procedural import procedural_gather as procedural_gather
+from bdtorch.ops.procedural import procedural_rows as procedural_rows
 from bdtorch.ops.random import bernoulli as bernoulli
 from bdtorch.ops.random import fold as fold
 from bdtorch.ops.random import make_key as make_key

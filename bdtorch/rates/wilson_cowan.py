@@ -10,6 +10,7 @@ from torch import Tensor
 from bdtorch._drive import Drive
 from bdtorch._flow import Flow
 from bdtorch._types import Initialiser, Size, State, Value
+from bdtorch.ops.random import fold
 
 
 class WilsonCowan(Flow):
@@ -78,7 +79,8 @@ class WilsonCowan(Flow):
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         return self.State(
-            e=self.fill(batch_shape, self.e_init, seed=seed), i=self.fill(batch_shape, self.i_init, seed=seed + 1)
+            e=self.fill(batch_shape, self.e_init, seed=seed),
+            i=self.fill(batch_shape, self.i_init, seed=fold(seed, "i")),
         )
 
     def derivative(self, state: State, inputs: Any, t: Tensor) -> State:

@@ -78,9 +78,13 @@ class Body:
             flat, structure = tree.flatten(record.observe(after, out))
             for leaf in flat:
                 if not isinstance(leaf, Tensor):
-                    raise TypeError(f"`simulate(record={{{name!r}: ...}})`: expected tensors, got {type(leaf).__name__}")
+                    raise TypeError(
+                        f"`simulate(record={{{name!r}: ...}})`: expected tensors, got {type(leaf).__name__}"
+                    )
             if record.sparse and len(flat) != 1:
-                raise ValueError(f"`simulate(record={{{name!r}: ...}})`: expected one tensor of spikes, got {len(flat)}")
+                raise ValueError(
+                    f"`simulate(record={{{name!r}: ...}})`: expected one tensor of spikes, got {len(flat)}"
+                )
             self.structures.append(structure)
             self.every += [record.every] * len(flat)
             self.sparse += [record.sparse] * len(flat)

@@ -38,7 +38,9 @@ def save(path: str | os.PathLike[str], state: State, *, t: float = 0.0) -> None:
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)
     try:
-        save_file({name: leaf.detach().contiguous().clone() for name, leaf in leaves.items()}, temporary, metadata=header)
+        save_file(
+            {name: leaf.detach().contiguous().clone() for name, leaf in leaves.items()}, temporary, metadata=header
+        )
         os.replace(temporary, target)
     except BaseException:
         os.unlink(temporary)
@@ -67,7 +69,9 @@ def load(path: str | os.PathLike[str], like: State) -> tuple[State, float]:
             header = file.metadata() or {}
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:
-        raise ValueError(f"`load(path=...)`: expected a saved state, but {os.fspath(path)!r} cannot be read: {error}") from error
+        raise ValueError(
+            f"`load(path=...)`: expected a saved state, but {os.fspath(path)!r} cannot be read: {error}"
+        ) from error
     if header.get("format") != _FORMAT:
         raise ValueError(f"`load(path=...)`: expected format {_FORMAT!r}, got {header.get('format')!r}")
     names = [name for name, _ in tree.named_leaves(like)]

@@ -87,7 +87,9 @@ def simulate(
         batch = resolved.batch_shape(max(1, len(system.size))) if batch_shape is None else tuple(batch_shape)
         state = initial_state(system, batch, dt=dt, seed=seed)
     elif batch_shape is not None:
-        raise ValueError("`simulate(batch_shape=...)`: expected None where a state is given, since the state has its own")
+        raise ValueError(
+            "`simulate(batch_shape=...)`: expected None where a state is given, since the state has its own"
+        )
     flat = _checked_state(system, state)
     records = {name: item if isinstance(item, Record) else Record(item) for name, item in (record or {}).items()}
     keep_out = not records if keep_out is None else keep_out
@@ -231,7 +233,9 @@ class _Run:
                 raise error
             self._take(result)
             state = result.state
-        raise FloatingPointError("`simulate`: a state variable became NaN or infinite in a step that cannot be found again")
+        raise FloatingPointError(
+            "`simulate`: a state variable became NaN or infinite in a step that cannot be found again"
+        )
 
     def _nonfinite_message(self, state: list[Tensor], number: int) -> str:
         name, leaf = next((n, x) for n, x in zip(self.body.names, state, strict=True) if not _finite([x]))
@@ -314,5 +318,3 @@ class _Bar:
     def __exit__(self, *error: object) -> None:
         if self.bar is not None:
             self.bar.close()
-
-

@@ -11,6 +11,13 @@ from bdtorch._system import check_number
 from bdtorch._types import Value
 
 
+def _check_value(label: str, value: Value) -> None:
+    if not isinstance(value, Tensor):
+        check_number(f"`{label}`", float(value))
+    elif bool(value.isnan().any()):
+        raise ValueError(f"`{label}`: expected numbers, got NaN")
+
+
 def _check_interval(label: str, start: float, stop: float) -> None:
     check_number(f"`{label}(start=...)`", start)
     if not start < stop:
@@ -18,7 +25,7 @@ def _check_interval(label: str, start: float, stop: float) -> None:
 
 
 def _like(value: Value, t: Tensor) -> Tensor:
-    """The amplitude as a tensor; a float becomes a 0-d float64 one, which keeps its value and promotes no population."""
+    """The amplitude as a tensor; a float becomes a 0-d float64 one, exact and too weak to promote a state."""
     return value if isinstance(value, Tensor) else torch.full_like(t, value)
 
 
@@ -40,6 +47,8 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_interval("Step", self.start, self.stop)
+        _check_value("Step(amplitude=...)", self.amplitude)
+        _check_value("Step(baseline=...)", self.baseline)
 
     def __call__(self, t: Tensor) -> Tensor:
         on = (t >= self.start) & (t < self.stop)
@@ -64,7 +73,9 @@ class Ramp:
 
     def __post_init__(self) -> None:
         _check_interval("Ramp", self.start, self.stop)
-        check_number("`Ramp(stop=...)`", self.stop, positive=True)
+        check_number("`Ramp(stop - start)`", self.stop - self.start, positive=True)  # finite, for a slope
+        _check_value("Ramp(first=...)", self.first)
+        _check_value("Ramp(last=...)", self.last)
 
     def __call__(self, t: Tensor) -> Tensor:
         first, last = _like(self.first, t), _like(self.last, t)

@@ -1,4 +1,4 @@
-"""Synapses: the time course that a spike starts at the postsynaptic side, and the receptors that turn it into a drive."""
+"""Synapses: the time course that a spike starts at the postsynaptic side, and receptors that make a drive of it."""
 
 from bdtorch.synapses._synapse import Synapse as Synapse
 from bdtorch.synapses.alpha import Alpha as Alpha

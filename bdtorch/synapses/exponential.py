@@ -37,7 +37,7 @@ class Exponential(Synapse):
 
 
 class DualExponential(Synapse):
-    r"""A rise and a decay, $g(t) = w\,N\,(e^{-t/\tau_d} - e^{-t/\tau_r})$, scaled so that a single event peaks at ``w``.
+    r"""A rise and a decay, $g(t) = w\,N\,(e^{-t/\tau_d} - e^{-t/\tau_r})$, where $N$ makes one event peak at ``w``.
 
     The peak lies at $t^* = \frac{\tau_r \tau_d}{\tau_d - \tau_r} \ln(\tau_d / \tau_r)$.
 

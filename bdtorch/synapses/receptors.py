@@ -78,6 +78,8 @@ class MagnesiumBlock(Receptor):
         self.declare("mg", mg)
         self.declare("alpha", alpha, positive=True)
         self.declare("beta", beta, positive=True)
+        if bool((torch.as_tensor(self.mg) < 0).any()):
+            raise ValueError(f"`MagnesiumBlock(mg=...)`: expected at least 0 mM, got {mg!r}")
 
     def forward(self, g: Tensor, v: Tensor | None = None) -> Drive:
         if v is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fPIC", "-shared")
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fPIC")
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,7 @@ class Floor:
     def __init__(self, name: str, cache: Path) -> None:
         library = cache / f"{name}.so"
         if not library.exists():
-            compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-            if compiler is None:
-                raise RuntimeError("the floor needs a C++ compiler ($CXX, g++ or clang++)")
-            source = Path(__file__).with_name(f"{name}.cpp")
-            command = [compiler, *FLAGS, str(source), "-o", str(library)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")
+            _compile(Path(__file__).with_name(f"{name}.cpp"), library)
         self._run = ctypes.CDLL(str(library)).run
         self._run.argtypes = [ctypes.POINTER(_Problem)]
         self._run.restype = ctypes.c_int64
@@ -100,14 +93,14 @@ class Floor:
         Raises:
             RuntimeError: There were more spikes than the record has room for.
         """
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "indptr": np.ascontiguousarray(wiring.indptr, np.int64),
             "indices": np.ascontiguousarray(wiring.indices, np.int32),
             "state": np.array(wiring.state, np.float32, order="C"),
         }
         capacity = int(wiring.neurons * (steps * dt * 1e-3 * most_hz + 2))
         step, index = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-        pointers = {name: array.ctypes.data for name, array in arrays.items()}
+        pointers = {label: array.ctypes.data for label, array in arrays.items()}
         problem = _Problem(
             neurons=wiring.neurons, excitatory=wiring.excitatory, steps=steps, capacity=capacity,
             spike_step=step.ctypes.data, spike_index=index.ctypes.data, **pointers,
@@ -116,3 +109,18 @@ class Floor:
         if spikes < 0:
             raise RuntimeError(f"the floor met more than {most_hz:g} spikes a second and neuron")
         return step[:spikes].copy(), index[:spikes].copy()
+
+
+def _compile(source: Path, library: Path) -> None:
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise RuntimeError("the floor needs a C++ compiler ($CXX, g++ or clang++)")
+    compiled = library.with_suffix(".o")
+    # Linked apart: linking with -ffast-math adds start-up code that makes the whole process flush subnormals to zero.
+    for command in (
+        [compiler, *FLAGS, "-c", str(source), "-o", str(compiled)],
+        [compiler, "-shared", str(compiled), "-lm", "-o", str(library)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stderr}")

@@ -73,6 +73,12 @@ def test_the_floor_refuses_to_write_past_its_record(tmp_path):
         Floor(case.name, tmp_path)(wiring, case.steps, coba.DT, most_hz=1.0)
 
 
+def test_the_floor_leaves_the_arithmetic_of_the_process_alone(tmp_path):
+    Floor("coba", tmp_path)
+    smallest = np.full(16, np.finfo(np.float32).smallest_subnormal)
+    assert (smallest * np.float32(1.0)).min() > 0.0
+
+
 def test_the_program_writes_a_row_for_each_simulator(tmp_path):
     rows_file = tmp_path / "rows.json"
     command = [sys.executable, "benchmarks/networks.py", "--neurons", "1000", "--duration", "1000", "--repeats", "1"]

@@ -54,7 +54,9 @@ def test_every_pair_is_as_likely(p: float) -> None:
     assert 1e-3 < stats.chi2.cdf(squares, 12 * 9) < 1.0 - 1e-3
 
 
-@pytest.mark.parametrize(("rule", "n", "axis"), [(FixedNumberPre, 5, 0), (FixedNumberPre, 45, 0), (FixedNumberPost, 5, 1)])
+@pytest.mark.parametrize(
+    ("rule", "n", "axis"), [(FixedNumberPre, 5, 0), (FixedNumberPre, 45, 0), (FixedNumberPost, 5, 1)]
+)
 def test_fixed_numbers_statistics(rule: Any, n: int, axis: int) -> None:
     # The other side's degrees: negatively correlated within a row, so the sum of squares has 49 degrees of freedom when
     # scaled by the variance of sampling without replacement.
@@ -78,8 +80,8 @@ def test_fixed_numbers_are_exact_and_distinct(n_pre: int, n_post: int, n: int) -
 
 @pytest.mark.parametrize(
     "rule",
-    [FixedProbability(0.9, autapses=False), FixedProbability(1.0, False), FixedNumberPre(11, False), FixedNumberPre(3, False),
-     FixedNumberPost(3, False), FixedNumberPost(9, False), AllToAll(False)],
+    [FixedProbability(0.9, autapses=False), FixedProbability(1.0, False), FixedNumberPre(11, False),
+     FixedNumberPre(3, False), FixedNumberPost(3, False), FixedNumberPost(9, False), AllToAll(False)],
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("offset", [0, 4, 8])
@@ -117,7 +119,9 @@ def test_edge_cases() -> None:
     assert (_dense(OneToOne(), 4, 4, 0) == np.eye(4)).all()
 
 
-@pytest.mark.parametrize("rule", [FixedProbability(0.3), FixedNumberPre(4), FixedNumberPost(4), FixedNumberPost(17)], ids=str)
+@pytest.mark.parametrize(
+    "rule", [FixedProbability(0.3), FixedNumberPre(4), FixedNumberPost(4), FixedNumberPost(17)], ids=str
+)
 def test_a_seed_names_a_draw(rule: Any) -> None:
     one, again, other = (rule.build(20, 20, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(one.indices, again.indices) and torch.equal(one.indptr, again.indptr)

@@ -115,7 +115,11 @@ def test_step_keeps_the_structure_and_writes_to_nothing() -> None:
     before = {"b": y["b"].clone(), "a": (y["a"][0].clone(),)}
     for method in INTEGRATORS:
         after = method.step(
-            lambda y, t: {"b": -y["b"], "a": (y["a"][0] + 1.0,)}, lambda y, t: {"b": -1.0, "a": (1.0,)}, y, _time(0.0), 0.1
+            lambda y, t: {"b": -y["b"], "a": (y["a"][0] + 1.0,)},
+            lambda y, t: {"b": -1.0, "a": (1.0,)},
+            y,
+            _time(0.0),
+            0.1,
         )
         assert list(after) == list(y) and after["a"][0].shape == (3,)
         assert torch.equal(y["b"], before["b"]) and torch.equal(y["a"][0], before["a"][0])

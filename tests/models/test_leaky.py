@@ -76,11 +76,9 @@ def test_the_trace_does_not_depend_on_the_step(exponent: int) -> None:
     dt = 2.0**-exponent
     calm = _relative(v_th=1e3)
     sol = bt.simulate(calm, 1000.0, dt=dt, duration=5.0, record={}, loop="native")
-    # 40 (1 - e^-1/2); rounding of up to 40960 steps.
-    assert float(sol.state.v[0]) == pytest.approx(15.738773611494663, abs=1e-12 if exponent < 8 else 1e-10)
-    if exponent <= 10:
-        sol = bt.simulate(calm, 1000.0, dt=dt, duration=500.0, record={}, loop="native")
-        assert float(sol.state.v[0]) == pytest.approx(40.0, abs=1e-9)
+    assert float(sol.state.v[0]) == pytest.approx(15.738773611494663, abs=1e-13)  # 40 (1 - e^-1/2)
+    sol = bt.simulate(calm, 1000.0, dt=dt, duration=500.0, record={}, loop="native")
+    assert float(sol.state.v[0]) == pytest.approx(40.0, abs=1e-9)  # after up to four million steps
     spikes = bt.simulate(_relative(), 1000.0, dt=dt, duration=5.0, record={"s": bt.spikes()}, loop="native")["s"]
     assert spikes.step[:1].tolist() == [math.ceil(4.700036292457356 / dt)]
 

@@ -127,7 +127,13 @@ def test_the_conductances_are_powers_of_the_gates() -> None:
 )
 def test_trajectory_against_scipy(make: Any, slope: Any, rates: Any, current: float, duration: float) -> None:
     want = solve_ivp(
-        slope(current), (0.0, duration), _at_rest(rates, -65.0), method="Radau", rtol=1e-11, atol=1e-12, dense_output=True
+        slope(current),
+        (0.0, duration),
+        _at_rest(rates, -65.0),
+        method="Radau",
+        rtol=1e-11,
+        atol=1e-12,
+        dense_output=True,
     ).sol
     cell = make(1, integrator=RK4(), dtype=torch.float64)
     record = {name: bt.trace(name) for name in ("v", "m", "h", "n")}
@@ -181,6 +187,8 @@ def test_a_spike_is_one_upward_crossing() -> None:
 
 def test_any_channels_make_a_membrane() -> None:
     # A membrane of nothing but a leak is an RC circuit.
-    cell = ConductanceBased(1, {"L": Leak(10.0, -70.0, dtype=torch.float64)}, c=200.0, v_init=-50.0, dtype=torch.float64)
+    cell = ConductanceBased(
+        1, {"L": Leak(10.0, -70.0, dtype=torch.float64)}, c=200.0, v_init=-50.0, dtype=torch.float64
+    )
     sol = bt.simulate(cell, 100.0, dt=0.3, duration=30.0, record={"v": bt.trace("v")}, loop="reference")
     torch.testing.assert_close(sol["v"][:, 0], -60.0 + 10.0 * torch.exp(-sol.t / 20.0), rtol=1e-13, atol=0.0)

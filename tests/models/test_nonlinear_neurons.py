@@ -17,7 +17,9 @@ from bdtorch.neurons import AdEx, ExpIF, Izhikevich, Refractory
 Slope = Callable[[float, np.ndarray], np.ndarray]
 
 
-def _with_events(slope: Slope, y: Any, peak: float, reset: Slope, duration: float) -> tuple[list[float], Callable[..., Any]]:
+def _with_events(
+    slope: Slope, y: Any, peak: float, reset: Slope, duration: float
+) -> tuple[list[float], Callable[..., Any]]:
     """Integrate with resets where y[0] reaches ``peak``; spike times, and the solution as a function of time."""
 
     def reached(t: float, y: np.ndarray) -> float:
@@ -51,9 +53,13 @@ def test_adex_against_scipy_and_nest() -> None:
     # The parameters of NEST, testsuite/pytests/test_aeif_lsodar.py (I 420 pA, b 0, V_peak 0), whose reference gives the
     # points below, before the first spike. In the upstroke (2.8 mV/ms) the tolerance allows its times 1 us.
     times, at = _with_events(_adex, np.array([-70.0, 5.0]), 0.0, lambda t, y: np.array([-58.0, y[1]]), 60.0)
-    assert at(3.258843)[0] == pytest.approx(-63.80932, abs=5e-4) and at(3.258843)[1] == pytest.approx(5.049492, rel=1e-4)
+    assert at(3.258843)[0] == pytest.approx(-63.80932, abs=5e-4) and at(3.258843)[1] == pytest.approx(
+        5.049492, rel=1e-4
+    )
     assert at(9.477423)[0] == pytest.approx(-54.66745, abs=5e-4)
-    assert at(17.892549)[0] == pytest.approx(-44.05061, abs=3e-3) and at(17.892549)[1] == pytest.approx(7.14798, rel=1e-4)
+    assert at(17.892549)[0] == pytest.approx(-44.05061, abs=3e-3) and at(17.892549)[1] == pytest.approx(
+        7.14798, rel=1e-4
+    )
     cell = AdEx(
         1, c=200.0, g_l=11.0, e_l=-70.0, v_t=-50.0, delta_t=2.0, a=3.0, b=0.0, tau_w=300.0, v_reset=-58.0, v_peak=0.0,
         w_init=5.0, integrator=RK4(), dtype=torch.float64,

@@ -65,7 +65,9 @@ def test_streams_are_named_by_seed_and_batch_element() -> None:
     source = Poisson(50, rate=300.0)
 
     def run(seed: int, batch: tuple[int, ...] = ()) -> torch.Tensor:
-        out: torch.Tensor = bt.simulate(source, dt=1.0, duration=20.0, seed=seed, batch_shape=batch, loop="reference").out
+        out: torch.Tensor = bt.simulate(
+            source, dt=1.0, duration=20.0, seed=seed, batch_shape=batch, loop="reference"
+        ).out
         return out
 
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
@@ -75,7 +77,9 @@ def test_streams_are_named_by_seed_and_batch_element() -> None:
 
 
 def test_poisson_rejects_rates_beyond_one_spike_per_step() -> None:
-    with pytest.raises(ValueError, match=r"`Poisson\(rate=...\)`: expected at most 1 spike per step of 0.5 ms, got 3000 Hz"):
+    with pytest.raises(
+        ValueError, match=r"`Poisson\(rate=...\)`: expected at most 1 spike per step of 0.5 ms, got 3000 Hz"
+    ):
         bt.simulate(Poisson(1, rate=3000.0), dt=0.5, duration=1.0)
 
 

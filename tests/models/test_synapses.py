@@ -85,7 +85,9 @@ def test_time_constants_may_differ_and_be_trained(dtype: torch.dtype) -> None:
     for column, (rise, fall) in enumerate([(1.0, 2.0), (4.9, 5.0)]):
         alone = DualExponential(rise, fall, dtype=dtype)
         want = bt.simulate(alone, drive[:, :1], dt=0.5, batch_shape=(1,), loop="reference").out[:, 0]
-        torch.testing.assert_close(out[:, column].detach(), want, rtol=1e-3 if dtype == torch.float32 else 1e-10, atol=1e-6)
+        torch.testing.assert_close(
+            out[:, column].detach(), want, rtol=1e-3 if dtype == torch.float32 else 1e-10, atol=1e-6
+        )
     (gradient,) = torch.autograd.grad(out.sum(), tau)
     assert gradient.isfinite().all() and (gradient != 0).all()
 
@@ -127,11 +129,17 @@ def test_the_alpha_potential_peaks_where_lambert_says() -> None:
     assert 2.75 + low == pytest.approx(closed, abs=1e-10)
 
 
-@pytest.mark.parametrize("synapse", [Exponential(5.0), Alpha(2.0), DualExponential(1.5, 6.0)], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "synapse", [Exponential(5.0), Alpha(2.0), DualExponential(1.5, 6.0)], ids=lambda s: type(s).__name__
+)
 def test_an_event_moves_a_membrane_by_its_charge(synapse: Any) -> None:
     # The area under the potential of a passive membrane is R times the charge, whatever the time course; a synapse that
     # lags by a step, or loses an event, fails.
-    area = {"Exponential": 5.0, "Alpha": math.e * 2.0, "DualExponential": float(_dual(torch.arange(0, 200, 1e-3)).sum() * 1e-3)}
+    area = {
+        "Exponential": 5.0,
+        "Alpha": math.e * 2.0,
+        "DualExponential": float(_dual(torch.arange(0, 200, 1e-3)).sum() * 1e-3),
+    }
     dt = 0.02
     net = bt.Network(
         {"source": bt.stimuli.Poisson(1), "cell": bt.neurons.LIF(1, tau=10.0, v_th=1e6)},
@@ -159,7 +167,10 @@ def test_receptors() -> None:
 
 def test_drives_add_and_are_affine() -> None:
     v = torch.tensor([-60.0, -40.0])
-    one, other = bt.Drive(torch.tensor(3.0), torch.tensor(0.5)), bt.Drive(conductance=torch.tensor(0.25), jump=torch.tensor(1.0))
+    one, other = (
+        bt.Drive(torch.tensor(3.0), torch.tensor(0.5)),
+        bt.Drive(conductance=torch.tensor(0.25), jump=torch.tensor(1.0)),
+    )
     both = one.plus(other)
     torch.testing.assert_close(both.at(v), 3.0 - 0.75 * v)
     assert both.slope == -0.75 and both.jump == 1.0

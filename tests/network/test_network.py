@@ -52,7 +52,10 @@ class _DenseLoop:
     def __init__(self, net: bt.Network, v: dict[str, Tensor]) -> None:
         self.v = {name: value.clone() for name, value in v.items()}
         self.free_from = {name: torch.zeros(n, dtype=torch.int64) for name, n in SIZES.items()}
-        self.w = {name: pathway.connect.to_dense(pathway.weight).double() for name, pathway in net.projections.items()}
+        self.w = {
+            name: pathway.connect.to_dense(torch.as_tensor(pathway.weight, dtype=torch.float64))
+            for name, pathway in net.projections.items()
+        }
         self.spikes: list[dict[str, Tensor]] = []
         zero = torch.zeros(28, dtype=torch.float64)
         self.g_e, self.g_i = zero.clone(), zero.clone()
@@ -185,7 +188,9 @@ def test_stimuli_are_sources() -> None:
         {("noise", "cell"): bt.Projection(OneToOne(), 2.0)},
     )
     v = bt.simulate(net, dt=1.0, duration=5.0, record={"v": bt.trace("cell.v")}, loop="reference")["v"]
-    alone = bt.simulate(bt.neurons.LIF(2), 14.0, dt=1.0, duration=4.0, record={"v": bt.trace("v")}, loop="reference")["v"]
+    alone = bt.simulate(bt.neurons.LIF(2), 14.0, dt=1.0, duration=4.0, record={"v": bt.trace("v")}, loop="reference")[
+        "v"
+    ]
     assert (v[0] == 0).all()  # before the first step a source is silent
     torch.testing.assert_close(v[1:], alone)
 
@@ -213,6 +218,52 @@ def test_a_projection_serves_networks_of_both_precisions() -> None:
         assert state["A->A"]["synapse"].g.dtype == dtype and state["A->A"]["synapse"].g.max() > 0
 
 
+def test_vmap_of_a_whole_simulation_is_a_batch_of_them() -> None:
+    net = _network()
+    currents = torch.tensor([5.0, 12.0, 20.0], dtype=torch.float64)
+
+    def run(current: Tensor) -> Tensor:
+        state = bt.initial_state(net, dt=DT, seed=1)
+        sol = bt.simulate(net, current, dt=DT, duration=10.0, state=state, record={"v": bt.trace("E.v")})
+        v: Tensor = sol["v"]
+        return v
+
+    together = torch.func.vmap(run)(currents)
+    assert together.shape == (3, 100, 20)
+    for current, v in zip(currents, together, strict=True):
+        torch.testing.assert_close(v, run(current), rtol=1e-11, atol=1e-11)
+    assert not torch.allclose(together[0], together[2])
+
+
+def test_gradients_of_transforms_are_those_of_backward() -> None:
+    connect = FixedNumberPost(3).build(4, 4, seed=1)
+    cell = bt.neurons.LIF(4, tau=5.0, surrogate=bt.surrogate.Arctan(), v_init=bt.init.Uniform(0.0, 20.0))
+    net = bt.Network({"E": cell}, {("E", "E"): bt.Projection(connect, 3.0, Exponential(4.0), delay=0.5)})
+
+    def spikes(current: Tensor) -> Tensor:
+        out: Tensor = bt.simulate(net, current, dt=0.5, duration=15.0).out["E"].sum()
+        return out
+
+    current = torch.tensor(60.0, requires_grad=True)
+    (backward,) = torch.autograd.grad(spikes(current), current)
+    assert backward > 0
+    torch.testing.assert_close(torch.func.grad(spikes)(current.detach()), backward)
+    _, forward = torch.func.jvp(spikes, (current.detach(),), (torch.ones(()),))
+    torch.testing.assert_close(forward, backward)
+    several = torch.func.vmap(torch.func.grad(spikes))(torch.tensor([60.0, 60.0]))
+    torch.testing.assert_close(several, backward.expand(2))
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_no_synapses_are_no_drive(loop: str) -> None:
+    projection = bt.Projection(FixedProbability(0.0), bt.init.Normal(1.0, 1.0), Exponential(5.0), delay=0.2)
+    net = bt.Network({"A": bt.neurons.LIF(3), "B": bt.neurons.LIF(2)}, {("A", "B"): projection})
+    sol = bt.simulate(
+        net, {"A": 100.0}, dt=0.1, duration=10.0, record={"s": bt.spikes("A"), "v": bt.trace("B.v")}, loop=loop
+    )
+    assert len(sol["s"]) > 0 and (sol["v"] == 0).all()
+
+
 def test_bad_networks() -> None:
     lif = bt.neurons.LIF
     one = bt.Projection(OneToOne())
@@ -225,7 +276,8 @@ def test_bad_networks() -> None:
          {"A": lif(1, dtype=torch.float32), "B": lif(1, dtype=torch.float64)}, {}),
         (ValueError, r"expected populations among 'A', got 'B'", {"A": lif(1)}, {("A", "B"): one}),
         (ValueError, r"expected populations among 'A', got 'B'", {"A": lif(1)}, {("B", "A"): one}),
-        (ValueError, r"'P' is a stimulus and takes no drive", {"A": lif(1), "P": bt.stimuli.Poisson(1)}, {("A", "P"): one}),
+        (ValueError, r"'P' is a stimulus and takes no drive",
+         {"A": lif(1), "P": bt.stimuli.Poisson(1)}, {("A", "P"): one}),
         (ValueError, r"expected distinct targets, got \('A', 'A'\)", {"A": lif(1)}, {("A", ("A", "A")): one}),
         (ValueError, r"expected distinct targets, got \(\)", {"A": lif(1)}, {("A", ()): one}),
         (TypeError, r"expected keys \(source, target\), got 'A'", {"A": lif(1)}, {"A": one}),
@@ -242,7 +294,9 @@ def test_bad_networks() -> None:
 
 
 def test_bad_projections() -> None:
-    with pytest.raises(TypeError, match=r"`Projection\(connect=...\)`: expected a Rule or Connectivity object, got 0.5"):
+    with pytest.raises(
+        TypeError, match=r"`Projection\(connect=...\)`: expected a Rule or Connectivity object, got 0.5"
+    ):
         bt.Projection(0.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"`Projection\(synapse=...\)`: expected a Synapse object, got"):
         bt.Projection(OneToOne(), synapse=Exponential)  # type: ignore[arg-type]
@@ -251,9 +305,13 @@ def test_bad_projections() -> None:
     with pytest.raises(ValueError, match=r"`Projection\(weight=...\)`: expected a number, got NaN"):
         bt.Projection(OneToOne(), weight=math.nan)
     for wrong in (torch.ones(3), torch.ones(2, 2)):
-        with pytest.raises(ValueError, match=r"`Projection\(weight=...\)`: expected a 0-d tensor or one weight per synapse"):
+        with pytest.raises(
+            ValueError, match=r"`Projection\(weight=...\)`: expected a 0-d tensor or one weight per synapse"
+        ):
             bt.Network({"A": bt.neurons.LIF(2)}, {("A", "A"): bt.Projection(OneToOne(), wrong)})
     with pytest.raises(ValueError, match=r"expected numbers, got NaN"):
         bt.Network({"A": bt.neurons.LIF(1)}, {("A", "A"): bt.Projection(OneToOne(), torch.full((1,), math.nan))})
-    with pytest.raises(TypeError, match=r"expected a number, a tensor, an nn.Parameter or an initialiser, got 'strong'"):
+    with pytest.raises(
+        TypeError, match=r"expected a number, a tensor, an nn.Parameter or an initialiser, got 'strong'"
+    ):
         bt.Network({"A": bt.neurons.LIF(1)}, {("A", "A"): bt.Projection(OneToOne(), "strong")})  # type: ignore[arg-type]

@@ -107,7 +107,7 @@ def test_a_second_derivative_is_refused_by_name():
 def test_a_gradient_that_the_native_loop_cannot_follow_is_refused_by_name():
     gain = leaf(2.0)
     system = bt.neurons.LIF(2, **DOUBLE)
-    with pytest.raises(bt.LoopError, match="a tensor that requires a gradient .* is neither .*"):
+    with pytest.raises(bt.LoopError, match=r"a tensor that requires a gradient .* is neither"):
         bt.simulate(system, lambda t: gain * t, dt=0.1, duration=1.0, loop="native")
     sol = bt.simulate(system, lambda t: gain * t, dt=0.1, duration=1.0)
     assert sol.loop == "reference" and sol.state.v.requires_grad
@@ -115,7 +115,9 @@ def test_a_gradient_that_the_native_loop_cannot_follow_is_refused_by_name():
 
 def test_training_reduces_the_loss():
     torch.manual_seed(0)
-    neuron = bt.neurons.LIF(6, tau=torch.nn.Parameter(torch.full((6,), 20.0)), v_th=1.0, v_reset=0.0, surrogate=EVERY_SPIKE)
+    neuron = bt.neurons.LIF(
+        6, tau=torch.nn.Parameter(torch.full((6,), 20.0)), v_th=1.0, v_reset=0.0, surrogate=EVERY_SPIKE
+    )
     gain = torch.nn.Parameter(torch.ones(6))
     x = torch.rand(60, 4, 6)
     optimizer = torch.optim.Adam([neuron.tau, gain], lr=0.1)

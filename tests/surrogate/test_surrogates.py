@@ -53,7 +53,9 @@ def test_backward_is_the_closed_form(surrogate: Surrogate) -> None:
 
 @pytest.mark.parametrize("surrogate", [Sigmoid(3.0), Arctan(2.0)], ids=str)
 def test_slope_stands_for_a_unit_pulse(surrogate: Surrogate) -> None:
-    area, _ = quadrature.quad(lambda x: float(surrogate.slope(torch.tensor(x, dtype=torch.float64))), -math.inf, math.inf)
+    area, _ = quadrature.quad(
+        lambda x: float(surrogate.slope(torch.tensor(x, dtype=torch.float64))), -math.inf, math.inf
+    )
     assert area == pytest.approx(1.0, abs=1e-6)
 
 

@@ -38,7 +38,9 @@ def run(step: Step, *state: Tensor, loop: Any, steps: int = 3, **options: Any) -
     """Run a step from the given state, and keep every output."""
     system = Stepping(step, *state)
     with torch.no_grad():
-        return bt.simulate(system, dt=0.1, duration=steps * 0.1, loop=loop, check_finite=False, keep_out=True, **options)
+        return bt.simulate(
+            system, dt=0.1, duration=steps * 0.1, loop=loop, check_finite=False, keep_out=True, **options
+        )
 
 
 def both(step: Step, *state: Tensor, steps: int = 3, threads: int = 1) -> tuple[list[Tensor], list[Tensor]]:

@@ -156,9 +156,22 @@ BINARY: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[torch.dtype, .
     "div by constants": (lambda a, b: a // (torch.arange(a.numel(), dtype=a.dtype) % 5 - 7), INTEGERS, True),
     "where": (lambda a, b: torch.where(a > b, a, b), NUMBERS, True),
     "where promotes": (lambda a, b: torch.where(a > b, a, 0.5), NUMBERS, True),
-    "overloads of scalars": (lambda a, b: ATEN.add.Scalar(a, 2) + ATEN.sub.Scalar(b, 3) - ATEN.mul.Scalar(b, 5), NUMBERS, True),
-    "div overloads": (lambda a, b: ATEN.div.Scalar(a, 3) + ATEN.div.Scalar_mode(b, 5, rounding_mode="floor"), NUMBERS, True),
+    "overloads of scalars": (
+        lambda a, b: ATEN.add.Scalar(a, 2) + ATEN.sub.Scalar(b, 3) - ATEN.mul.Scalar(b, 5),
+        NUMBERS,
+        True,
+    ),
+    "div overloads": (
+        lambda a, b: ATEN.div.Scalar(a, 3) + ATEN.div.Scalar_mode(b, 5, rounding_mode="floor"),
+        NUMBERS,
+        True,
+    ),
     "floor_divide overload": (lambda a, b: ATEN.floor_divide.Scalar(a, 3), NUMBERS, True),
+    "where overload": (
+        lambda a, b: ATEN.where.ScalarSelf(a > b, 2, b),
+        NUMBERS,
+        True,
+    ),
     "where scalars": (lambda a, b: torch.where(a > b, 1.5, 0.25), NUMBERS, True),
     "mixed dtypes": (lambda a, b: a * (b > 0) + a.to(torch.float32) * b.to(torch.int32), INTEGERS, True),
     "logical_and": (torch.logical_and, (*NUMBERS, torch.bool), True),
@@ -247,9 +260,12 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
     "stack": (lambda m, r, c, k, o, d, i, b: torch.stack([m, m * 2], 1), True),
     "pad": (lambda m, r, c, k, o, d, i, b: F.pad(m, (1, 2, 0, 3), value=4.0) + F.pad(m, (-1, 4, 3, 0)), True),
     "repeat": (lambda m, r, c, k, o, d, i, b: m.repeat(2, 1) + r.repeat(10, 1), True),
+    "detach": (lambda m, r, c, k, o, d, i, b: m.detach() * r.data, True),
     "contiguous": (lambda m, r, c, k, o, d, i, b: m.t().contiguous().view(-1) + m.t().clone().reshape(-1), True),
     "gather": (lambda m, r, c, k, o, d, i, b: m.gather(1, i) + m.gather(0, i) * m.gather(-1, i.flip(0)), True),
     "gather part": (lambda m, r, c, k, o, d, i, b: m.gather(0, i[:2, :3]) + m.t().gather(0, i[:2, :3]), True),
+    "gather of 0-d": (lambda m, r, c, k, o, d, i, b: k.gather(0, i[0, 0] * 0) + o.gather(0, i[0, :1] * 0), True),
+    "scatter of 0-d": (lambda m, r, c, k, o, d, i, b: k.scatter(0, i[0, 0] * 0, k * 2) + r[0], True),
     "scatter": (lambda m, r, c, k, o, d, i, b: m.scatter(0, i[:1], m * 2) + m.scatter(0, i[:1], 9.0), True),
     "scatter part": (lambda m, r, c, k, o, d, i, b: m.scatter(1, i[:2, :1], m.t()[:2, :1]), True),
     "index_select": (lambda m, r, c, k, o, d, i, b: m.index_select(1, i[0]) + d.index_select(0, i[0] % 2).sum(), False),
@@ -262,7 +278,10 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
     "var": (lambda m, r, c, k, o, d, i, b: m.var() + m.var(0) + d.std((0, 1), correction=0), False),
     "norm": (lambda m, r, c, k, o, d, i, b: m.norm() + torch.linalg.vector_norm(m, dim=0), False),
     "prod": (lambda m, r, c, k, o, d, i, b: m[0].prod() + m[:, :2].prod(1).sum(), False),
-    "extrema": (lambda m, r, c, k, o, d, i, b: m.amax(1) + m.amin((0, 1)) + m.max() - m.min() + i.max() * i.amin(), True),
+    "extrema": (
+        lambda m, r, c, k, o, d, i, b: m.amax(1) + m.amin((0, 1)) + m.max() - m.min() + i.max() * i.amin(),
+        True,
+    ),
     "any": (lambda m, r, c, k, o, d, i, b: b.any() ^ b.any(1) ^ (m > 0).all() ^ (m > -9).all(1, keepdim=True), True),
     "softmax": (lambda m, r, c, k, o, d, i, b: m.softmax(1) + d.log_softmax(0), False),
     "mm": (lambda m, r, c, k, o, d, i, b: (m @ m.t()) + (m.t().contiguous().t() @ m.t()), False),
@@ -324,6 +343,8 @@ def test_every_operation_is_exercised(monkeypatch):
     ]
     for step, state in examples:
         trace(body_of(step, *state), state)
-    listed = operations.POINTWISE | operations.VIEWS | operations.PRODUCTS | operations.CREATIONS | {*operations.REDUCTIONS}
+    listed = (
+        operations.POINTWISE | operations.VIEWS | operations.PRODUCTS | operations.CREATIONS | {*operations.REDUCTIONS}
+    )
     missing = sorted((listed | operations.EXTERNAL) - KERNELS - {"full"} - asked)
     assert not missing, " ".join(missing)

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ def compiled(source: str) -> ctypes.CDLL:
 
     The cache lies in ``BDTORCH_CACHE_DIR``, or ``~/.cache/bdtorch``. An entry is named by everything that makes it: the
     source, the kernels' headers, the flags, the compiler, the processor and the version. Entries are written under
-    another name and moved, so concurrent processes only ever see whole ones; one that cannot be loaded is made again.
+    another name and moved, so concurrent processes only ever see whole ones; one that is cut short is made again.
 
     Raises:
         LoopError: there is no compiler, it fails, or the cache cannot be written.
@@ -36,13 +37,22 @@ def compiled(source: str) -> ctypes.CDLL:
     compiler = _compiler()
     key = hashlib.sha256("\0".join([source, _headers(), *FLAGS, _identity(compiler)]).encode()).hexdigest()[:32]
     target = cache_dir() / f"loop-{key}.so"
-    if target.exists():
-        try:
-            return ctypes.CDLL(str(target))
-        except OSError:
-            pass  # truncated or of another machine: compile it again
-    _compile(compiler, source, target)
-    return ctypes.CDLL(str(target))
+    if not _is_whole(target, key):
+        _compile(compiler, source, target, key)
+    try:
+        return ctypes.CDLL(str(target))
+    except OSError as error:
+        raise LoopError(f"the native loop cannot load what it compiled: {error}") from error
+
+
+def _is_whole(target: Path, key: str) -> bool:
+    """Whether an entry ends as it was written. Loading half a library can kill the process."""
+    try:
+        with target.open("rb") as file:
+            file.seek(-len(key), os.SEEK_END)
+            return file.read() == key.encode()
+    except OSError:
+        return False
 
 
 def cache_dir() -> Path:
@@ -51,27 +61,34 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdtorch"
 
 
-def _compiler() -> str:
-    for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        if name and (path := shutil.which(name)):
-            return path
-    raise LoopError("the native loop needs a C++ compiler, and none was found ($CXX, g++, clang++, c++)")
+def _compiler() -> tuple[str, ...]:
+    """The compiler's command: ``$CXX`` where it is set, or the first that is found."""
+    chosen = tuple(shlex.split(os.environ.get("CXX", "")))
+    if chosen:
+        if shutil.which(chosen[0]) is None:
+            raise LoopError(
+                f"the native loop needs a C++ compiler, and $CXX names none that can be found: {chosen[0]!r}"
+            )
+        return chosen
+    for name in ("g++", "clang++", "c++"):
+        if path := shutil.which(name):
+            return (path,)
+    raise LoopError("the native loop needs a C++ compiler, and none was found: set $CXX, or install g++ or clang++")
 
 
 @functools.cache
-def _identity(compiler: str) -> str:
+def _identity(compiler: tuple[str, ...]) -> str:
     """Compiler, processor and version of this package, as far as they shape the machine code."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    return "\0".join([compiler, version, platform.machine(), _processor(), bdtorch.__version__])
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    return "\0".join([*compiler, version, platform.machine(), _processor(), bdtorch.__version__])
 
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()  # of the first core
     except OSError:
         return platform.processor()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    return "\n".join(line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part")))
 
 
 @functools.cache
@@ -82,21 +99,24 @@ def _headers() -> str:
     return digest.hexdigest()
 
 
-def _compile(compiler: str, source: str, target: Path) -> None:
+def _compile(compiler: tuple[str, ...], source: str, target: Path, key: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".build-", dir=target.parent))
     except OSError as error:
         raise LoopError(
-            f"the native loop cannot write its cache {target.parent} ({error}); set BDTORCH_CACHE_DIR to a writable folder"
+            f"the native loop cannot write its cache {target.parent} ({error}); "
+            "set BDTORCH_CACHE_DIR to a writable folder"
         ) from error
     try:
         code, library = work / "loop.cpp", work / "loop.so"
         code.write_text(source)
-        command = [compiler, *FLAGS, f"-I{include_dir()}", str(code), "-o", str(library)]
+        command = [*compiler, *FLAGS, f"-I{include_dir()}", str(code), "-o", str(library)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise LoopError(f"the C++ compiler failed on a generated loop: {' '.join(command)}\n{done.stderr[-4000:]}")
+        with library.open("ab") as file:
+            file.write(key.encode())  # behind the end of the library proper, where loaders do not look
         os.replace(library, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)

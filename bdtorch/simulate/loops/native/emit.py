@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from bdtorch.simulate.loops.native.external import print_external
 from bdtorch.simulate.loops.native.graph import Node
-from bdtorch.simulate.loops.native.memory import Ref
-from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads
+from bdtorch.simulate.loops.native.memory import Buffer, Ref
+from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
 from bdtorch.simulate.loops.native.pointwise import CPP, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, pointer, position, space
 
@@ -32,7 +32,7 @@ class Access(NamedTuple):
     ref: Ref
     written: bool
     partition: str
-    """``"single"``: all by thread 0; ``"flat n"``: each its share of n elements; ``"rows"``, ``"all"``: others as well."""
+    """``"single"``: all by thread 0; ``"flat n"``: each its share of n elements; ``"rows"``, ``"all"``: any part."""
 
     def conflicts(self, other: Access) -> bool:
         """Whether a thread may touch what another thread has written, or the reverse."""
@@ -63,7 +63,7 @@ class _Printer:
 
     def _pass(self, number: int, kernel: Kernel) -> None:
         inside = set(kernel.nodes)
-        operands = {x: None for node in kernel.nodes for x in node.operands() if x not in inside}
+        operands = {x: None for node in kernel.nodes for x in loads(node) if x not in inside}
         reads = {x: self.plan.refs[x].expanded(kernel.shape) for x in operands}
         writes = dict(kernel.stores)
         iteration = space(kernel.shape, [*reads.values(), *writes.values()])
@@ -116,9 +116,11 @@ class _Printer:
             if not recording.sparse:
                 lines.append(_keep_values(ref, recording.every, first))
                 continue
-            kept, capacity = f"now.frame->kept[{slot}]", f"((const int64_t*)now.buffers[{buffers + 2 * records}])[{slot}]"
+            kept = f"now.frame->kept[{slot}]"
+            capacity = f"((const int64_t*)now.buffers[{buffers + 2 * records}])[{slot}]"
+            target = f"(int64_t*){first}, (int64_t*){second}, &{kept}"
             lines += [
-                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, now.step + 1, (int64_t*){first}, (int64_t*){second}, &{kept});",
+                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, now.step + 1, {target});",
                 f"if ({capacity} - {kept} < {ref.numel}) now.frame->stop[now.k & 1] = 1;",
             ]
             slot += 1
@@ -152,7 +154,8 @@ def _bytes(ref: Ref) -> str:
 
 
 def _keep_values(ref: Ref, every: int, target: str) -> str:
-    start = f"({CPP[ref.buffer.dtype]}*){target} + ((now.step + 1) / {every} - now.frame->first / {every} - 1) * INT64_C({ref.numel})"
+    row = f"((now.step + 1) / {every} - now.frame->first / {every} - 1)"
+    start = f"({CPP[ref.buffer.dtype]}*){target} + {row} * INT64_C({ref.numel})"
     copy = f"std::memcpy({start}, {pointer(ref)}, {_bytes(ref)});"
     return copy if every == 1 else f"if ((now.step + 1) % {every} == 0) {copy}"
 
@@ -165,7 +168,9 @@ def _print_pass(
     write_strides = dict(zip(writes, iteration.strides[len(reads) :], strict=True))
     axes = [f"i{axis}" for axis in range(len(iteration.shape))]
     written = {ref.buffer.home for ref in writes.values()}
-    parameters, arguments, locals_of = [], [], {}
+    parameters: list[str] = []
+    arguments: list[str] = []
+    locals_of: dict[Buffer, str] = {}
     for ref in [*reads.values(), *writes.values()]:
         home = ref.buffer.home
         if home not in locals_of:
@@ -173,11 +178,15 @@ def _print_pass(
             const = "" if home in written else "const "
             parameters.append(f"{const}{CPP[home.dtype]}* __restrict {locals_of[home]}")
             arguments.append(base_pointer(ref))
-    hoisted, inner, names = [], [], {}
+    hoisted: list[str] = []
+    inner: list[str] = []
+    names: dict[Node, str] = {}
     for node, ref in reads.items():
         home = ref.buffer.home
         names[node] = f"x{len(names)}"
-        line = f"const {CPP[node.dtype]} {names[node]} = {locals_of[home]}[{position(ref.offset, strides[node], axes)}];"
+        line = (
+            f"const {CPP[node.dtype]} {names[node]} = {locals_of[home]}[{position(ref.offset, strides[node], axes)}];"
+        )
         (inner if any(strides[node]) or home in written else hoisted).append(line)
     for node in kernel.nodes:
         names[node] = f"v{len(names)}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-
 from bdtorch.simulate.loops.native.graph import Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import REDUCTIONS
@@ -51,7 +50,7 @@ def _reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     reduced = {axis % rank for axis in axes} if axes else set(range(rank))
     neutral, combine = REDUCTIONS[node.op]
     kind = CPP[node.dtype]
-    loops, names = _loops(ref.shape, "r")
+    _, names = _loops(ref.shape, "r")
     kept = [axis for axis in range(rank) if axis not in reduced]
     outer = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in kept)
     inner = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in sorted(reduced))
@@ -236,9 +235,15 @@ def _pad(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return [f"{loops} {_element(out, axes)} = {literal(value, node.dtype)};", _assign(cut, window)], "single"
 
 
+def _with_axis(ref: Ref) -> Ref:
+    """A single number as a vector of one, which is how it is indexed."""
+    return ref if ref.shape else Ref(ref.buffer, (1,), (1,), ref.offset)
+
+
 def _gather(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    source, index = refs[node.args[0]], refs[node.args[2]]
-    axis = node.args[1] % max(1, len(source.shape))
+    source, index = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]])
+    out = _with_axis(out)
+    axis = node.args[1] % len(source.shape)
     return _indexed_read(node, source, index, index.strides, axis, out)
 
 
@@ -263,26 +268,44 @@ def _index(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
 
 
-def _indexed_read(
-    node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref
-) -> Printed:
-    loops, axes = _loops(out.shape)
-    at = f"{pointer(index)}[{position(0, index_strides, axes)}]"
+def _indexed_read(node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref) -> Printed:
+    _, axes = _loops(out.shape)
     moved = [*axes]
-    moved[axis] = f"loop::checked(now.error, {at}, {source.shape[axis]}, {node.number})"
-    return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
+    moved[axis] = "at"
+    return _indexed(
+        node, out.shape, index, index_strides, source.shape[axis], f"{_element(out, axes)} = {_element(source, moved)};"
+    )
+
+
+def _indexed(
+    node: Node, shape: tuple[int, ...], index: Ref, strides: tuple[int, ...], extent: int, statement: str
+) -> Printed:
+    """Loops around a statement on element ``at``, looked up no deeper than where the index varies, as for a row."""
+    depth = 1 + max((axis for axis, stride in enumerate(strides) if stride), default=-1)
+    _, axes = _loops(shape)
+    heads = [f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True)]
+    look_up = f"loop::checked(now.error, {pointer(index)}[{position(0, strides, axes)}], {extent}, {node.number})"
+    if not math.prod(shape):
+        return [], "single"
+    inner = [statement]
+    if depth < len(shape):
+        inner = [*heads[depth:-1], "#pragma GCC ivdep", heads[-1], statement]
+    return [" ".join(heads[:depth]), f"{{ const int64_t at = {look_up};", *inner, "}"], "single"
 
 
 def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    target, index = refs[node.args[0]], refs[node.args[2]]
-    axis = node.args[1] % max(1, len(target.shape))
-    loops, axes = _loops(index.shape)
+    target, index = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]])
+    out = _with_axis(out)
+    axis = node.args[1] % len(target.shape)
+    _, axes = _loops(index.shape)
     moved = [*axes]
-    moved[axis] = f"loop::checked(now.error, {_element(index, axes)}, {target.shape[axis]}, {node.number})"
+    moved[axis] = "at"
     value = node.args[3]
-    text = _element(refs[value], axes) if isinstance(value, Node) else literal(value, node.dtype)
+    text = _element(_with_axis(refs[value]), axes) if isinstance(value, Node) else literal(value, node.dtype)
     lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
-    return [*lines, f"{loops} {_element(out, moved)} = {text};"], "single"
+    statement = f"{_element(out, moved)} = {text};"
+    written, partition = _indexed(node, index.shape, index, index.strides, target.shape[axis], statement)
+    return [*lines, *written], partition
 
 
 _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
@@ -306,4 +329,3 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch.random_normal.default": _random("normal"),
     "bdtorch.random_uniform.default": _random("uniform"),
 }
-

@@ -130,7 +130,9 @@ class _Chunk(torch.autograd.Function):
         if runner.recompute:
             again = runner.kept_runner.advance(state, sequences, outcome.first, outcome.steps, lambda: False)
             trajectory = _before(state, again.kept[len(runner.body.observed) :])
-        reverse = _Reversed(runner.body, state, sequences, constants, dict(zip(runner.parameters, parameters, strict=True)))
+        reverse = _Reversed(
+            runner.body, state, sequences, constants, dict(zip(runner.parameters, parameters, strict=True))
+        )
         carry = reverse.start(gradients[: outcome.states])
         steps = outcome.steps
         window = [sequence[:steps].flip(0) for sequence in (*trajectory, *sequences)]

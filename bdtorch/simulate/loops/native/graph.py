@@ -39,6 +39,7 @@ class Node:
     source: Any = None
     site: str = ""
     output: int | None = None
+    _operands: tuple[tuple[Any, ...], list[Node]] | None = None  # found among which arguments
 
     @property
     def numel(self) -> int:
@@ -46,7 +47,9 @@ class Node:
 
     def operands(self) -> list[Node]:
         """The tensors among the arguments."""
-        return _nodes((self.args, tuple(self.kwargs.values())))
+        if self._operands is None or self._operands[0] is not self.args:
+            self._operands = (self.args, _nodes((self.args, tuple(self.kwargs.values()))))
+        return self._operands[1]
 
     def __repr__(self) -> str:
         return f"%{self.number} {self.op or self.kind} {list(self.shape)}"
@@ -89,7 +92,7 @@ def pruned(state: list[Node], observed: list[Node]) -> Graph:
 
 def is_constant(value: Any) -> bool:
     """Whether nothing in ``value`` changes during the loop."""
-    return all(node.kind == "constant" for node in _nodes(value))
+    return all(node.kind == "constant" or node.op == "full" for node in _nodes(value))
 
 
 def constant_tensor(node: Node) -> Tensor:

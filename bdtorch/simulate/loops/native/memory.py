@@ -120,10 +120,10 @@ def _squeezed(shape: list[int], strides: list[int], args: tuple[Any, ...]) -> li
 
 
 def _sliced(node: Node, base: Ref) -> Ref:
-    dim, start, _, step = (*node.args[1:], *(0, None, None, 1)[len(node.args) - 1 :])
-    axis = dim % len(base.shape)
+    given = dict(enumerate(node.args))
+    axis, start, step = given.get(1, 0) % len(base.shape), given.get(2) or 0, given.get(4, 1)
     extent = base.shape[axis]
-    first = min(max((start or 0) + (extent if (start or 0) < 0 else 0), 0), extent)
+    first = min(max(start + (extent if start < 0 else 0), 0), extent)
     strides = list(base.strides)
     offset = base.offset + first * strides[axis]
     strides[axis] *= step

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 VIEWS = {
-    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.flip.default", "aten.permute.default", "aten.select.int",
-    "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default", "aten.squeeze.default",
-    "aten.squeeze.dim", "aten.squeeze.dims", "aten.t.default", "aten.transpose.int", "aten.unbind.int",
-    "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default",
+    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.flip.default", "aten.permute.default",
+    "aten.select.int", "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default",
+    "aten.squeeze.default", "aten.squeeze.dim", "aten.squeeze.dims", "aten.t.default", "aten.transpose.int",
+    "aten.unbind.int", "aten.unsqueeze.default", "aten.view.default", "aten._unsafe_view.default",
 }  # fmt: skip
 """Operations that only relabel memory."""
 
@@ -105,7 +105,7 @@ BITWISE: dict[str, Callable[..., str]] = {
 
 SPECIAL = {
     "aten.add.Tensor", "aten.add.Scalar", "aten.sub.Tensor", "aten.sub.Scalar", "aten.rsub.Scalar", "aten.rsub.Tensor",
-    "aten.where.self", "aten.bitwise_not.default",
+    "aten.where.self", "aten.where.Scalar", "aten.where.ScalarSelf", "aten.bitwise_not.default",
     "aten.clamp.default", "aten.clamp.Tensor", "aten.pow.Tensor_Scalar", "aten.masked_fill.Scalar",
     "aten.masked_fill.Tensor", "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor",
     "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
 from bdtorch.simulate.loops.native.operations import POINTWISE, VIEWS
@@ -58,13 +57,16 @@ class _Planner:
         self.place: dict[Node, int] = {}  # the kernel that computes a node
         self.refs: dict[Node, Ref] = {}
         self.state: dict[int, Buffer] = {}
+        self.copies: list[Node] = []  # made for the sake of their memory
 
     def plan(self) -> Plan:
         for node in self.graph.nodes:
             self._lower(node)
         observed = [self._laid_out(node) for node in self.graph.observed]
         self._declare_untouched_states()
-        copies = self._write_states(observed)
+        sources = self._made_states()
+        self._sink()
+        copies = self._write_states(sources, observed)
         buffers: list[Buffer] = []
         for ref in [*self.refs.values(), *observed]:
             self._number(ref.buffer, buffers)
@@ -91,25 +93,26 @@ class _Planner:
     def _lower_external(self, node: Node) -> None:
         """Kernels of this package take contiguous operands; those of ATen's operations take any strides."""
         if node.op.startswith("bdtorch."):
-            for operand in node.operands():
-                if not self._in_memory(operand).contiguous:
-                    copy = self._copied(operand)
-                    self.refs[operand], self.place[operand] = self.refs[copy], self.place[copy]
+            node.args = tuple(self._dense(x) if isinstance(x, Node) else x for x in node.args)
         for operand in node.operands():
             self._in_memory(operand)
         self.place[node] = len(self.kernels)
         self.kernels.append(Kernel(node.shape, [node], fused=False))
         self._in_memory(node)
 
+    def _dense(self, node: Node) -> Node:
+        """The node, or a copy that lies contiguously."""
+        return node if self._in_memory(node).contiguous else self._copied(node)
+
     def _laid_out(self, node: Node) -> Ref:
         """Where a node lies contiguously, which may be a copy."""
-        ref = self._in_memory(node)
-        return ref if ref.contiguous else self._in_memory(self._copied(node))
+        return self._in_memory(self._dense(node))
 
     def _copied(self, node: Node) -> Node:
         copy = Node(node.number, "op", node.shape, node.dtype, "aten.clone.default", (node,), compute=node.dtype)
         self._fuse(copy)
         self._in_memory(copy)
+        self.copies.append(copy)
         return copy
 
     def _enter(self, node: Node) -> None:
@@ -151,7 +154,7 @@ class _Planner:
     def _fuse(self, node: Node) -> None:
         """Put an element-wise operation into the first pass over its shape that has all it needs."""
         earliest = 0
-        for operand in node.operands():
+        for operand in loads(node):
             if operand not in self.place:
                 continue
             home = self.place[operand]
@@ -164,7 +167,7 @@ class _Planner:
         else:
             number = len(self.kernels)
             self.kernels.append(Kernel(node.shape, [], fused=True))
-        for operand in node.operands():
+        for operand in loads(node):
             if self.place.get(operand, number) != number:
                 self._in_memory(operand)
         self.kernels[number].nodes.append(node)
@@ -174,8 +177,8 @@ class _Planner:
         """What a kernel reads from memory."""
         return kernel_reads(kernel, self.refs)
 
-    def _write_states(self, observed: list[Ref]) -> list[tuple[Buffer, Ref]]:
-        """Let new states take the place of the old where nothing is in the way, and note what is to be copied."""
+    def _made_states(self) -> dict[int, tuple[Node, Ref]]:
+        """For every state that changes, the node that makes its new value in memory of its own."""
         sources: dict[int, tuple[Node, Ref]] = {}
         for number, node in enumerate(self.graph.state):
             if not (node.kind == "state" and node.source == number):
@@ -183,6 +186,57 @@ class _Planner:
                 apart = node.kind != "op" or node.op in VIEWS
                 made = self._copied(node) if apart else node
                 sources[number] = (made, self._in_memory(made))
+        return sources
+
+    def _sink(self) -> None:
+        """Move operations to the one pass that needs them, so that their values stay in registers.
+
+        The new value of a state moves to the last pass that reads the old one, which it can then overwrite.
+        """
+        kept = {*self.graph.observed, *self.copies, *(node.args[0] for node in self.graph.nodes if node.op in VIEWS)}
+        leaves = {node: number for number, node in enumerate(self.graph.state)}
+        kept |= {node for node in leaves if self.graph.state.count(node) > 1}
+        users: dict[Node, set[Node]] = {}
+        for kernel in self.kernels:
+            for node in kernel.nodes:
+                for operand in loads(node):
+                    users.setdefault(operand, set()).add(node)
+        for number in reversed(range(len(self.kernels))):
+            for node in reversed(self.kernels[number].nodes if self.kernels[number].fused else []):
+                target = self._destination({self.place[user] for user in users.get(node, ())}, leaves.get(node))
+                if node not in kept and target > number:
+                    self._move(node, target, stored=node in leaves)
+
+    def _destination(self, users: set[int], leaf: int | None) -> int:
+        """The kernel that should compute a node, given those that use it and the state that it renews; or -1."""
+        if leaf is None:
+            return users.pop() if len(users) == 1 else -1
+        last = self._last_reader(self.state[leaf])
+        return last if all(number >= last for number in users) else -1
+
+    def _last_reader(self, buffer: Buffer) -> int:
+        """The last kernel that reads a buffer, or -1."""
+        reading = (k for k, kernel in enumerate(self.kernels) if any(r.buffer is buffer for r in self.reads(kernel)))
+        return max(reading, default=-1)
+
+    def _move(self, node: Node, number: int, stored: bool) -> None:
+        home, target = self.kernels[self.place[node]], self.kernels[number]
+        if not target.fused or target.shape != home.shape:
+            return
+        home.nodes = [other for other in home.nodes if other is not node]
+        target.nodes = [node, *target.nodes]  # those that it needs follow, to stand before it
+        self.place[node] = number
+        if stored:
+            target.stores[node] = home.stores.pop(node)
+        else:
+            home.stores.pop(node, None)
+            self.refs.pop(node, None)
+        for operand in loads(node):
+            if self.place.get(operand, number) != number:
+                self._in_memory(operand)
+
+    def _write_states(self, sources: dict[int, tuple[Node, Ref]], observed: list[Ref]) -> list[tuple[Buffer, Ref]]:
+        """Let new states take the place of the old where nothing is in the way, and note what is to be copied."""
         late = [ref.buffer for ref in observed]  # read after the kernels
         copies: list[tuple[Buffer, Ref]] = []
         for number, (node, ref) in sources.items():
@@ -195,7 +249,12 @@ class _Planner:
     def _may_overwrite(self, node: Node, ref: Ref, state: Buffer, late: list[Buffer]) -> bool:
         """Whether nothing needs the old state once the kernel that makes the new one has begun."""
         temporary = ref.buffer.role == "temporary" and ref.buffer.alias is None and ref.whole
-        if not temporary or node not in self.place or state in late or node not in self.kernels[self.place[node]].stores:
+        if (
+            not temporary
+            or node not in self.place
+            or state in late
+            or node not in self.kernels[self.place[node]].stores
+        ):
             return False
         number = self.place[node]
         if any(read.buffer is state for kernel in self.kernels[number + 1 :] for read in self.reads(kernel)):
@@ -209,7 +268,10 @@ class _Planner:
 def kernel_reads(kernel: Kernel, refs: dict[Node, Ref]) -> list[Ref]:
     """The memory that a kernel reads."""
     inside = set(kernel.nodes) if kernel.fused else set()
-    operands = {operand: None for node in kernel.nodes for operand in node.operands() if operand not in inside}
+    operands = {operand: None for node in kernel.nodes for operand in loads(node) if operand not in inside}
     return [refs[operand] for operand in operands]
 
 
+def loads(node: Node) -> list[Node]:
+    """The operands that a node takes from other nodes; element-wise operations have numbers as literals."""
+    return [x for x in node.operands() if not (x.op == "full" and node.op in POINTWISE)]

@@ -33,7 +33,7 @@ def literal(value: float | int | bool, dtype: torch.dtype) -> str:
     suffix = "f" if dtype == torch.float32 else ""
     rounded = ctypes.c_float(value).value if suffix else float(value)
     if math.isnan(rounded):
-        return f"__builtin_nan{suffix}(\"\")"
+        return f'__builtin_nan{suffix}("")'
     if math.isinf(rounded):
         return f"{'-' if rounded < 0 else ''}__builtin_inf{suffix}()"
     return f"({rounded.hex()}{suffix})" if rounded < 0 else f"{rounded.hex()}{suffix}"
@@ -52,6 +52,8 @@ def expression(node: Node, names: dict[Node, str]) -> str:
     """The value of ``node``, of C++ type ``CPP[node.dtype]``, given the names of its operands."""
 
     def operand(value: Any, dtype: torch.dtype) -> str:
+        if isinstance(value, Node) and value.op == "full":
+            return cast(literal(value.args[0], value.dtype), value.dtype, dtype)
         if isinstance(value, Node):
             return cast(names[value], value.dtype, dtype)
         return literal(value, dtype)

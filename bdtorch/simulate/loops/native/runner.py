@@ -24,8 +24,8 @@ _SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst cas
 class Crew:
     """How many threads take the steps: of the numbers allowed, the one that has proved the fastest.
 
-    Results do not depend on it, so it may change on the way. Meeting at barriers pays only where every thread has a core
-    of its own, which other programs may take away; so a slower number is tried again from time to time, ever more seldom.
+    Results do not depend on it, so it may change on the way. Meeting at barriers pays only where every thread has a
+    core of its own, which other programs may take away; so a slower number is tried again, ever more seldom.
 
     Args:
         sizes: Numbers of threads.

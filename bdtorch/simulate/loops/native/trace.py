@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import linecache
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -63,7 +65,7 @@ class _Tracer(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.nodes: dict[int, Node] = {}  # by id of the tensor, which `alive` keeps from being reused
-        self.alive: list[Tensor] = []
+        self.alive: dict[int, Tensor] = {}
         self.fresh: set[int] = set()  # tensors that the step itself made
         self.sharing: dict[int, set[int]] = {}  # tensors by the memory that they look into
         self.known: dict[Any, list[Node]] = {}
@@ -84,19 +86,27 @@ class _Tracer(TorchDispatchMode):
 
     def _bind(self, tensor: Tensor, node: Node) -> None:
         self.nodes[id(tensor)] = node
-        self.alive.append(tensor)
+        self.alive[id(tensor)] = tensor
         self.sharing.setdefault(tensor.untyped_storage()._cdata, set()).add(id(tensor))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = str(func)
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise self._error(func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function")
+            raise self._error(
+                func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function"
+            )
         if func._schema.is_mutable:
             return self._mutate(func, args, kwargs)
         nodes = _pytree.tree_map(lambda x: self.node_of(x) if isinstance(x, Tensor) else x, (args, kwargs))
         if is_constant(_pytree.tree_leaves(nodes)):
-            return self._constant(func(*args, **kwargs))
+            result = func(*args, **kwargs)
+            made_of_numbers = not any(isinstance(x, Node) for x in _pytree.tree_leaves(nodes))
+            if made_of_numbers and isinstance(result, Tensor) and result.numel() == 1 and result.dtype in _REAL:
+                # A number, which the model may well have written in several places.
+                self._record("full", ((result.item(),), {}), (), result)
+                return result
+            return self._constant(result)
         if not any("Tensor" in str(result.type) for result in func._schema.returns) and name not in _READS:
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
@@ -121,9 +131,9 @@ class _Tracer(TorchDispatchMode):
     def _check_divisor(self, func: Any, divisor: Any) -> None:
         """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
         if isinstance(divisor, Node):
-            if divisor.kind != "constant":
+            if not is_constant(divisor):
                 raise self._error(func, "divides integers by a tensor that changes and might become 0")
-            divisor = bool((divisor.source != 0).all())
+            divisor = divisor.args[0] if divisor.op == "full" else bool((divisor.source != 0).all())
         if not divisor:
             raise self._error(func, "divides integers by 0")
 
@@ -137,7 +147,12 @@ class _Tracer(TorchDispatchMode):
     def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
         name, arguments, keywords = _simplified(name, *nodes)
         outputs = [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
-        key: Any = (name, _key(arguments), _key(tuple(sorted(keywords.items(), key=lambda item: item[0]))), _kinds(outputs))
+        key: Any = (
+            name,
+            _key(arguments),
+            _key(tuple(sorted(keywords.items(), key=lambda item: item[0]))),
+            _kinds(outputs),
+        )
         if key not in self.known:
             several = isinstance(result, (list, tuple))
             compute, site = _promoted(args), _site()
@@ -160,15 +175,20 @@ class _Tracer(TorchDispatchMode):
             raise self._error(func, "writes to tensors in a way that the native loop does not follow")
         if id(target) not in self.fresh:
             raise self._error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
-        if self.sharing[target.untyped_storage()._cdata] != {id(target)}:
-            raise self._error(func, "writes to memory of which there are views; use torch.where, torch.cat or torch.scatter")
-        if (before := self.nodes[id(target)]).source is target:
-            before.source = target.clone()  # earlier operations took the constant as it was
+        twins = [self.alive[number] for number in self.sharing[target.untyped_storage()._cdata]]
+        if any(_geometry(twin) != _geometry(target) for twin in twins):
+            raise self._error(
+                func, "writes to memory of which there are views; use torch.where, torch.cat or torch.scatter"
+            )
+        for twin in twins:
+            if (before := self.nodes[id(twin)]).source is twin:
+                before.source = twin.clone()  # earlier operations took the constant as it was
         with self:
             result = functional(*args, **kwargs).to(target.dtype)
             node = self.node_of(result)
         func(*args, **kwargs)
-        self.nodes[id(target)] = node
+        for twin in twins:
+            self.nodes[id(twin)] = node
         return target
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -194,25 +214,33 @@ class _Escapes(TorchFunctionMode):
         self.tracer = tracer
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func in _LEAVES and (node := self.tracer.nodes.get(id(args[0]))) is not None and node.kind != "constant":
+        if func in _LEAVES and (node := self.tracer.nodes.get(id(args[0]))) is not None and not is_constant(node):
             raise self.tracer._error(func.__name__, "takes a tensor out of PyTorch; write the step in torch operations")
         return func(*args, **(kwargs or {}))
 
 
+_REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
 _UNFILLED = {"aten.empty_like.default", "aten.new_empty.default"}
 _LEAVES = {
-    Tensor.numpy, Tensor.tolist, Tensor.data_ptr, Tensor.untyped_storage, Tensor.__array__, Tensor.__dlpack__,
+    Tensor.numpy,
+    Tensor.tolist,
+    Tensor.data_ptr,
+    Tensor.untyped_storage,
+    Tensor.__array__,
+    Tensor.__dlpack__,
+    Tensor.__format__,
+    Tensor.__repr__,
 }  # fmt: skip
 
 
 def _site() -> str:
     """The innermost line outside this package's loops and torch, as "file:line: code"."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if _is_of_the_model(name):
-            return f"{Path(name).name}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
-        frame = frame.f_back  # type: ignore[assignment]
+            return f"{os.path.basename(name)}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
+        frame = frame.f_back
     return "unknown line"
 
 
@@ -245,13 +273,19 @@ _FILLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
 }
 
 
-def _simplified(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+def _simplified(
+    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """Without the operands of which an operation only takes the shape."""
     if name in _FILLED:
         return "full", (_FILLED[name](args),), {}
     if name in ("aten.copy.default", "aten.fill.Tensor"):
         return "aten.clone.default", (args[1],), {}
     return name, tuple(args), kwargs
+
+
+def _geometry(x: Tensor) -> tuple[Any, ...]:
+    return x.shape, x.stride(), x.storage_offset(), x.dtype
 
 
 def _kinds(outputs: list[Tensor]) -> tuple[Any, ...]:
@@ -269,7 +303,7 @@ def _key(value: Any) -> Any:
 def _promoted(args: tuple[Any, ...]) -> torch.dtype | None:
     operands = [x for x in args if isinstance(x, (Tensor, int, float, bool))]
     if len(operands) == 2 and any(isinstance(x, Tensor) for x in operands):
-        return torch.result_type(*operands)
+        return torch.result_type(operands[0], operands[1])
     tensors = [x for x in operands if isinstance(x, Tensor)]
     return tensors[0].dtype if tensors else None
 

@@ -1,0 +1,353 @@
+"""Delay equations in adaptive steps: a growing history, breaks met as they come, and steps longer than delays."""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._types import State
+from bdtorch.integrate._adaptive import IntegrationError
+from bdtorch.integrate._base import Adaptive, Trial
+from bdtorch.integrate._control import PIController, first_step
+from bdtorch.integrate._coupling import Dense
+from bdtorch.integrate._dde_fixed import DelayEquation
+from bdtorch.integrate._delays import Lag, breaks
+from bdtorch.integrate._door import check_derivative
+from bdtorch.integrate._equation import blind, report_nonfinite
+from bdtorch.integrate._history import _NUDGE, History, evaluate, read
+from bdtorch.integrate._loop import Progress
+
+_EXACT, _LANDING, _REFINEMENTS = 1e-9, 1e-2, 4  # of a step: how near to its end a break may lie; after so many trials
+_SWEEPS = 12  # of the fixed-point iteration in a step that sees itself
+_BISECTIONS = 50
+
+
+@dataclass(frozen=True)
+class DelayTolerance:
+    """How exact, and how far to go for it; see `ddeint`."""
+
+    rtol: float
+    atol: float
+    controller: PIController
+    max_step: float
+    max_steps: int
+    levels: int
+
+
+@dataclass(eq=False)
+class _Past:
+    """The solution so far: the history function, then polynomials, the last of which may be a guess of the step at hand."""
+
+    before: Callable[[Tensor], State]
+    start: float
+    spec: Any
+    edges: list[float]
+    pieces: list[list[Tensor]] = field(default_factory=list)
+    seen: float = -math.inf
+    """The latest time looked up since this was reset."""
+
+    def look(self, lag: Lag, t: Tensor, y: State, args: tuple[Any, ...], middle: float, slope: bool) -> State:
+        flat = tree.leaves(y)
+        values = []
+        for number, (leaf, delay) in enumerate(zip(flat, lag.at(t, y, args), strict=True)):
+            s = t - delay
+            toward = _NUDGE * (middle - t.detach())
+            live = delay > 0 if lag.zeros else None
+            value = self._leaf(number, s, s.detach() + toward, slope, live)
+            values.append(value if live is None else torch.where(live, value, leaf))
+        return tree.unflatten(values, self.spec)
+
+    def _leaf(self, number: int, s: Tensor, nudged: Tensor, slope: bool, live: Tensor | None) -> Tensor:
+        looked = nudged if live is None else torch.where(live, nudged, self.start)
+        self.seen = max(self.seen, float(looked.max()))
+        earliest = float(looked.min())
+        if self.seen >= self.start and earliest >= self.start and self.pieces:
+            return self._solved(number, s, looked, slope)
+        if float(looked.max()) < self.start or not self.pieces:
+            return self._history(number, s, slope)
+        mixed = torch.where(looked < self.start, self._history(number, torch.clamp(s, max=self.start), slope), 0.0)
+        late = looked >= self.start
+        solved = self._solved(number, torch.where(late, s, self.start), torch.where(late, looked, self.start), slope)
+        return torch.where(late, solved, mixed)
+
+    def _solved(self, number: int, s: Tensor, looked: Tensor, slope: bool) -> Tensor:
+        if s.dim() == 0:
+            k = self.index(float(looked))
+            used, row = [k], torch.zeros((), dtype=torch.int64, device=s.device)
+        else:
+            edges = torch.tensor(self.edges[1:-1], dtype=torch.float64, device=s.device)
+            where = torch.searchsorted(edges, looked.contiguous(), right=True)
+            kinds, row = where.unique(return_inverse=True)
+            used = kinds.tolist()
+        left = torch.tensor([self.edges[k] for k in used], dtype=torch.float64, device=s.device)[row]
+        width = torch.tensor([self.edges[k + 1] - self.edges[k] for k in used], dtype=torch.float64, device=s.device)[row]
+        pieces = torch.stack([self.pieces[k][number] for k in used])
+        return read(pieces, row, (s - left) / width, width if slope else None)
+
+    def index(self, s: float) -> int:
+        """The step in which a time lies; the last one also stands for what is later."""
+        return min(max(bisect.bisect_right(self.edges, s) - 1, 0), len(self.pieces) - 1)
+
+    def _history(self, number: int, s: Tensor, slope: bool) -> Tensor:
+        def value(u: Tensor) -> Tensor:
+            return tree.leaves(self.before(u))[number]
+
+        def wanted(u: Tensor) -> Tensor:
+            if not slope:
+                return value(u)
+            return torch.func.jvp(value, (u,), (torch.ones_like(u),))[1]
+
+        if s.dim() == 0:
+            return wanted(s)
+        many = torch.func.vmap(wanted)(s.flatten())  # all components at all of the times, of which each wants its own
+        shape = torch.broadcast_shapes(s.shape, many.shape[1:])
+        rows = many.reshape(len(many), *(1,) * (len(shape) - many.dim() + 1), *many.shape[1:]).expand(len(many), *shape)
+        index = torch.arange(s.numel(), device=s.device).reshape(s.shape).expand(shape)
+        return rows.gather(0, index.unsqueeze(0)).squeeze(0)
+
+    def value(self, t: float) -> State:
+        """The solution at ``t``."""
+        k = self.index(t)
+        theta = (t - self.edges[k]) / (self.edges[k + 1] - self.edges[k])
+        return tree.unflatten([evaluate(piece, theta) for piece in self.pieces[k]], self.spec)
+
+
+@dataclass(eq=False)
+class _Found:
+    """What an adaptive solution found out."""
+
+    past: _Past
+    steps: int = 0
+    rejections: int = 0
+    evaluations: int = 0
+
+    def history(self) -> History:
+        """The solution as a function."""
+        flat = [torch.stack(leaf) for leaf in zip(*self.past.pieces, strict=True)]
+        return History(torch.tensor(self.past.edges, dtype=torch.float64, device=flat[0].device), flat, self.past.spec)
+
+
+class _Meeting(NamedTuple):
+    """A delay that is a function meets a break: where in the step, which level it makes, and which delay and break."""
+
+    theta: float
+    level: int
+    pair: tuple[int, float]
+
+
+class _Walk:
+    """An adaptive solution under way."""
+
+    def __init__(
+        self,
+        equation: DelayEquation,
+        method: Adaptive,
+        past: Callable[[Tensor], State],
+        y: State,
+        start: float,
+        tolerance: DelayTolerance,
+    ) -> None:
+        self.equation, self.method, self.tolerance = equation, method, tolerance
+        packed, self.unpack = Dense(0).pack(y)
+        self.y = packed
+        self.found = _Found(_Past(past, start, tree.flatten(y)[1], [start]))
+        self.t, self.middle = start, start
+        self.broken: list[tuple[float, int]] = []
+        self.fresh: set[tuple[int, float]] = set()
+        self.pending: _Meeting | None = None
+        self.refined = 0
+
+    def derivative(self, y: Tensor, t: Tensor) -> Tensor:
+        """``f``, on the packed state."""
+        self.found.evaluations += 1
+        past, args = self.found.past, self.equation.args
+
+        def look(lag: Lag, s: Tensor, z: State, slope: bool) -> State:
+            return past.look(lag, s, z, args, self.middle, slope)
+
+        return Dense(0).pack(self.equation.derivative(look)(self.unpack(y), t))[0]
+
+    def time(self, t: float) -> Tensor:
+        """As a 0-d tensor."""
+        return torch.tensor(t, dtype=torch.float64, device=self.y.device)
+
+    def attempt(self, slope: Tensor, h: float) -> tuple[Trial, bool]:
+        """Try a step; whether it settled, if it saw itself through a delay shorter than the step."""
+        past = self.found.past
+        del past.edges[self.found.steps + 1 :], past.pieces[self.found.steps :]
+        self.middle, past.seen = self.t + 0.5 * h, -math.inf
+        t, step = self.time(self.t), self.time(h)
+        if not past.pieces:  # a first guess that a step without any before it can look at
+            self._lay(Trial(self.y, slope, (), (h * slope,)), h)
+            past.seen = -math.inf
+        trial = self.method.trial(self.derivative, self.y, slope, t, step, True)
+        if past.seen <= self.t + _NUDGE * h:
+            self._lay(trial, h)
+            return trial, True
+        for _ in range(_SWEEPS):
+            self._lay(trial, h)
+            before, trial = trial, self.method.trial(self.derivative, self.y, slope, t, step, True)
+            scale = self.tolerance.atol + self.tolerance.rtol * trial.y.detach().abs()
+            change = (trial.y.detach() - before.y.detach()) / scale
+            if float(self.tolerance.controller.norm(change)) < 0.01:
+                self._lay(trial, h)
+                return trial, True
+        return trial, False
+
+    def _lay(self, trial: Trial, h: float) -> None:
+        past, taken = self.found.past, self.found.steps
+        del past.edges[taken + 1 :], past.pieces[taken:]
+        past.edges.append(self.t + h)
+        rows = [tree.leaves(self.unpack(power)) for power in (self.y, *trial.powers)]
+        past.pieces.append([torch.stack(leaf) for leaf in zip(*rows, strict=True)])
+
+    def hidden_break(self, h: float) -> float | None:
+        """Where in the step at hand a delay that is a function first meets a break, if inside; it becomes `pending`."""
+        found: _Meeting | None = None
+        for lag in self.equation.variable:
+            carried = 0 if lag in self.equation.neutral else 1
+            for time, below in self.broken:
+                if below + carried > self.tolerance.levels or (id(lag), time) in self.fresh:
+                    continue
+                theta = self._meeting(lag, time, h)
+                if theta is not None and (found is None or theta < found.theta):
+                    found = _Meeting(theta, below + carried, (id(lag), time))
+        if found is None or (self.refined >= _REFINEMENTS and found.theta > 1.0 - _LANDING):
+            return None
+        self.pending, self.refined = found, self.refined + 1
+        return found.theta
+
+    def land(self, t: float, met: bool) -> None:
+        """Go on from ``t``; what was met there is a break from now on, and is not met again by the next step."""
+        self.fresh = set()
+        if met and self.pending is not None:
+            self.broken.append((t, self.pending.level))
+            self.fresh = {self.pending.pair}
+        if met:
+            self.pending, self.refined = None, 0
+
+    def _meeting(self, lag: Lag, time: float, h: float) -> float | None:
+        past = self.found.past
+
+        def gap(theta: float) -> Tensor:
+            s = self.t + theta * h
+            y = tree.unflatten([evaluate(piece.detach(), theta) for piece in past.pieces[-1]], past.spec)
+            delays = lag.at(self.time(s), y, self.equation.args)
+            return torch.cat([(s - delay.detach() - time).flatten() for delay in delays])
+
+        start, end = gap(0.0), gap(1.0)
+        crossing = start * end < 0
+        if not bool(crossing.any()):
+            return None
+        low, high = torch.zeros_like(start), torch.ones_like(start)
+        for _ in range(_BISECTIONS):
+            half = 0.5 * (low + high)
+            here = torch.stack([gap(float(theta))[k] for k, theta in enumerate(half)])
+            same = here * start > 0
+            low, high = torch.where(same, half, low), torch.where(same, high, half)
+        theta = float(high[crossing].min())
+        return theta if theta < 1.0 - _EXACT else None
+
+
+def solve_adaptively(
+    equation: DelayEquation,
+    method: Adaptive,
+    past: Callable[[Tensor], State],
+    y: State,
+    times: list[float],
+    tolerance: DelayTolerance,
+    roots: Sequence[tuple[float, int]],
+    longest: float,
+    progress: bool | None,
+) -> tuple[list[State], _Found]:
+    """Solve; returns the states at the output times, and the solution.
+
+    Source: Hairer, Norsett & Wanner (1993), section II.17, doi:10.1007/978-3-540-78862-1; for breaks of delays that are
+        functions: Feldstein & Neves (1984), doi:10.1137/0721056.
+    """
+    if blind():
+        raise ValueError("`ddeint(dt=...)`: expected a step under torch.func transforms, since adaptive steps depend on values")
+    start, end = times[0], times[-1]
+    walk = _Walk(equation, method, past, y, start, tolerance)
+    lags, neutral = equation.constants()
+    met = breaks(roots, lags, neutral, end, tolerance.levels) if lags or neutral else list(roots)
+    walk.broken = list(met)
+    stops = [time for time, _ in met if time > start] + [end]
+    heapq.heapify(stops)
+    slope = walk.derivative(walk.y, walk.time(start))
+    check_derivative("ddeint", walk.unpack(slope), y, start)
+    h = _first_step(walk, slope, end, min([*lags, *neutral, math.inf]))
+    outputs = [y]
+    last, rejected, tries, landing = 1.0, False, 0, math.inf
+    with Progress(end - start, progress, "ddeint") as bar:
+        while walk.t < end:
+            while stops[0] <= walk.t + 1e-12 * max(1.0, abs(walk.t)):
+                heapq.heappop(stops)
+            stop = min(stops[0], landing)
+            cut = stop - walk.t
+            step = cut if h > 0.999 * cut else (0.5 * cut if h > 0.6 * cut else h)
+            tries += 1
+            if tries > tolerance.max_steps:
+                raise IntegrationError(f"`ddeint(max_steps=...)`: {tolerance.max_steps} steps were not enough to pass t = {walk.t:g}")
+            trial, settled = walk.attempt(slope, step)
+            ratio, factor = _judge(walk, trial, last, rejected)
+            if not settled or ratio > 1.0:
+                walk.found.rejections += 1
+                h, rejected = step * (min(factor, 0.5) if not settled else factor), True
+                _check_progress(walk, h)
+                continue
+            theta = walk.hidden_break(step) if equation.variable else None
+            if theta is not None:
+                walk.found.rejections += 1
+                landing = walk.t + theta * step
+                continue
+            walk.found.steps += 1
+            arrived = stop if step == cut else walk.t + step
+            walk.land(arrived, step == cut and stop == landing)
+            if step == cut and stop == landing:
+                landing = math.inf
+            walk.found.past.edges[-1] = arrived
+            while len(outputs) < len(times) and times[len(outputs)] <= arrived + 1e-12 * max(1.0, abs(arrived)):
+                outputs.append(walk.found.past.value(times[len(outputs)]))
+            walk.t, walk.y = arrived, trial.y
+            grown = step * factor
+            h = min(max(grown, h) if step < h else grown, tolerance.max_step)
+            walk.middle = arrived + 0.5 * h
+            slope = walk.derivative(walk.y, walk.time(arrived)) if step == cut else trial.slope
+            last, rejected = max(ratio, 1e-4), False
+            bar.update(arrived - start)
+    return outputs, walk.found
+
+
+def _first_step(walk: _Walk, slope: Tensor, end: float, shortest: float) -> float:
+    tolerance = walk.tolerance
+    longest = walk.time(min(end - walk.t, tolerance.max_step, shortest))
+    atol = torch.full_like(walk.y, tolerance.atol)
+    h = first_step(
+        walk.derivative, walk.y, slope, walk.time(walk.t), walk.method.error_order, tolerance.rtol, atol,
+        tolerance.controller.norm, longest,
+    )  # fmt: skip
+    return float(h)
+
+
+def _judge(walk: _Walk, trial: Trial, last: float, rejected: bool) -> tuple[float, float]:
+    tolerance, order = walk.tolerance, walk.method.error_order
+    ratio = tolerance.controller.error(trial, walk.y, tolerance.rtol, torch.full_like(walk.y, tolerance.atol))
+    factor = tolerance.controller.factor(ratio, torch.full_like(ratio, last), torch.full_like(ratio, rejected, dtype=torch.bool), order)
+    return float(ratio), float(factor)
+
+
+def _check_progress(walk: _Walk, h: float) -> None:
+    if h > 16.0 * torch.finfo(torch.float64).eps * max(1.0, abs(walk.t)):
+        return
+    there = walk.unpack(walk.derivative(walk.y, walk.time(walk.t)))
+    report_nonfinite(there, walk.t, "the derivative is {value}")
+    raise IntegrationError(f"`ddeint`: the step fell below what t = {walk.t:g} can resolve; the solution may have a singularity there")

@@ -1,0 +1,88 @@
+"""What the doors of delay and fractional equations have in common: the checks of the other doors under their own names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._types import State
+from bdtorch.integrate._equation import blind, check_slope, checked_times, report_nonfinite
+
+_MULTIPLE = 1e-6  # of a step, by which a time may miss the grid
+
+
+@contextmanager
+def renamed(door: str, **names: str) -> Iterator[None]:
+    """Let errors of `odeint`'s and `sdeint`'s checks name this door, and its arguments where they have other names."""
+    try:
+        yield
+    except (TypeError, ValueError, FloatingPointError) as error:
+        text = str(error)
+        for other in ("odeint", "sdeint"):
+            for old, new in names.items():
+                text = text.replace(f"`{other}({old}=", f"`{door}({new}=")
+            text = text.replace(f"`{other}(", f"`{door}(").replace(f"`{other}`", f"`{door}`")
+        raise type(error)(text) from error.__cause__
+
+
+def rising_times(door: str, t: Any, device: torch.device | None) -> tuple[Tensor, list[float]]:
+    """Output times, which must rise, as float64 and as numbers."""
+    with renamed(door):
+        times, numbers = checked_times(t)
+    if numbers[1] < numbers[0]:
+        raise ValueError(f"`{door}(t=...)`: expected rising times, since the past is what is known, got {numbers[0]:g} first")
+    if times.requires_grad:
+        raise ValueError(f"`{door}(t=...)`: expected times without requires_grad")
+    return times.to(device), numbers
+
+
+def check_number(door: str, name: str, value: Any) -> float:
+    """A positive finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"`{door}({name}=...)`: expected a finite number above 0, got {value!r}")
+    return float(value)
+
+
+def check_function(door: str, name: str, function: Any, signature: str) -> None:
+    """Something that can be called."""
+    if not callable(function):
+        raise TypeError(f"`{door}({name}=...)`: expected a function of ({signature}), got {function!r}")
+
+
+def check_derivative(door: str, slope: State, y: State, t: float) -> None:
+    """A derivative of the structure, shapes and dtype of the state, finite at the start."""
+    with renamed(door, y0="y0"):
+        check_slope(slope, y, t)
+
+
+def whole_steps(numbers: list[float], dt: float) -> list[int] | None:
+    """How many steps of ``dt`` lead from the first to each later time; None where one is off the grid."""
+    marks = []
+    for time in numbers[1:]:
+        count = (time - numbers[0]) / dt
+        if abs(count - round(count)) > _MULTIPLE * max(1.0, 1e-3 * abs(count)) or round(count) <= (marks or [0])[-1]:
+            return None
+        marks.append(round(count))
+    return marks
+
+
+def check_finite(door: str, y: State, times: list[float]) -> None:
+    """Where an output is NaN or infinite, name the first such time and its component."""
+    if blind():
+        return
+    sound = torch.stack([leaf.detach().flatten(1).isfinite().all(1) for leaf in tree.leaves(y)]).all(0)
+    if bool(sound.all()):
+        return
+    row = int((~sound).nonzero()[0])
+    since = f" after t = {times[row - 1]:g}" if row else ""
+    with renamed(door):
+        report_nonfinite(
+            tree.map(lambda leaf: leaf[row], y), times[row],
+            f"the solution became {{value}}{since}; the step may be too long, or the derivative undefined,",
+        )  # fmt: skip

@@ -1,0 +1,194 @@
+"""An ordinary differential equation as solvers call it, and the checks at their door."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch._types import State
+from bdtorch.integrate._base import Derivative, Integrator
+from bdtorch.integrate._coupling import Dense, row_jacobian
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``dy/dt = function(t, y, *args)``.
+
+    Attributes:
+        function: What the user gave.
+        linear: The slope of each variable's own equation, ``linear(t, y, *args)``; None for automatic differentiation.
+        args_spec: Structure of the further arguments.
+        constants: Leaves of the further arguments, None for those that are tensors and come with each call.
+        batch_dims: Leading axes of the state that count independent trajectories.
+    """
+
+    function: Callable[..., State]
+    linear: Callable[..., State] | None
+    args_spec: Any
+    constants: tuple[Any, ...]
+    batch_dims: int
+
+    def arguments(self, tensors: list[Tensor]) -> tuple[Any, ...]:
+        """The further arguments with these tensors among them."""
+        left = iter(tensors)
+        flat = [next(left) if constant is None else constant for constant in self.constants]
+        return tuple(tree.unflatten(flat, self.args_spec))
+
+    def derivative(self, tensors: list[Tensor]) -> Derivative:
+        """``f(y, t)`` of the state's structure."""
+        arguments = self.arguments(tensors)
+        return lambda y, t: self.function(self._time(t, y), y, *arguments)
+
+    def slopes(self, tensors: list[Tensor]) -> Derivative:
+        """The slope of each variable's own equation."""
+        arguments = self.arguments(tensors)
+        if self.linear is not None:
+            given = self.linear
+            return lambda y, t: given(self._time(t, y), y, *arguments)
+        derivative, layout = self.derivative(tensors), Dense(self.batch_dims)
+
+        def own(y: State, t: Tensor) -> State:
+            rows, unpack = layout.pack(y)
+            jacobian = row_jacobian(lambda z: layout.pack(derivative(unpack(z), t))[0], rows)
+            return unpack(jacobian.diagonal(dim1=-2, dim2=-1))
+
+        return own
+
+    def _time(self, t: Tensor, y: State) -> Tensor:
+        """The time in a shape that broadcasts against the variables, and where it has axes of its own in their dtype."""
+        flat = tree.leaves(y)
+        rank = max(leaf.dim() for leaf in flat)
+        if t.dim() == 0 and rank > 0:
+            return t
+        return t.reshape(*t.shape, *(1,) * (rank - t.dim())).to(flat[0].dtype)
+
+
+def equation(f: Any, linear: Any, args: Any, batch_dims: int) -> tuple[Equation, list[Tensor]]:
+    """An equation, and the tensors among its further arguments."""
+    for name, function in (("f", f), ("linear", linear)):
+        if not callable(function) and not (name == "linear" and function is None):
+            raise TypeError(f"`odeint({name}=...)`: expected a function of (t, y, *args), got {function!r}")
+    if not isinstance(args, tuple):
+        raise TypeError(f"`odeint(args=...)`: expected a tuple of further arguments, got {type(args).__name__}")
+    flat, spec = tree.flatten(args)
+    if any(leaf is None for leaf in flat):
+        raise TypeError("`odeint(args=...)`: expected no None among the further arguments")
+    constants = tuple(None if isinstance(leaf, Tensor) else leaf for leaf in flat)
+    return Equation(f, linear, spec, constants, batch_dims), tree.tensors(args)
+
+
+def check_method(method: Any, kinds: Sequence[str]) -> None:
+    """Reject what is no method object, and suggest what may have been meant."""
+    if isinstance(method, Integrator):
+        return
+    if isinstance(method, str):
+        close = difflib.get_close_matches(method.lower(), [kind.lower() for kind in kinds], n=3, cutoff=0.4)
+        names = [kind for kind in kinds if kind.lower() in close]
+        hint = "; did you mean " + " or ".join(f"bdtorch.integrate.{name}()" for name in names) + "?" if names else ""
+        raise TypeError(f"`odeint(method=...)`: expected a method object, got the string {method!r}{hint}")
+    hint = "; call it: add ()" if callable(method) and getattr(method, "__name__", "") in kinds else ""
+    raise TypeError(f"`odeint(method=...)`: expected a method object such as bdtorch.integrate.Tsit5(), got {method!r}{hint}")
+
+
+def checked_times(t: Any) -> tuple[Tensor, list[float]]:
+    """The output times as float64, and as numbers."""
+    if not isinstance(t, Tensor):
+        try:
+            numbers = [float(time) for time in t]
+        except (TypeError, ValueError):
+            raise TypeError(f"`odeint(t=...)`: expected a 1-D tensor or a sequence of times, got {t!r}") from None
+        times = torch.tensor(numbers, dtype=torch.float64)
+    elif t.dim() != 1:
+        raise ValueError(f"`odeint(t=...)`: expected a 1-D tensor of times, got shape {tuple(t.shape)}")
+    else:
+        times = t.to(torch.float64)
+        numbers = times.tolist()
+    if len(numbers) < 2:
+        raise ValueError(f"`odeint(t=...)`: expected at least 2 times, the first of them the initial one, got {len(numbers)}")
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"`odeint(t=...)`: expected finite times, got {next(x for x in numbers if not math.isfinite(x))}")
+    sign = 1.0 if numbers[1] > numbers[0] else -1.0
+    for k in range(1, len(numbers)):
+        if sign * (numbers[k] - numbers[k - 1]) <= 0.0:
+            raise ValueError(
+                f"`odeint(t=...)`: expected strictly rising or strictly falling times, "
+                f"got {numbers[k - 1]:g} followed by {numbers[k]:g} at position {k}"
+            )
+    return times, numbers
+
+
+def check_state(y0: State, batch_dims: Any) -> None:
+    """Reject states that are not floating tensors of one dtype, with common leading axes."""
+    if not isinstance(batch_dims, int) or isinstance(batch_dims, bool) or batch_dims < 0:
+        raise ValueError(f"`odeint(batch_dims=...)`: expected a whole number of at least 0, got {batch_dims!r}")
+    named = list(tree.named_leaves(y0))
+    if not named:
+        raise ValueError("`odeint(y0=...)`: expected at least one tensor, got none")
+    for name, leaf in named:
+        of = f" for {name!r}" if name else ""
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"`odeint(y0=...)`: expected tensors, got {type(leaf).__name__}{of}")
+        if not leaf.is_floating_point():
+            raise TypeError(f"`odeint(y0=...)`: expected a floating dtype, got {leaf.dtype}{of}")
+        first = named[0][1]
+        if leaf.dtype != first.dtype or leaf.device != first.device:
+            raise TypeError(f"`odeint(y0=...)`: expected {first.dtype} on {first.device} throughout, got {leaf.dtype}{of}")
+        if leaf.dim() < batch_dims or leaf.shape[:batch_dims] != first.shape[:batch_dims]:
+            raise ValueError(
+                f"`odeint(batch_dims={batch_dims})`: expected leading axes {tuple(first.shape[:batch_dims])}, "
+                f"got shape {tuple(leaf.shape)}{of}"
+            )
+
+
+def check_slope(slope: State, y0: State, t0: float) -> None:
+    """Reject a derivative of another structure, shape or dtype, or one that is NaN or infinite from the start."""
+    spec, expected = tree.flatten(slope)[1], tree.flatten(y0)[1]
+    if spec != expected:
+        names = [name for name, _ in tree.named_leaves(slope)]
+        raise ValueError(
+            f"`odeint(f=...)`: expected a derivative of the structure of y0, {[n for n, _ in tree.named_leaves(y0)]}, got {names}"
+        )
+    for (name, leaf), value in zip(tree.named_leaves(y0), tree.leaves(slope), strict=True):
+        of = f" for {name!r}" if name else ""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"`odeint(f=...)`: expected a derivative of tensors, got {type(value).__name__}{of}")
+        if value.shape != leaf.shape or value.dtype != leaf.dtype:
+            raise ValueError(
+                f"`odeint(f=...)`: expected a derivative of shape {tuple(leaf.shape)} and {leaf.dtype}, "
+                f"got {tuple(value.shape)} and {value.dtype}{of}"
+            )
+    report_nonfinite(slope, t0, "the derivative is {value}")
+
+
+def report_nonfinite(y: State, t: float, problem: str) -> None:
+    """Raise where a leaf holds NaN or infinity, and name component and time; says nothing under transforms."""
+    if blind():
+        return
+    for name, leaf in tree.named_leaves(y):
+        bad = (~leaf.detach().isfinite()).nonzero()
+        if len(bad):
+            where = bad[0].tolist()
+            element = where[0] if len(where) == 1 else tuple(where)
+            what = problem.format(value=float(leaf.detach()[tuple(where)]))
+            of = f" of {name!r}" if name else ""
+            at = f" in component {element}{of}" if where else of
+            raise FloatingPointError(f"`odeint(f=...)`: {what} at t = {t:g}{at}")
+
+
+def blind() -> bool:
+    """Whether values cannot be looked at: under `torch.func` transforms and in graphs that are being compiled."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
+def coupled(method: Integrator, batch_dims: int) -> Integrator:
+    """The method with the coupling that ``batch_dims`` implies, where it has none of its own."""
+    if getattr(method, "coupling", 0) is None:
+        return replace(method, coupling=Dense(batch_dims))  # type: ignore[type-var]
+    return method

@@ -1,0 +1,180 @@
+"""Gradients with less memory: by solving the adjoint equation backwards, or by recomputing the forward steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bdtorch import _tree as tree
+from bdtorch._types import State
+from bdtorch.integrate._base import Integrator
+from bdtorch.integrate._loop import Prepared, PythonLoop, Step
+
+if TYPE_CHECKING:
+    from bdtorch.integrate.odeint import ODESolution, ODESolver
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    r"""Gradients from the adjoint equation, solved backwards from output to output; memory does not grow with steps.
+
+    $$\dot y = f(t, y, \theta), \qquad \dot a = -a^\top \partial_y f, \qquad \dot g = -a^\top \partial_\theta f$$
+
+    What it returns is the gradient of the exact solution, to the tolerance, where direct gradients are those of the
+    computed one. It reaches the initial state, tensors among ``args``, and the parameters of an ``f`` that is a module.
+
+    Args:
+        method: Method of the backward solve; default that of the forward one.
+        dt: Its fixed step (above 0); default that of the forward solve.
+        rtol: Its relative tolerance; default that of the forward solve.
+        atol: Its absolute tolerance, a number; default that of the forward solve where that is a number, else 1e-9.
+
+    Source: Chen, Rubanova, Bettencourt & Duvenaud (2018), arXiv:1806.07366; Pontryagin et al. (1962).
+    """
+
+    method: Integrator | None = None
+    dt: float | None = None
+    rtol: float | None = None
+    atol: float | None = None
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """A loop that keeps the state of every ``chunk``-th step and computes the rest again on the way back.
+
+    Gradients are those of the plain loop up to the order of summation; memory falls from ``n`` steps to ``n / chunk + chunk``. Runs outside
+    `torch.func` transforms.
+
+    Args:
+        chunk: Steps between kept states; the square root of their number keeps the least.
+    """
+
+    chunk: int = 32
+    reuse = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.chunk, int) or isinstance(self.chunk, bool) or self.chunk < 1:
+            raise ValueError(f"`Recompute(chunk=...)`: expected a positive whole number, got {self.chunk!r}")
+
+    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+        """Make ready; see `TimeLoop`."""
+        plain = PythonLoop().prepare(step, state, sequences, every=every)
+
+        def advance(state: State, slices: Any, first: int, count: int) -> tuple[State, Any]:
+            if torch._C._are_functorch_transforms_active():
+                raise RuntimeError("the Recompute loop runs outside torch.func transforms; leave `loop` out")
+            parts, done = [], 0
+            while done < count:
+                more = min(self.chunk, count - done)
+                window = tree.map(lambda leaf, low=done, high=done + more: leaf[low:high], slices)
+                state, out = checkpoint(
+                    plain, state, window, first + done, more, use_reentrant=False, preserve_rng_state=False
+                )
+                parts.append(out)
+                done += more
+            return state, parts[0] if len(parts) == 1 else tree.map(lambda *x: torch.cat(x), parts[0], *parts[1:])
+
+        return advance
+
+
+def solve_with_adjoint(solver: ODESolver, adjoint: Adjoint, y0: State, times: Tensor, args: tuple[Any, ...]) -> ODESolution:
+    """Solve without a graph, and attach the backward solve."""
+    if torch._C._are_functorch_transforms_active():
+        raise ValueError("`odeint(gradient=Adjoint())`: expected no torch.func transform; leave `gradient` out there")
+    flat_args, args_spec = tree.flatten(args)
+    wanted = [k for k, leaf in enumerate(flat_args) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    module = solver.f if isinstance(solver.f, nn.Module) else None
+    parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    y_flat, y_spec = tree.flatten(y0)
+    context = _Context(solver, adjoint, times, flat_args, args_spec, wanted, parameters, y_spec, len(y_flat))
+    outputs = _Adjoint.apply(context, *y_flat, *(flat_args[k] for k in wanted), *parameters)
+    solution = context.solution
+    assert solution is not None
+    y = tree.unflatten(list(outputs), y_spec)
+    return type(solution)(solution.t, y, solution.steps, solution.rejections, solution.evaluations, solution.events)
+
+
+@dataclass
+class _Context:
+    """What the backward solve needs besides tensors."""
+
+    solver: ODESolver
+    adjoint: Adjoint
+    times: Tensor
+    flat_args: list[Any]
+    args_spec: Any
+    wanted: list[int]
+    parameters: list[Tensor]
+    y_spec: Any
+    leaves: int
+    solution: ODESolution | None = None
+
+    def arguments(self, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        flat = list(self.flat_args)
+        for k, tensor in zip(self.wanted, tensors, strict=True):
+            flat[k] = tensor
+        return tuple(tree.unflatten(flat, self.args_spec))
+
+    def pull(self, t: Tensor, y: list[Tensor], a: list[Tensor], tensors: tuple[Tensor, ...]) -> tuple[Any, Any, Any]:
+        """The derivative, and its products with the adjoint: by the state, and by each parameter."""
+        with torch.enable_grad():
+            state = [leaf.detach().requires_grad_() for leaf in y]
+            inputs = [tensor.detach().requires_grad_() for tensor in tensors]
+            slope = tree.leaves(self.solver.f(t, tree.unflatten(state, self.y_spec), *self.arguments(tuple(inputs))))
+            targets = [*state, *inputs, *self.parameters]
+            live = [(f, cotangent) for f, cotangent in zip(slope, a, strict=True) if f.requires_grad]
+            pulled: tuple[Tensor | None, ...] = (None,) * len(targets)
+            if live:
+                pulled = torch.autograd.grad([f for f, _ in live], targets, [c for _, c in live], allow_unused=True)
+        full = [torch.zeros_like(x) if g is None else g for x, g in zip(targets, pulled, strict=True)]
+        return [f.detach() for f in slope], full[: len(y)], full[len(y) :]
+
+
+class _Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, context: _Context, *tensors: Tensor) -> tuple[Tensor, ...]:
+        y0 = tree.unflatten(list(tensors[: context.leaves]), context.y_spec)
+        end = context.leaves + len(context.wanted)
+        with torch.no_grad():
+            context.solution = context.solver(y0, context.times, args=context.arguments(tensors[context.leaves : end]))
+        outputs = tuple(tree.leaves(context.solution.y))
+        ctx.context = context
+        ctx.save_for_backward(*outputs, *tensors[context.leaves : end])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+        context: _Context = ctx.context
+        outputs = ctx.saved_tensors[: context.leaves]
+        tensors = ctx.saved_tensors[context.leaves :]
+        solver = _backward_solver(context, tensors)
+        cotangents = [torch.zeros_like(y) if g is None else g for y, g in zip(outputs, gradients, strict=True)]
+        a = [g[-1] for g in cotangents]
+        sums = [torch.zeros_like(x) for x in (*tensors, *context.parameters)]
+        for k in range(len(context.times) - 1, 0, -1):
+            state = {"y": [y[k] for y in outputs], "a": a, "g": sums}
+            solution = solver(state, context.times[[k, k - 1]])
+            a = [leaf[-1] + g[k - 1] for leaf, g in zip(solution.y["a"], cotangents, strict=True)]
+            sums = [leaf[-1] for leaf in solution.y["g"]]
+        return (None, *a, *sums)
+
+
+def _backward_solver(context: _Context, tensors: tuple[Tensor, ...]) -> ODESolver:
+    from bdtorch.integrate.odeint import ODESolver  # which imports this module
+
+    def augmented(t: Tensor, state: dict[str, Any]) -> dict[str, Any]:
+        slope, by_state, by_parameter = context.pull(t, state["y"], state["a"], tensors)
+        return {"y": slope, "a": [-x for x in by_state], "g": [-x for x in by_parameter]}
+
+    forward, adjoint = context.solver, context.adjoint
+    dt = adjoint.dt or forward.dt
+    atol = adjoint.atol or (forward.atol if isinstance(forward.atol, (int, float)) else 1e-9)
+    options = forward._options(
+        method=adjoint.method or forward.method, dt=None if dt is None else -dt, rtol=adjoint.rtol or forward.tolerance.rtol,
+        atol=atol, batch_dims=0, linear=None, loop=None, gradient=None, progress=False,
+    )  # fmt: skip
+    return ODESolver(augmented, **options)

@@ -1,0 +1,203 @@
+"""Events: times where a function of the state passes through zero, found off the grid of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from bdtorch._types import State
+
+if TYPE_CHECKING:
+    from bdtorch.integrate._adaptive import Driver, Walk
+
+_BISECTIONS = 30
+_POLISHES = 3
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens where ``function(t, y, *args)`` passes through zero.
+
+    The crossing is bracketed by the ends of an accepted step, found on the dense output, and polished with steps of the
+    method itself, so its time has the accuracy of the solution; a function that crosses twice within one step goes
+    unseen (see ``max_step`` of `odeint`).
+
+    Args:
+        function: ``g(t, y, *args)``, with ``t`` of shape ``(*batch,)``; returns ``(*batch,)``.
+        direction: 1 for crossings upwards, -1 for crossings downwards, 0 for both; as met along the integration.
+        terminal: Whether the trajectory ends there.
+        reset: ``reset(t, y, *args) -> y`` after the event, as a spike resets a neuron; default no change.
+    """
+
+    function: Callable[..., Tensor]
+    direction: int = 0
+    terminal: bool = False
+    reset: Callable[..., State] | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"`Event(function=...)`: expected a function of (t, y, *args), got {self.function!r}")
+        if self.direction not in (-1, 0, 1):
+            raise ValueError(f"`Event(direction=...)`: expected -1, 0 or 1, got {self.direction!r}")
+        if self.reset is not None and not callable(self.reset):
+            raise TypeError(f"`Event(reset=...)`: expected a function of (t, y, *args) or None, got {self.reset!r}")
+        if self.terminal and self.reset is not None:
+            raise ValueError("`Event(reset=...)`: expected None where the event is terminal")
+
+
+@dataclass(frozen=True, eq=False)
+class Occurrences:
+    """When and where an event happened, in the order of time within each trajectory.
+
+    Attributes:
+        t: ``(k,)`` times.
+        y: The state just before any reset, each leaf with a leading axis of length ``k``.
+        trajectory: ``(k, batch_dims)`` int64, the trajectory's index.
+    """
+
+    t: Tensor
+    y: State
+    trajectory: Tensor
+
+
+@dataclass
+class EventWatch:
+    """Looks for events after every trial, and notes them.
+
+    Attributes:
+        events: What to look for.
+        functions: Their functions on ``(*batch,)`` rising time and ``(*batch, n)``.
+        resets: Their resets on the same, None where there is none.
+        before: Their values at the beginning of the step.
+        noted: ``(time, rows, trajectory)`` of every find, event by event.
+    """
+
+    events: tuple[Event, ...]
+    functions: list[Callable[[Tensor, Tensor], Tensor]]
+    resets: list[Callable[[Tensor, Tensor], Tensor] | None]
+    before: list[Tensor] = field(default_factory=list)
+    noted: list[list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=list)
+
+    def begin(self, t: Tensor, y: Tensor) -> None:
+        """Note the values at the start."""
+        self.before = [function(t, y) for function in self.functions]
+        self.noted = [[] for _ in self.events]
+
+    def look(self, driver: Driver, walk: Walk, seen: dict[str, Any]) -> tuple[Walk, dict[str, Any]]:
+        """Find what happened in the last trial, cut the step where a reset or an end falls, and go on from there."""
+        t, y = seen["t"][0], seen["y"][0]
+        after = [function(walk["t"], walk["y"]) for function in self.functions]
+        fired = [_crossed(e, a, b) for e, a, b in zip(self.events, self.before, after, strict=True)]
+        if not any(bool(mask.any()) for mask in fired):
+            self.before = after
+            return walk, seen
+        step, powers = seen["step"][0], [power[0] for power in seen["powers"]]
+        thetas = [
+            torch.where(mask, self._found(k, driver, walk["args"], t, y, step, powers), torch.inf)
+            if bool(mask.any()) else torch.full_like(t, torch.inf)
+            for k, mask in enumerate(fired)
+        ]  # fmt: skip
+        cutting = [
+            theta if event.terminal or event.reset is not None else torch.full_like(theta, torch.inf)
+            for event, theta in zip(self.events, thetas, strict=True)
+        ]
+        cut = torch.stack(cutting).amin(0)
+        walk, seen = self._resume(driver, walk, seen, cut, cutting, thetas, after)
+        return walk, seen
+
+    def _resume(
+        self,
+        driver: Driver,
+        walk: Walk,
+        seen: dict[str, Any],
+        cut: Tensor,
+        cutting: list[Tensor],
+        thetas: list[Tensor],
+        after: list[Tensor],
+    ) -> tuple[Walk, dict[str, Any]]:
+        t, y, step = seen["t"][0], seen["y"][0], seen["step"][0]
+        for k, theta in enumerate(thetas):
+            happened = theta.isfinite() & (theta <= cut)
+            if bool(happened.any()):
+                time = t + torch.where(happened, theta, 0.0) * step
+                rows = self._moved(driver, walk["args"], t, y, torch.where(happened, theta, 0.0) * step)
+                where = happened.nonzero()
+                self.noted[k].append((time[happened], rows[happened], where))
+        stopped = cut.isfinite()
+        if not bool(stopped.any()):
+            self.before = after
+            return walk, seen
+        part = torch.where(stopped, cut, 1.0) * step
+        time = torch.where(stopped, t + part, walk["t"])
+        state = torch.where(stopped.unsqueeze(-1), self._moved(driver, walk["args"], t, y, part), walk["y"])
+        stop = walk["stop"]
+        for event, reset, theta in zip(self.events, self.resets, cutting, strict=True):
+            here = stopped & (theta == cut)
+            if event.terminal:
+                stop = torch.where(here, time, stop)
+            elif reset is not None and bool(here.any()):
+                state = torch.where(here.unsqueeze(-1), reset(time, state), state)
+        slope = torch.where(stopped.unsqueeze(-1), driver.rows(state, time, walk["args"]), walk["slope"])
+        anew = [function(time, state) for function in self.functions]
+        # What lies on its zero after a reset has just crossed it, whatever the sign of the rounding error.
+        self.before = [
+            torch.where(theta.isfinite() & (new.abs() <= 1e-10 * (old.abs() + late.abs())), 0.0, new)
+            for theta, new, old, late in zip(thetas, anew, self.before, after, strict=True)
+        ]
+        walk = {**walk, "t": time, "y": state, "slope": slope, "stop": stop}
+        return walk, {**seen, "after": time.unsqueeze(0)}
+
+    def _moved(self, driver: Driver, args: list[Any], t: Tensor, y: Tensor, part: Tensor) -> Tensor:
+        """The solution after part of a step, by the method itself."""
+
+        def derivative(z: Tensor, s: Tensor) -> Tensor:
+            return driver.rows(z, s, args)
+
+        return driver.method.trial(derivative, y, derivative(y, t), t, part, False).y
+
+    def _found(
+        self, k: int, driver: Driver, args: list[Any], t: Tensor, y: Tensor, step: Tensor, powers: list[Tensor]
+    ) -> Tensor:
+        """Where in the step, in [0, 1], event ``k`` falls; differentiable."""
+        function = self.functions[k]
+        with torch.no_grad():
+            low, high = torch.zeros_like(t), torch.ones_like(t)
+            sign = torch.sign(function(t + step, _interpolated(y, powers, high)))
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (low + high)
+                late = torch.sign(function(t + middle * step, _interpolated(y, powers, middle))) == sign
+                low, high = torch.where(late, low, middle), torch.where(late, middle, high)
+            theta = 0.5 * (low + high)
+        for number in range(_POLISHES):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number == _POLISHES - 1):
+                theta = self._polished(function, driver, args, t, y, step, theta.detach())
+        return theta
+
+    def _polished(
+        self, function: Any, driver: Driver, args: list[Any], t: Tensor, y: Tensor, step: Tensor, theta: Tensor
+    ) -> Tensor:
+        """One Newton step, whose derivative is that of the implicit function."""
+        time, rows = t + theta * step, self._moved(driver, args, t, y, theta * step)
+        with torch.no_grad():
+            slope = driver.rows(rows, time, args)
+            rate = torch.func.jvp(function, (time, rows.detach()), (torch.ones_like(time), slope))[1]
+        value = function(time, rows)
+        change = value / torch.where(rate * step == 0, torch.inf, rate * step)
+        return (theta - change).clamp(0.0, 1.0)
+
+
+def _interpolated(y: Tensor, powers: list[Tensor], theta: Tensor) -> Tensor:
+    value = torch.zeros_like(y)
+    for power in reversed(powers):
+        value = (value + power) * theta.unsqueeze(-1).to(y.dtype)
+    return y + value
+
+
+def _crossed(event: Event, before: Tensor, after: Tensor) -> Tensor:
+    up = (before < 0) & (after >= 0)
+    down = (before > 0) & (after <= 0)
+    return (up | down) if event.direction == 0 else (up if event.direction > 0 else down)

@@ -1,0 +1,250 @@
+"""What the native loop refuses says what and where; what the compiler and the cache can do to it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import bdtorch as bt
+from bdtorch.simulate.loops import LoopError
+from tests.simulate.native.stepping import assert_same, both, run
+
+V = torch.linspace(-1.0, 1.0, 9)
+WEIGHTS = torch.ones(9)
+
+
+@torch.library.custom_op("bdtorch_tests::mystery", mutates_args=())
+def mystery(x: torch.Tensor) -> torch.Tensor:
+    return x * 2.0
+
+
+@mystery.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+class Doubled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2.0
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 2.0
+
+
+def write_through_view(x):
+    fresh = x + 1.0
+    fresh[2:4] = 0.0
+    return fresh
+
+
+def write_below_view(x):
+    fresh = x + 1.0
+    part = fresh[2:4]
+    fresh.add_(1.0)
+    return fresh.sum() + part
+
+
+STEPS = {
+    "random": (lambda x: x + torch.rand(9), r"aten\.rand\.default draws from torch's global generator"),
+    "dropout": (lambda x: torch.dropout(x, 0.5, True), r"draws from torch's global generator"),
+    "item": (lambda x: x * x.max().item(), r"_local_scalar_dense\.default needs the value of a tensor"),
+    "float": (
+        lambda x: x * float(x[0]),
+        r"needs the value of a tensor while tracing: write the choice with torch\.where",
+    ),
+    "branch": (lambda x: x if x.max() > 0 else -x, r"needs the value of a tensor"),
+    "masked": (lambda x: x + x[x > 0].sum(), r"needs the value of a tensor|more than one tensor of int64 indices"),
+    "nonzero": (lambda x: x + (x > 0).nonzero().sum(), r"needs the value of a tensor"),
+    "print": (lambda x: x + len(str(x)), r"__repr__ takes a tensor out of PyTorch"),
+    "format": (lambda x: x + len(f"{x}"), r"__format__ takes a tensor out of PyTorch"),
+    "numpy": (lambda x: x + float(x.numpy()[0]), r"numpy takes a tensor out of PyTorch"),
+    "array": (lambda x: x + float(np.asarray(x)[0]), r"__array__ takes a tensor out of PyTorch"),
+    "list": (lambda x: x + x.tolist()[0], r"tolist takes a tensor out of PyTorch"),
+    "parameter": (
+        lambda x: x + WEIGHTS.add_(1.0),
+        r"add_\.Tensor writes to .* a parameter or a buffer; step must be pure",
+    ),
+    "through a view": (write_through_view, r"writes to memory of which there are views"),
+    "below a view": (write_below_view, r"writes to memory of which there are views"),
+    "out": (lambda x: torch.add(x, x, out=torch.empty(9)), r"add\.out writes to tensors in a way"),
+    "half": (lambda x: x.half().float(), r"dtype torch\.float16"),
+    "complex": (lambda x: torch.view_as_real(x + 1j)[..., 0], r"dtype torch\.complex64|has no lowering"),
+    "sort": (lambda x: x.sort()[0], r"aten\.sort\.default has no lowering to C\+\+"),
+    "fft": (lambda x: torch.fft.rfft(x).abs().sum() + x, r"aten\._fft_r2c\.default has no lowering"),
+    "custom op": (mystery, r"bdtorch_tests\.mystery\.default has no lowering"),
+    "division by 0": (lambda x: x + torch.arange(9) // (x > -5).long(), r"divides integers by a tensor that changes"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_refusals_name_operation_and_line(name):
+    function, message = STEPS[name]
+    with pytest.raises(LoopError, match=message) as caught:
+        run(lambda x, t: (x, function(x[0])), V.clone(), loop="native")
+    assert "test_errors.py:" in str(caught.value)
+
+
+def test_writing_to_the_state_is_an_error_of_the_front_door():
+    with pytest.raises(RuntimeError, match=r"step must not write to its arguments.*'x0'"):
+        run(lambda x, t: ([x[0].add_(1.0)], x[0]), V.clone(), loop="native")
+
+
+def test_a_changing_shape_is_an_error_of_the_front_door():
+    with pytest.raises(ValueError, match=r"step must keep shape.*'x0' was \(9,\) .* and became \(8,\)"):
+        run(lambda x, t: ([x[0][1:]], x[0]), V.clone(), loop="native")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x, i: x.gather(0, i),
+        lambda x, i: x.index_select(0, i),
+        lambda x, i: x[i],
+        lambda x, i: x.scatter(0, i, 1.0),
+    ],
+)
+@pytest.mark.parametrize("direction", [1, -4])
+def test_an_index_out_of_range_stops_the_run(threads, read, direction):
+    def step(x, t):
+        return [x[0], x[1] + direction], read(*x)
+
+    with pytest.raises(IndexError, match=r"an index is out of range in step \d+: aten\.\w+\.\w+ \(test_errors\.py:"):
+        run(step, V, torch.arange(3, 6), loop=bt.Native(threads=threads), steps=9)
+
+
+def test_functions_of_a_user_are_seen_through():
+    def step(x, t):
+        return x, Doubled.apply(x[0]) + torch.func.vmap(lambda row: row * row.sum())(x[0].view(3, 3)).view(9)
+
+    for native, reference in zip(*both(step, V), strict=True):
+        assert_same(native, reference, exact=False)
+
+
+def test_derivatives_within_a_step():
+    def step(x, t):
+        value, slope = torch.func.jvp(lambda v: torch.exp(-v) * v, (x[0],), (torch.ones_like(x[0]),))
+        return [x[0] + 0.1 * value], slope
+
+    for native, reference in zip(*both(step, V), strict=True):
+        assert_same(native, reference, exact=False)
+
+
+def test_constants_written_to_within_a_step():
+    def step(x, t):
+        weights = torch.ones(9)
+        before = weights * x[0]
+        weights.mul_(3.0)
+        weights.add_(x[0])
+        twin = weights.detach()
+        twin.sub_(0.5)
+        return [weights * 0.1], (before, weights, twin)
+
+    for native, reference in zip(*both(step, V), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+def test_states_that_are_tensors_of_the_model():
+    def step(x, t):
+        return [x[0] + WEIGHTS, x[1] * 0.5, x[2]], x[0] + x[1] * WEIGHTS
+
+    for native, reference in zip(*both(step, WEIGHTS, WEIGHTS, WEIGHTS.view(3, 3).t()), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+def simple(loop="native"):
+    return run(lambda x, t: ([x[0] * 0.5], x[0]), V, loop=loop)
+
+
+@pytest.fixture
+def fresh_cache(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv("BDTORCH_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_no_compiler(monkeypatch, fresh_cache):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LoopError, match=r"needs a C\+\+ compiler, and none was found: set \$CXX"):
+        simple()
+
+
+def test_an_unknown_compiler(monkeypatch, fresh_cache):
+    monkeypatch.setenv("CXX", "no-such-compiler -m64")
+    with pytest.raises(LoopError, match=r"\$CXX names none that can be found: 'no-such-compiler'"):
+        simple()
+
+
+def test_a_failing_compiler(monkeypatch, fresh_cache):
+    monkeypatch.setenv("CXX", "g++ -no-such-flag")
+    with pytest.raises(LoopError, match=r"the C\+\+ compiler failed on a generated loop: .*no-such-flag"):
+        simple()
+    assert not list(fresh_cache.iterdir())
+
+
+def test_auto_falls_back_by_name(monkeypatch, fresh_cache):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sol = simple(loop="auto")
+    assert sol.loop in ("inductor", "reference")
+    assert any(
+        "none was found" in str(w.message) and "falling back to the inductor loop" in str(w.message) for w in caught
+    )
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BDTORCH_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(LoopError, match=r"cannot write its cache .*; set BDTORCH_CACHE_DIR to a writable folder"):
+        simple()
+
+
+@pytest.mark.parametrize("damage", [b"", b"no library", None])
+def test_a_damaged_entry_is_made_again(fresh_cache, damage):
+    expected = simple()
+    (entry,) = fresh_cache.iterdir()
+    content = entry.read_bytes()
+    entry.unlink()  # a library that is mapped must not be written to
+    entry.write_bytes(content[: len(content) // 2] if damage is None else damage)
+    assert torch.equal(simple().out, expected.out)
+    assert entry.read_bytes() == content
+
+
+SCRIPT = """
+    import torch, bdtorch as bt
+    lif = bt.neurons.LIF(50, tau=10.0, v_rest=0.0, v_reset=0.0, v_th=1.0)
+    sol = bt.simulate(lif, 2.0, dt=0.1, duration=5.0, loop="native", record={"v": bt.trace("v")})
+    print(float(sol["v"].double().sum()))
+"""
+
+
+def test_two_processes_compile_the_same_loop_at_once(fresh_cache):
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
+    both_at_once = [subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=120)[0] for process in both_at_once]
+    assert answers[0] == answers[1] != ""
+    assert len(list(fresh_cache.iterdir())) == 1
+
+
+def test_a_second_process_needs_neither_the_compiler_nor_slow_imports(fresh_cache):
+    script = textwrap.dedent(SCRIPT) + "import sys; print(*sys.modules)"
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, env=os.environ, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    )
+    assert first == second
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "numexpr", "scipy"} & set(second.split())

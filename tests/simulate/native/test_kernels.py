@@ -1,0 +1,83 @@
+"""The operators of this package within a native loop, for every shape and dtype that they take."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdtorch.ops import random as draws
+from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
+from bdtorch.simulate.loops.native import operations
+from tests.simulate.native.stepping import assert_same, both
+
+N_PRE, N_POST, B = 70, 130, 3
+KERNELS = {name for name in operations.EXTERNAL if name.startswith("bdtorch.")}
+
+
+def structure(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, indices and indptr, with empty rows and parallel synapses."""
+    generator = torch.Generator().manual_seed(3)
+    lengths = torch.randint(0, 6, (N_PRE,), generator=generator)
+    rows = [torch.randint(0, N_POST, (n,), generator=generator).sort()[0] for n in lengths.tolist()]
+    indices = torch.cat(rows).to(torch.int32)
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return torch.randn(len(indices), generator=generator, dtype=dtype), indices, indptr
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sparse_products(dtype, threads):
+    weights, indices, indptr = structure(dtype)
+    short = indptr.to(torch.int32)
+
+    def step(x, t):
+        pre, post, w = x
+        batch = torch.stack([pre, -pre, pre * 0.0])
+        spikes = batch > 0.3
+        out = [
+            event_csr(pre > 0.0, weights, indices, indptr, N_POST),
+            event_csr(pre.relu(), weights[0], indices, short, N_POST),
+            event_csr(spikes, w, indices, indptr, N_POST),
+            event_csr(batch.relu(), w, indices, short, N_POST),
+            event_csr(spikes.view(3, 1, N_PRE), weights, indices, indptr, N_POST),
+            event_csr_t(post > 0.0, weights, indices, indptr),
+            event_csr_t(post.expand(B, N_POST), w[0], indices, indptr),
+            csr_outer(pre > 0.0, post, indices, indptr),
+            csr_outer(batch, torch.stack([post, post.flip(0), post + 1.0]), indices, indptr),
+        ]
+        return [pre.roll(1), post.roll(-1), w * 0.9], out
+
+    state = torch.randn(N_PRE, dtype=dtype), torch.randn(N_POST, dtype=dtype), weights
+    for native, reference in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_random_numbers(dtype, threads):
+    keys = draws.make_key(7, (B,))
+    level = torch.linspace(0.0, 1.0, 150, dtype=dtype)
+
+    def step(x, t):
+        key, counter, many, p = x
+        out = [
+            draws.uniform(key, counter, 150, dtype=dtype),
+            draws.normal(key, counter, 150, dtype=dtype),
+            draws.normal(many, counter.expand(B), 33, dtype=dtype),
+            draws.bernoulli(key, counter, p.mean(), 150),
+            draws.bernoulli(key, counter, p, 150),
+            draws.bernoulli(many, counter.expand(B), p.expand(B, 150) * 0.5, 150),
+            draws.uniform(many.view(B, 1).expand(B, 2), (counter + many * 0).view(B, 1).expand(B, 2), 5, dtype=dtype),
+        ]
+        return [key, counter + 1, many, p.roll(3)], out
+
+    state = (draws.make_key(3), torch.tensor(5), keys, level)
+    for native, reference in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+def test_every_kernel_is_exercised():
+    assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
+        "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal", "random_uniform",
+    }  # fmt: skip
