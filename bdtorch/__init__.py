@@ -17,6 +17,7 @@ from bdtorch._drive import Drive as Drive
 from bdtorch._flow import Flow as Flow
 from bdtorch._system import DynamicalSystem as DynamicalSystem
 from bdtorch._system import initial_state as initial_state
+from bdtorch._version import __version__ as __version__
 from bdtorch.network import Delay as Delay
 from bdtorch.network import Network as Network
 from bdtorch.network import Projection as Projection
@@ -34,5 +35,3 @@ from bdtorch.simulate import save as save
 from bdtorch.simulate import simulate as simulate
 from bdtorch.simulate import spikes as spikes
 from bdtorch.simulate import trace as trace
-
-__version__ = "0.1.0"

@@ -179,7 +179,7 @@ def _context_names(function: Any) -> tuple[str, ...]:
 
 def checked_size(size: Size, label: str) -> tuple[int, ...]:
     """``size`` as a tuple of positive integers, or an error that names ``label``."""
-    shape = (size,) if isinstance(size, int) else tuple(size)
+    shape = tuple(size) if isinstance(size, (tuple, list, torch.Size)) else (size,)
     if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape):
         raise ValueError(f"`{label}`: expected a positive integer or a tuple of them, got {size!r}")
     return shape

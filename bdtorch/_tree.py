@@ -48,17 +48,24 @@ def find(tree: Any, path: str) -> Any:
 
 
 def _descend(node: Any, name: str, path: str, tree: Any) -> Any:
-    level = [node]
-    while level:
-        found = [child for parent in level for key, child in children(parent) or () if key == name]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            break
-        level = [child for parent in level for _, child in children(parent) or ()]
+    """The child of that name, or else the only descendant of that name."""
+    for key, child in children(node) or ():
+        if key == name:
+            return child
+    found = list(_bearers(node, name))
+    if len(found) == 1:
+        return found[0]
     names = ", ".join(repr(leaf) for leaf, _ in named_leaves(tree))
-    problem = "is ambiguous" if level else "names nothing"
+    problem = "is ambiguous" if found else "names nothing"
     raise KeyError(f"{path!r} {problem}: {name!r} is looked for among {names}")
+
+
+def _bearers(node: Any, name: str) -> Iterator[Any]:
+    for key, child in children(node) or ():
+        if key == name:
+            yield child
+        else:
+            yield from _bearers(child, name)
 
 
 def axpy(scale: float, direction: Any, origin: Any) -> Any:

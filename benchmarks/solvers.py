@@ -75,7 +75,8 @@ def fixed_step(repeats: int) -> list[dict[str, Any]]:
                 }
             )  # fmt: skip
             print(f"{equation:8} {name:16} native {native * 1e3:8.2f} ms   torchdiffeq {diffeq * 1e3:8.1f} ms   "
-                  f"{diffeq / native:5.1f} times faster   (Python loop {diffeq / python:.2f}, difference {difference:.0e})")  # fmt: skip
+                  f"{diffeq / native:5.1f} times faster   "
+                  f"(Python loop {diffeq / python:.2f}, difference {difference:.0e})")  # fmt: skip
     return results
 
 

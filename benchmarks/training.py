@@ -82,7 +82,7 @@ def train(run: Callable[..., Tensor], x: Tensor, labels: Tensor, repeats: int) -
         loss.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - began)
-        losses.append(float(loss))
+        losses.append(loss.item())
     return {"first_s": seconds[0], "seconds": seconds[1:], "losses": losses}
 
 

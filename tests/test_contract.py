@@ -192,13 +192,8 @@ INDUCTOR = {
     "Poisson-rates",
     "Network",
     "user-module",
+    "user-flow-exponential",
 }
-
-# `Flow.linear` differentiates with `torch.func.jvp`, whose decompositions end in prims that the native loop has not.
-_NOT_NATIVE = {"user-flow-exponential"}
-_xfail_native = pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="the native loop takes no torch.func.jvp yet"
-)
 
 _NOT_ALONE = {"Leak", "Channel", "Synapse", "IntegrateFire", "Delay"}
 """Abstract classes; parts without a state of their own, which the networks run."""
@@ -210,8 +205,6 @@ def _pairs() -> list[Any]:
         for check in testing.CHECKS:
             slow = check is testing.check_inductor and name not in INDUCTOR
             marks = [pytest.mark.slow] if slow else []
-            if check is testing.check_native and name in _NOT_NATIVE:
-                marks = [_xfail_native]
             pairs.append(pytest.param(name, check, id=f"{name}-{check.__name__}", marks=marks))
     return pairs
 
@@ -221,7 +214,7 @@ def test_contract(name: str, check: Callable[[Case], None]) -> None:
     check(CASES[name])
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in {"Network-dict", *_NOT_NATIVE}])
+@pytest.mark.parametrize("name", [name for name in CASES if name != "Network-dict"])
 def test_native_runs_in_pieces(name: str) -> None:
     testing.check_chunks(CASES[name], bt.Native())
 

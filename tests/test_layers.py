@@ -59,19 +59,7 @@ def test_every_room_has_a_layer() -> None:
     assert rooms - set(LAYER) == set(), "give the new room a layer here"
 
 
-_KNOWN = {"simulate/loops/native/compiler.py": "reads bdtorch.__version__"}
-
-
-def _marked() -> list[object]:
-    marked = []
-    for path in FILES:
-        name = path.relative_to(ROOT).as_posix()
-        marks = [pytest.mark.xfail(strict=True, reason=_KNOWN[name])] if name in _KNOWN else []
-        marked.append(pytest.param(path, id=name, marks=marks))
-    return marked
-
-
-@pytest.mark.parametrize("path", _marked())
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_down(path: Path) -> None:
     room = _room(path)
     for line, imported in _imports(path):

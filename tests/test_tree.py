@@ -46,14 +46,10 @@ def test_a_child_wins_over_deeper_descendants() -> None:
     assert tree.find({"a": {"x": {"v": 1}, "v": 2}}, "a.v") == 2
 
 
-# E.v lies a level higher than I.neuron.v, so it is taken, though two descendants bear the name.
-_NEARER = pytest.mark.xfail(strict=True, reason="a name at the nearest level is taken where others lie deeper")
-
-
 @pytest.mark.parametrize(
     ("path", "problem"),
     [("Na.v.w", "names nothing"), ("E.q", "names nothing"), ("E.v.x", "names nothing"), ("", "names nothing"),
-     pytest.param("v", "is ambiguous", marks=_NEARER)],
+     ("v", "is ambiguous")],  # E.v, and I.neuron.v a level deeper
 )  # fmt: skip
 def test_what_cannot_be_found(path: str, problem: str) -> None:
     with pytest.raises(KeyError, match=problem) as error:

@@ -81,7 +81,9 @@ class Driver:
         accepted = active & (ratio <= 1.0)
         refused = active & ~accepted
         factor = control.factor(ratio, walk["last"], walk["rejected"], self.method.error_order)
-        tried = torch.where(accepted & (step < h), torch.maximum(step, h * 0.1), step)  # a step cut by the end says less
+        tried = torch.where(
+            accepted & (step < h), torch.maximum(step, h * 0.1), step
+        )  # a step cut by the end says less
         wanted = torch.clamp(tried * factor.to(h.dtype), max=self.tolerance.max_step)
         after = torch.where(accepted, torch.where(step >= remaining, stop, t + step), t)
         floor = 8.0 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), stop.abs())
@@ -100,7 +102,9 @@ class Driver:
             "atol": walk["atol"],
             "args": walk["args"],
         }
-        seen = {"t": t, "after": after, "step": step, "y": y, "powers": trial.powers} if self.dense else {"after": after}
+        seen = (
+            {"t": t, "after": after, "step": step, "y": y, "powers": trial.powers} if self.dense else {"after": after}
+        )
         return moved, seen
 
     def begin(self, y: Tensor, start: float, end: float, atol: Tensor, args: list[Any], slope: Tensor) -> Walk:
@@ -152,7 +156,10 @@ class Driver:
         Raises:
             IntegrationError: A step became too small, or there were too many.
         """
-        rows = [walk["y"].unsqueeze(0), torch.full_like(walk["y"], torch.nan).expand(len(outputs) - 1, *walk["y"].shape)]
+        rows = [
+            walk["y"].unsqueeze(0),
+            torch.full_like(walk["y"], torch.nan).expand(len(outputs) - 1, *walk["y"].shape),
+        ]
         table = torch.cat(rows)
         start, end = float(outputs[0]), float(outputs[-1])
         largest = 1 if watch else self._chunk(walk["y"], loop)

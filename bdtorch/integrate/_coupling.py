@@ -57,9 +57,7 @@ class Dense(Coupling):
         if len(flat) == 1 and len(shapes[0]) == 1:
             return flat[0], lambda packed: tree.unflatten([packed], spec)
         sizes = [shape.numel() for shape in shapes]
-        rows = [
-            leaf.reshape((*leaf.shape[: self.batch_dims], size)) for leaf, size in zip(flat, sizes, strict=True)
-        ]
+        rows = [leaf.reshape((*leaf.shape[: self.batch_dims], size)) for leaf, size in zip(flat, sizes, strict=True)]
 
         def unpack(packed: Tensor) -> State:
             parts = packed.split(sizes, -1)
@@ -88,28 +86,30 @@ class Pointwise(Coupling):
         return torch.stack(flat, -1), lambda packed: tree.unflatten(list(packed.unbind(-1)), spec)
 
     def differentiate(self, derivative: Derivative, y: Tensor, t: Tensor) -> Tensor:
-        return row_jacobian(lambda row: derivative(row, t), y, one_by_one=True)
+        return small_jacobian(lambda row: derivative(row, t), y)
 
     def factor(self, jacobian: Tensor, scale: float | Tensor) -> Solve:
         matrix = _system(jacobian, scale)
         return lambda right: eliminate(matrix, right)
 
 
-def row_jacobian(function: Callable[[Tensor], Tensor], y: Tensor, one_by_one: bool = False) -> Tensor:
-    """``J[..., i, j] = d function_i / d y_j``, row by row, by forward differentiation along each axis of the row: of all
-    axes at once under `torch.func.vmap`, or one by one, in operations that every loop can compile.
-    """
+def row_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """``J[..., i, j] = d function_i / d y_j``, row by row, by forward differentiation along all axes of the row at once."""
     basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
 
     def along(direction: Tensor) -> Tensor:
-        # A tangent of the layout of y: any other is copied by an operation that compiled loops do not know.
-        tangent: Tensor = torch.func.jvp(function, (y,), (torch.zeros_like(y) + direction,))[1]
+        tangent: Tensor = torch.func.jvp(function, (y,), (direction.expand_as(y),))[1]
         return tangent
 
-    if one_by_one:
-        return torch.stack([along(direction) for direction in basis], -1)
     columns: Tensor = torch.func.vmap(along)(basis)
     return columns.movedim(0, -1)
+
+
+def small_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    """The same, backwards from each component in turn: in plain operations, which every loop can compile."""
+    value, pull = torch.func.vjp(function, y)[:2]
+    basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+    return torch.stack([pull(torch.zeros_like(value) + direction)[0] for direction in basis], -2)
 
 
 def time_slope(derivative: Derivative, y: Tensor, t: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import Lag, breaks
 from bdtorch.integrate._door import check_derivative
 from bdtorch.integrate._equation import blind, report_nonfinite
-from bdtorch.integrate._history import _NUDGE, History, evaluate, read
+from bdtorch.integrate._history import _NUDGE, History, aside, evaluate, read
 from bdtorch.integrate._loop import Progress
 
 _EXACT, _LANDING, _REFINEMENTS = 1e-9, 1e-2, 4  # of a step: how near to its end a break may lie; after so many trials
@@ -44,7 +43,7 @@ class DelayTolerance:
 
 @dataclass(eq=False)
 class _Past:
-    """The solution so far: the history function, then polynomials, the last of which may be a guess of the step at hand."""
+    """The solution so far: a function, then polynomials, of which the last may be a guess of the step at hand."""
 
     before: Callable[[Tensor], State]
     start: float
@@ -54,14 +53,14 @@ class _Past:
     seen: float = -math.inf
     """The latest time looked up since this was reset."""
 
-    def look(self, lag: Lag, t: Tensor, y: State, args: tuple[Any, ...], middle: float, slope: bool) -> State:
+    def look(self, lag: Lag, t: Tensor, y: State, args: tuple[Any, ...], span: tuple[float, float], slope: bool) -> State:
+        """The past of a step that begins and lasts as ``span`` says."""
         flat = tree.leaves(y)
         values = []
         for number, (leaf, delay) in enumerate(zip(flat, lag.at(t, y, args), strict=True)):
             s = t - delay
-            toward = _NUDGE * (middle - t.detach())
             live = delay > 0 if lag.zeros else None
-            value = self._leaf(number, s, s.detach() + toward, slope, live)
+            value = self._leaf(number, s, s.detach() + aside(t.detach(), *span), slope, live)
             values.append(value if live is None else torch.where(live, value, leaf))
         return tree.unflatten(values, self.spec)
 
@@ -87,8 +86,8 @@ class _Past:
             where = torch.searchsorted(edges, looked.contiguous(), right=True)
             kinds, row = where.unique(return_inverse=True)
             used = kinds.tolist()
-        left = torch.tensor([self.edges[k] for k in used], dtype=torch.float64, device=s.device)[row]
-        width = torch.tensor([self.edges[k + 1] - self.edges[k] for k in used], dtype=torch.float64, device=s.device)[row]
+        ends = torch.tensor([self.edges[k : k + 2] for k in used], dtype=torch.float64, device=s.device)[row]
+        left, width = ends[..., 0], ends[..., 1] - ends[..., 0]
         pieces = torch.stack([self.pieces[k][number] for k in used])
         return read(pieces, row, (s - left) / width, width if slope else None)
 
@@ -159,7 +158,7 @@ class _Walk:
         packed, self.unpack = Dense(0).pack(y)
         self.y = packed
         self.found = _Found(_Past(past, start, tree.flatten(y)[1], [start]))
-        self.t, self.middle = start, start
+        self.t, self.span = start, (start, 1.0)
         self.broken: list[tuple[float, int]] = []
         self.fresh: set[tuple[int, float]] = set()
         self.pending: _Meeting | None = None
@@ -171,7 +170,7 @@ class _Walk:
         past, args = self.found.past, self.equation.args
 
         def look(lag: Lag, s: Tensor, z: State, slope: bool) -> State:
-            return past.look(lag, s, z, args, self.middle, slope)
+            return past.look(lag, s, z, args, self.span, slope)
 
         return Dense(0).pack(self.equation.derivative(look)(self.unpack(y), t))[0]
 
@@ -183,7 +182,7 @@ class _Walk:
         """Try a step; whether it settled, if it saw itself through a delay shorter than the step."""
         past = self.found.past
         del past.edges[self.found.steps + 1 :], past.pieces[self.found.steps :]
-        self.middle, past.seen = self.t + 0.5 * h, -math.inf
+        self.span, past.seen = (self.t, h), -math.inf
         t, step = self.time(self.t), self.time(h)
         if not past.pieces:  # a first guess that a step without any before it can look at
             self._lay(Trial(self.y, slope, (), (h * slope,)), h)
@@ -274,14 +273,14 @@ def solve_adaptively(
         functions: Feldstein & Neves (1984), doi:10.1137/0721056.
     """
     if blind():
-        raise ValueError("`ddeint(dt=...)`: expected a step under torch.func transforms, since adaptive steps depend on values")
+        raise ValueError("`ddeint(dt=...)`: expected a step under torch.func transforms, as adaptive ones depend on values")
     start, end = times[0], times[-1]
     walk = _Walk(equation, method, past, y, start, tolerance)
     lags, neutral = equation.constants()
     met = breaks(roots, lags, neutral, end, tolerance.levels) if lags or neutral else list(roots)
     walk.broken = list(met)
-    stops = [time for time, _ in met if time > start] + [end]
-    heapq.heapify(stops)
+    close = 1e-9 * max(abs(start), abs(end))
+    stops = [time for time, _ in met if start + close < time < end - close] + [end]
     slope = walk.derivative(walk.y, walk.time(start))
     check_derivative("ddeint", walk.unpack(slope), y, start)
     h = _first_step(walk, slope, end, min([*lags, *neutral, math.inf]))
@@ -289,14 +288,14 @@ def solve_adaptively(
     last, rejected, tries, landing = 1.0, False, 0, math.inf
     with Progress(end - start, progress, "ddeint") as bar:
         while walk.t < end:
-            while stops[0] <= walk.t + 1e-12 * max(1.0, abs(walk.t)):
-                heapq.heappop(stops)
+            if stops[0] <= walk.t:
+                del stops[0]
             stop = min(stops[0], landing)
             cut = stop - walk.t
             step = cut if h > 0.999 * cut else (0.5 * cut if h > 0.6 * cut else h)
             tries += 1
             if tries > tolerance.max_steps:
-                raise IntegrationError(f"`ddeint(max_steps=...)`: {tolerance.max_steps} steps were not enough to pass t = {walk.t:g}")
+                raise IntegrationError(f"`ddeint(max_steps=...)`: {tries - 1} steps were not enough to pass t = {walk.t:g}")
             trial, settled = walk.attempt(slope, step)
             ratio, factor = _judge(walk, trial, last, rejected)
             if not settled or ratio > 1.0:
@@ -320,7 +319,7 @@ def solve_adaptively(
             walk.t, walk.y = arrived, trial.y
             grown = step * factor
             h = min(max(grown, h) if step < h else grown, tolerance.max_step)
-            walk.middle = arrived + 0.5 * h
+            walk.span = (arrived, h)
             slope = walk.derivative(walk.y, walk.time(arrived)) if step == cut else trial.slope
             last, rejected = max(ratio, 1e-4), False
             bar.update(arrived - start)
@@ -339,9 +338,11 @@ def _first_step(walk: _Walk, slope: Tensor, end: float, shortest: float) -> floa
 
 
 def _judge(walk: _Walk, trial: Trial, last: float, rejected: bool) -> tuple[float, float]:
-    tolerance, order = walk.tolerance, walk.method.error_order
-    ratio = tolerance.controller.error(trial, walk.y, tolerance.rtol, torch.full_like(walk.y, tolerance.atol))
-    factor = tolerance.controller.factor(ratio, torch.full_like(ratio, last), torch.full_like(ratio, rejected, dtype=torch.bool), order)
+    """The error in units of the tolerance, and by how much to change the step."""
+    control, tolerance = walk.tolerance.controller, walk.tolerance
+    ratio = control.error(trial, walk.y, tolerance.rtol, torch.full_like(walk.y, tolerance.atol))
+    refused = torch.full_like(ratio, rejected, dtype=torch.bool)
+    factor = control.factor(ratio, torch.full_like(ratio, last), refused, walk.method.error_order)
     return float(ratio), float(factor)
 
 
@@ -350,4 +351,6 @@ def _check_progress(walk: _Walk, h: float) -> None:
         return
     there = walk.unpack(walk.derivative(walk.y, walk.time(walk.t)))
     report_nonfinite(there, walk.t, "the derivative is {value}")
-    raise IntegrationError(f"`ddeint`: the step fell below what t = {walk.t:g} can resolve; the solution may have a singularity there")
+    raise IntegrationError(
+        f"`ddeint`: the step fell below what t = {walk.t:g} can resolve; the solution may have a singularity there"
+    )

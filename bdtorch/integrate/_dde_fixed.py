@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from bdtorch.integrate._base import Derivative, Integrator
 from bdtorch.integrate._coupling import Dense, row_jacobian
 from bdtorch.integrate._delays import Lag, breaks
 from bdtorch.integrate._door import whole_steps
-from bdtorch.integrate._history import Ring, piece, read, sample
+from bdtorch.integrate._history import Ring, aside, piece, read, sample
+
+Span = tuple[Tensor, Any]
+"""Beginning and length of a step."""
 
 Look = Callable[[Lag, Tensor, State, bool], State]
 """``look(lag, t, y, slope)``: the state, or its slope, so long before ``t``."""
@@ -149,9 +153,7 @@ def _divided(points: list[float], dt: float) -> np.ndarray:
     for point in sorted(points):
         if point - fixed[-1] > 1e-6 * dt:
             fixed.append(point)
-    parts = [
-        np.linspace(a, b, max(1, math.ceil((b - a) / dt - 1e-9)) + 1)[:-1] for a, b in zip(fixed[:-1], fixed[1:], strict=True)
-    ]
+    parts = [np.linspace(a, b, max(1, math.ceil((b - a) / dt - 1e-9)) + 1)[:-1] for a, b in itertools.pairwise(fixed)]
     return np.concatenate([*parts, [fixed[-1]]])
 
 
@@ -167,29 +169,33 @@ class DelayStep:
     def __call__(self, state: dict[str, Any], slices: Any, number: Tensor) -> tuple[dict[str, Any], State]:
         y = state["y"]
         t, h = when(self.ring, slices, number, tree.leaves(y)[0].dtype)
-        look = looking_back(self.ring, state["ring"], number, t + 0.5 * h, self.equation.args)
+        look = looking_back(self.ring, state["ring"], number, (t, h), self.equation.args)
         derivative = self.equation.derivative(look)
         slope = derivative(y, t)
 
         def known(z: State, s: Tensor) -> State:
             return slope if z is y and s is t else derivative(z, s)
 
-        after = self.method.step(known, self.equation.slopes(look), y, t, h)  # type: ignore[arg-type]
+        after = self.method.step(known, self.equation.slopes(look), y, t, h)
         new = piece(self.degree, derivative, y, slope, after, t, h)
         moved = {"y": after, "ring": self.ring.push(state["ring"], new, number, t, h)}
         if "reach" in state:
-            moved["reach"] = self._reach(state, number, [(t, y), (t + h, after)], t + 0.5 * h)
+            moved["reach"] = reach(self.ring, self.equation, state, number, y, after, (t, h))
         return moved, after
 
-    def _reach(self, state: dict[str, Any], number: Tensor, ends: list[tuple[Tensor, State]], middle: Tensor) -> Tensor:
-        """The latest and the earliest time looked up so far, in steps beyond the ring."""
-        beyond = [state["reach"]]
-        for s, y in ends:
-            for lag in self.equation.variable:
-                for delay in lag.at(s, y, self.equation.args):
-                    far = self.ring.find(state["ring"], s - delay, middle - s, number)[3].detach()
-                    beyond.append(torch.stack([far.amax(), -far.amin()]))
-        return torch.stack(beyond).amax(0)
+
+def reach(
+    ring: Ring, equation: DelayEquation, state: dict[str, Any], number: Tensor, y: State, after: State, span: Span
+) -> Tensor:
+    """How far delays that are functions have looked beyond the ring so far: after its end, and before its beginning."""
+    beyond = [state["reach"]]
+    t, h = span
+    for s, z in ((t, y), (t + h, after)):
+        for lag in equation.variable:
+            for delay in lag.at(s, z, equation.args):
+                far = ring.find(state["ring"], s - delay, aside(s, t, h), number)[3].detach()
+                beyond.append(torch.stack([far.amax(), -far.amin()]))
+    return torch.stack(beyond).amax(0)
 
 
 def when(ring: Ring, slices: Any, number: Tensor, dtype: torch.dtype) -> tuple[Tensor, Any]:
@@ -199,8 +205,8 @@ def when(ring: Ring, slices: Any, number: Tensor, dtype: torch.dtype) -> tuple[T
     return slices["t"], slices["h"].to(dtype)
 
 
-def looking_back(ring: Ring, state: dict[str, Any], number: Tensor, middle: Tensor, args: tuple[Any, ...]) -> Look:
-    """Lookups in the ring as it was before step ``number``."""
+def looking_back(ring: Ring, state: dict[str, Any], number: Tensor, span: Span, args: tuple[Any, ...]) -> Look:
+    """Lookups in the ring as it was before step ``number``, which begins and lasts as ``span`` says."""
 
     def look(lag: Lag, t: Tensor, y: State, slope: bool) -> State:
         flat, spec = tree.flatten(y)
@@ -208,7 +214,7 @@ def looking_back(ring: Ring, state: dict[str, Any], number: Tensor, middle: Tens
         values = []
         for leaf, pieces, delay in zip(flat, state["pieces"], lag.at(t, y, args), strict=True):
             if id(delay) not in places:
-                places[id(delay)] = ring.find(state, t - delay, middle - t, number)
+                places[id(delay)] = ring.find(state, t - delay, aside(t, *span), number)
             row, theta, width, _ = places[id(delay)]
             value = read(pieces, row, theta, width if slope else None)
             values.append(torch.where(delay == 0, leaf, value) if lag.zeros else value)

@@ -54,8 +54,8 @@ def checked_lags(door: str, name: str, delays: Any, y: State) -> tuple[Lag, ...]
     """Delays as `Lag` objects.
 
     Raises:
-        TypeError, ValueError: One is neither a number, a tensor, a tree like the state nor a function; or is negative, not
-            finite, or of a shape that does not broadcast against the state.
+        TypeError, ValueError: One is neither a number, a tensor, a tree like the state nor a function; or is negative,
+            not finite, or of a shape that does not broadcast against the state.
     """
     if isinstance(delays, (int, float, Tensor)) or callable(delays):
         delays = (delays,)
@@ -80,7 +80,8 @@ def _checked_lag(label: str, delay: Any, y: State) -> Lag:
             shape = torch.Size()
         if len(shape) < leaf.dim() or (leaf.dim() and shape[len(shape) - leaf.dim() :] != leaf.shape):
             of = f" for {leaf_name!r}" if leaf_name else ""
-            raise ValueError(f"{label}: expected a shape that broadcasts against {tuple(leaf.shape)}, got {tuple(values.shape)}{of}")
+            want, got = tuple(leaf.shape), tuple(values.shape)
+            raise ValueError(f"{label}: expected a shape that broadcasts against {want}, got {got}{of}")
     if blind():
         raise ValueError(f"{label}: expected a function of (t, y, *args) under torch.func transforms, and max_delay")
     flat = torch.cat([values.detach().flatten() for values in leaves])
@@ -96,8 +97,8 @@ def breaks(
 ) -> list[tuple[float, int]]:
     """Where derivatives of the solution jump, up to ``end``, with their levels, in order.
 
-    A break of level k, a jump of the derivative of order k + 1, is carried by a delay to a break of level k + 1, and by a
-    delayed slope to one of level k.
+    A break of level k, a jump of the derivative of order k + 1, is carried by a delay to a break of level k + 1, and by
+    a delayed slope to one of level k.
 
     Args:
         roots: Breaks to begin with.

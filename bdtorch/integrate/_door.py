@@ -1,4 +1,4 @@
-"""What the doors of delay and fractional equations have in common: the checks of the other doors under their own names."""
+"""What the doors of delay and fractional equations share: the checks of other doors under their own names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rising_times(door: str, t: Any, device: torch.device | None) -> tuple[Tensor
     with renamed(door):
         times, numbers = checked_times(t)
     if numbers[1] < numbers[0]:
-        raise ValueError(f"`{door}(t=...)`: expected rising times, since the past is what is known, got {numbers[0]:g} first")
+        raise ValueError(f"`{door}(t=...)`: expected rising times, as it is the past that is known, got falling ones")
     if times.requires_grad:
         raise ValueError(f"`{door}(t=...)`: expected times without requires_grad")
     return times.to(device), numbers
@@ -63,7 +63,7 @@ def check_derivative(door: str, slope: State, y: State, t: float) -> None:
 
 def whole_steps(numbers: list[float], dt: float) -> list[int] | None:
     """How many steps of ``dt`` lead from the first to each later time; None where one is off the grid."""
-    marks = []
+    marks: list[int] = []
     for time in numbers[1:]:
         count = (time - numbers[0]) / dt
         if abs(count - round(count)) > _MULTIPLE * max(1.0, 1e-3 * abs(count)) or round(count) <= (marks or [0])[-1]:

@@ -94,7 +94,9 @@ def check_method(method: Any, kinds: Sequence[str]) -> None:
         hint = "; did you mean " + " or ".join(f"bdtorch.integrate.{name}()" for name in names) + "?" if names else ""
         raise TypeError(f"`odeint(method=...)`: expected a method object, got the string {method!r}{hint}")
     hint = "; call it: add ()" if callable(method) and getattr(method, "__name__", "") in kinds else ""
-    raise TypeError(f"`odeint(method=...)`: expected a method object such as bdtorch.integrate.Tsit5(), got {method!r}{hint}")
+    raise TypeError(
+        f"`odeint(method=...)`: expected a method object such as bdtorch.integrate.Tsit5(), got {method!r}{hint}"
+    )
 
 
 def checked_times(t: Any) -> tuple[Tensor, list[float]]:
@@ -111,9 +113,13 @@ def checked_times(t: Any) -> tuple[Tensor, list[float]]:
         times = t.to(torch.float64)
         numbers = times.tolist()
     if len(numbers) < 2:
-        raise ValueError(f"`odeint(t=...)`: expected at least 2 times, the first of them the initial one, got {len(numbers)}")
+        raise ValueError(
+            f"`odeint(t=...)`: expected at least 2 times, the first of them the initial one, got {len(numbers)}"
+        )
     if not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"`odeint(t=...)`: expected finite times, got {next(x for x in numbers if not math.isfinite(x))}")
+        raise ValueError(
+            f"`odeint(t=...)`: expected finite times, got {next(x for x in numbers if not math.isfinite(x))}"
+        )
     sign = 1.0 if numbers[1] > numbers[0] else -1.0
     for k in range(1, len(numbers)):
         if sign * (numbers[k] - numbers[k - 1]) <= 0.0:
@@ -139,7 +145,9 @@ def check_state(y0: State, batch_dims: Any) -> None:
             raise TypeError(f"`odeint(y0=...)`: expected a floating dtype, got {leaf.dtype}{of}")
         first = named[0][1]
         if leaf.dtype != first.dtype or leaf.device != first.device:
-            raise TypeError(f"`odeint(y0=...)`: expected {first.dtype} on {first.device} throughout, got {leaf.dtype}{of}")
+            raise TypeError(
+                f"`odeint(y0=...)`: expected {first.dtype} on {first.device} throughout, got {leaf.dtype}{of}"
+            )
         if leaf.dim() < batch_dims or leaf.shape[:batch_dims] != first.shape[:batch_dims]:
             raise ValueError(
                 f"`odeint(batch_dims={batch_dims})`: expected leading axes {tuple(first.shape[:batch_dims])}, "

@@ -62,7 +62,8 @@ def grid(times: list[float], dt: Any) -> Grid:
         number = (time - times[0]) / dt
         if abs(number - round(number)) > _ROUNDING * max(1.0, abs(number)) or round(number) < len(marks) + 1:
             raise ValueError(
-                f"`odeint(dt=...)`: expected output times a whole number of steps dt={dt:g} from t = {times[0]:g}, got t = {time:g}"
+                f"`odeint(dt=...)`: expected output times a whole number of steps dt={dt:g} from t = {times[0]:g}, "
+                f"got t = {time:g}"
             )
         marks.append(round(number))
     every = math.gcd(*marks)

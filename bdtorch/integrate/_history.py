@@ -42,7 +42,7 @@ def piece(
         rows = [(a, h * k, b - a - h * k) for a, k, b in zip(start, slopes, end, strict=True)]
         return [torch.stack(row) for row in rows]
     ahead = tree.leaves(derivative(after, t + h))
-    cubics = [(a, *hermite(a, b, h, k, l)) for a, b, k, l in zip(start, end, slopes, ahead, strict=True)]  # type: ignore[arg-type]
+    cubics = [(a, *hermite(a, b, h, k, m)) for a, b, k, m in zip(start, end, slopes, ahead, strict=True)]  # type: ignore[arg-type]
     pieces = [torch.stack(row) for row in cubics]
 
     def excess(known: Pieces, theta: float) -> list[Tensor]:
@@ -122,6 +122,17 @@ def read(pieces: Tensor, row: Tensor, theta: Tensor, width: Tensor | float | Non
     if width is None:
         return evaluate(powers, theta)
     return _evaluate_slope(powers, theta) / (width.to(pieces.dtype) if isinstance(width, Tensor) else width)
+
+
+def aside(t: Tensor, begin: Tensor | float, h: Tensor | float) -> Tensor:
+    """How much later than ``t`` a step from ``begin`` to ``begin + h`` looks back from, in choosing a polynomial.
+
+    At a break between two polynomials this picks the one on the side of the step, whose value or slope is the right
+    limit; and a stage outside of the step goes on with the polynomial of the step's end, since one beyond a break would
+    spoil the order.
+    """
+    toward = begin + 0.5 * h - t
+    return _NUDGE * toward + (toward - torch.clamp(toward, -0.5 * h, 0.5 * h))
 
 
 def sample(history: Callable[[Tensor], State], lefts: Tensor, widths: Tensor, degree: int, dtype: torch.dtype) -> Pieces:
@@ -227,26 +238,27 @@ class Ring:
             state |= {"left": lefts, "width": widths}
         return state
 
-    def push(self, state: dict[str, Any], new: Pieces, number: Tensor, left: Tensor, width: Tensor | float) -> dict[str, Any]:
+    def push(
+        self, state: dict[str, Any], new: Pieces, number: Tensor, left: Tensor, width: Tensor | float
+    ) -> dict[str, Any]:
         """Put step ``number`` in the place of the oldest."""
         row = torch.remainder(number, self.rows).to(torch.int64)
         moved: dict[str, Any] = {
             "pieces": [_put(ring, row, piece) for ring, piece in zip(state["pieces"], new, strict=True)]
         }
         if self.dt is None:
-            moved |= {"left": _put(state["left"], row, left), "width": _put(state["width"], row, torch.as_tensor(width))}
+            moved |= {"left": _put(state["left"], row, left), "width": _put(state["width"], row, _column(width))}
         return moved
 
     def find(
-        self, state: dict[str, Any], s: Tensor, toward: Tensor, number: Tensor
+        self, state: dict[str, Any], s: Tensor, aside: Tensor, number: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | float, Tensor]:
         """Where a time is kept.
 
         Args:
             state: State of the ring before step ``number``.
             s: Times, of any shape.
-            toward: How far the middle of the step is ahead of where it looks back from: at a break between two steps,
-                this picks the one on the same side, whose value or slope is the right limit.
+            aside: How much later a time to take in choosing the polynomial; see `aside`.
             number: Number of the step that looks back.
 
         Returns:
@@ -255,18 +267,18 @@ class Ring:
         """
         if self.dt is not None:
             position = (s - self.start) / self.dt
-            whole = torch.floor(position + _NUDGE * torch.sign(toward))
+            whole = torch.floor(position + aside / self.dt)
             inside = torch.maximum(torch.minimum(whole, number - 1.0), number - float(self.rows))
             return torch.remainder(inside, self.rows).to(torch.int64), position - inside, self.dt, whole - inside
         left, width = state["left"], state["width"]
         last = torch.remainder(number - 1.0, self.rows).to(torch.int64)
-        nudged = s + _NUDGE * toward
+        nudged = s + aside
         passed = (left <= nudged.unsqueeze(-1)).sum(-1).to(torch.float64)
         inside = number - float(self.rows) + torch.clamp(passed, min=1.0) - 1.0
         row = torch.remainder(inside, self.rows).to(torch.int64)
-        length = width[row]
-        theta = (s - left[row]) / length
-        beyond = torch.where(row == last, torch.floor((nudged - left[row]) / length), torch.clamp(passed - 1.0, max=0.0))
+        begin, length = (column.index_select(0, row.flatten()).reshape(row.shape) for column in (left, width))
+        theta = (s - begin) / length
+        beyond = torch.where(row == last, torch.floor((nudged - begin) / length), torch.clamp(passed - 1.0, max=0.0))
         return row, theta, length, torch.where(passed < 1.0, passed - 1.0, beyond)
 
     def history(self, state: dict[str, Any], number: int, end: float, spec: Any) -> History:
@@ -278,6 +290,11 @@ class Ring:
         else:
             edges = torch.cat([state["left"][order], state["left"].new_tensor([end])])
         return History(edges, [ring[order] for ring in state["pieces"]], spec)
+
+
+def _column(width: Tensor | float) -> Tensor:
+    assert isinstance(width, Tensor), "unequal steps come as tensors"
+    return width
 
 
 def _put(ring: Tensor, row: Tensor, value: Tensor) -> Tensor:

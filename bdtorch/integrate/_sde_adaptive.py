@@ -32,7 +32,7 @@ class Tolerance:
         for before, coarse, fine in zip(tree.leaves(y), tree.leaves(one), tree.leaves(two), strict=True):
             scale = self.atol + self.rtol * torch.maximum(before.abs(), fine.abs())
             squares.append(((fine - coarse) / scale).square().flatten(batch).reshape(*before.shape[:batch], -1))
-        worst = float(torch.cat(squares, -1).mean(-1).amax().sqrt())
+        worst = float(torch.cat(squares, -1).mean(-1).amax().sqrt().detach())
         return worst if worst == worst else float("inf")
 
 

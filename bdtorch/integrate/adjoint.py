@@ -46,8 +46,8 @@ class Adjoint:
 class Recompute:
     """A loop that keeps the state of every ``chunk``-th step and computes the rest again on the way back.
 
-    Gradients are those of the plain loop up to the order of summation; memory falls from ``n`` steps to ``n / chunk + chunk``. Runs outside
-    `torch.func` transforms.
+    Gradients are those of the plain loop up to the order of summation; memory falls from ``n`` steps to
+    ``n / chunk + chunk``. Runs outside `torch.func` transforms.
 
     Args:
         chunk: Steps between kept states; the square root of their number keeps the least.
@@ -81,7 +81,9 @@ class Recompute:
         return advance
 
 
-def solve_with_adjoint(solver: ODESolver, adjoint: Adjoint, y0: State, times: Tensor, args: tuple[Any, ...]) -> ODESolution:
+def solve_with_adjoint(
+    solver: ODESolver, adjoint: Adjoint, y0: State, times: Tensor, args: tuple[Any, ...]
+) -> ODESolution:
     """Solve without a graph, and attach the backward solve."""
     if torch._C._are_functorch_transforms_active():
         raise ValueError("`odeint(gradient=Adjoint())`: expected no torch.func transform; leave `gradient` out there")

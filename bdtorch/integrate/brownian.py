@@ -126,9 +126,7 @@ class BrownianPath:
         zero = torch.zeros((1, *self.key.shape, width), dtype=dtype, device=self.key.device)
         return torch.cat([zero, torch.stack(paths).cumsum(0)]) if paths else zero
 
-    def _draw(
-        self, counter: Tensor, width: int, dtype: torch.dtype, both: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def _draw(self, counter: Tensor, width: int, dtype: torch.dtype, both: bool) -> tuple[Tensor, Tensor | None]:
         counter = counter.expand(self.key.shape)
         numbers = random.normal(self.key, counter, 2 * width if both else width, dtype=dtype)
         return numbers[..., :width], numbers[..., width:] if both else None

@@ -168,7 +168,7 @@ def ddeint(
 def start_of(door: str, history: Any, y0: State | None, t: Any) -> tuple[Callable[[Tensor], State], State, Tensor, list[float]]:
     """The history as a function, the initial state, and the output times, checked."""
     if history is None:
-        raise ValueError(f"`{door}(history=...)`: expected the solution up to the start, a state or a function of time, got None")
+        raise ValueError(f"`{door}(history=...)`: expected the past, as a state or a function of time, got None")
     times, numbers = rising_times(door, t, None)
     if callable(history):
         past = history
@@ -244,7 +244,7 @@ def _check_delays(equation: DelayEquation, max_delay: float | None, dt: float | 
         raise ValueError(f"`ddeint(dt=...)`: expected at most the shortest delay, {min(numbers):g}, got {dt:g}")
     if equation.variable and max_delay is None:
         if dt is not None:
-            raise ValueError("`ddeint(max_delay=...)`: expected a bound, since a delay is a function and steps are fixed, got None")
+            raise ValueError("`ddeint(max_delay=...)`: expected a bound, as a delay is a function and steps are fixed, got None")
         return math.inf
     return max([bound, *numbers])
 
@@ -257,7 +257,7 @@ def _method(method: Any) -> Integrator:
             f"`ddeint(method=...)`: expected a method of order up to {_HIGHEST}, which the history keeps, got {_name(method)} of "
             f"order {method.order}"
         )
-    return method  # type: ignore[no-any-return]
+    return method
 
 
 def _name(method: Integrator) -> str:
@@ -304,7 +304,7 @@ def _check_first(
     t = torch.tensor(start, dtype=torch.float64, device=device)
     number = torch.zeros((), dtype=torch.float64, device=device)
     h = float(steps.after[1] - steps.after[0])
-    look = fixed.looking_back(ring, state["ring"], number, t + 0.5 * h, equation.args)
+    look = fixed.looking_back(ring, state["ring"], number, (t, h), equation.args)
     check_derivative("ddeint", equation.derivative(look)(y, t), y, start)
 
 

@@ -66,7 +66,14 @@ class SciPy(External):
         start = packed.detach().to(number).numpy()
         tolerance = _flat_tolerance(atol, y0).to(number).numpy()
         result = solve_ivp(
-            right, (grid[0], grid[-1]), start, method=self.method, t_eval=grid, rtol=rtol, atol=tolerance, **self.options
+            right,
+            (grid[0], grid[-1]),
+            start,
+            method=self.method,
+            t_eval=grid,
+            rtol=rtol,
+            atol=tolerance,
+            **self.options,
         )
         if not result.success:
             raise RuntimeError(f"`odeint(method={self!r})`: {result.message}")
@@ -100,7 +107,13 @@ class TorchDiffEq(External):
             return Dense().pack(derivative(unpack(y), t))[0]
 
         rows = torchdiffeq.odeint(
-            right, packed, times, rtol=rtol, atol=_flat_tolerance(atol, y0), method=self.method, options=self.options or None
+            right,
+            packed,
+            times,
+            rtol=rtol,
+            atol=_flat_tolerance(atol, y0),
+            method=self.method,
+            options=self.options or None,
         )
         return _stacked(unpack, rows), calls
 

@@ -108,7 +108,7 @@ def fdeint(
     chosen = _checked_method(AdamsBashforthMoulton() if method is None else method)
     dt = check_number("fdeint", "dt", dt)
     if (delays is None) != (history is None):
-        raise ValueError("`fdeint(history=...)`: expected the solution before the start where there are delays, and only there")
+        raise ValueError("`fdeint(history=...)`: expected the past where there are delays, and only there")
     if delays is None:
         times, numbers = rising_times("fdeint", t, None)
         with renamed("fdeint"):
@@ -129,7 +129,7 @@ def fdeint(
     every = math.gcd(*marks)
     prepared = (PythonLoop() if loop is None else loop).prepare(step, state, every=every)
     final, kept = iterate(prepared, state, marks[-1], progress=progress, description="fdeint")
-    if "reach" in final and not blind() and float(final["reach"]) > 0:
+    if "reach" in final and not blind() and bool((final["reach"] > 0).any()):
         raise ValueError("`fdeint(delays=...)`: expected delays between dt and max_delay, but one that is a function left them")
     rows = torch.tensor([mark // every - 1 for mark in marks], device=tree.leaves(y)[0].device)
     grid = tree.map(lambda first, rest: torch.cat([first.unsqueeze(0), rest[rows]]), y, kept)
@@ -208,8 +208,8 @@ class _DelayedStep:
     history: dict[str, Any]
 
     def _derivative(self, ring: dict[str, Any], number: Tensor) -> Derivative:
-        middle = self.ring.start + (number + 0.5) * self.solver.dt
-        return self.equation.derivative(fixed.looking_back(self.ring, ring, number, middle, self.equation.args))
+        span = (self.ring.start + number * self.solver.dt, self.solver.dt)
+        return self.equation.derivative(fixed.looking_back(self.ring, ring, number, span, self.equation.args))
 
     def begin(self, y: State) -> dict[str, Any]:
         device = tree.leaves(y)[0].device
@@ -217,7 +217,7 @@ class _DelayedStep:
         derivative = self._derivative(self.history, torch.zeros((), dtype=torch.float64, device=device))
         check_derivative("fdeint", derivative(y, t), y, self.ring.start)
         state = {**self.solver.begin(derivative, t), "ring": self.history}
-        return {**state, "reach": torch.zeros_like(t)} if self.equation.variable else state
+        return {**state, "reach": torch.zeros_like(t).expand(2).contiguous()} if self.equation.variable else state
 
     def __call__(self, state: dict[str, Any], slices: Any, number: Tensor) -> tuple[dict[str, Any], State]:
         t, h = self.ring.start + number * self.solver.dt, self.solver.dt
@@ -227,17 +227,8 @@ class _DelayedStep:
         new = piece(1, derivative, state["y"], state["y"], after["y"], t, h)
         after["ring"] = self.ring.push(state["ring"], new, number, t, h)
         if "reach" in state:
-            after["reach"] = self._reach(state, number, [(t, state["y"]), (t + h, after["y"])], t + 0.5 * h)
+            after["reach"] = fixed.reach(self.ring, self.equation, state, number, state["y"], after["y"], (t, h))
         return after, after["y"]
-
-    def _reach(self, state: dict[str, Any], number: Tensor, ends: list[tuple[Tensor, State]], middle: Tensor) -> Tensor:
-        """How far delays have reached beyond the ring."""
-        far = [state["reach"]]
-        for s, y in ends:
-            for lag in self.equation.variable:
-                for delay in lag.at(s, y, self.equation.args):
-                    far.append(self.ring.find(state["ring"], s - delay, middle - s, number)[3].detach().abs().amax())
-        return torch.stack(far).amax(0)
 
 
 def _delayed(

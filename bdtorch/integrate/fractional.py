@@ -16,9 +16,6 @@ from bdtorch.integrate._base import Derivative
 from bdtorch.integrate._coupling import Coupling, Dense
 from bdtorch.integrate._memory import Direct, Exponentials, SumOfExponentials
 
-Stepper = Any
-"""``(begin, step)``: ``begin(derivative, t) -> state`` and ``step(derivative, state, t, number) -> state``."""
-
 
 class FractionalIntegrator(abc.ABC):
     """A method for ``D^alpha y = f(y, t)``. Methods hold no state and compare by value."""
@@ -338,14 +335,15 @@ class _Lines(Solver):
         spread = [scale.expand_as(leaf) for scale, leaf in zip(self.scale, self.y0, strict=True)]
         scale = self.coupling.pack(self.tree(spread))[0]
 
-        def scaled(z: Tensor, s: Tensor) -> Tensor:
-            return scale * self.coupling.pack(derivative(unpack(z), s))[0]
+        def slope(z: Tensor, s: Tensor) -> Tensor:
+            return self.coupling.pack(derivative(unpack(z), s))[0]
 
-        solve = self.coupling.factor(self.coupling.differentiate(scaled, guess, t), 1.0)
+        solve = self.coupling.factor(scale.unsqueeze(-1) * self.coupling.differentiate(slope, guess, t), 1.0)
         change = torch.zeros_like(guess)
         for _ in range(self.method.iterations):
-            change = solve(constant + scaled(guess, t) - guess)
+            change = solve(constant + scale * slope(guess, t) - guess)
             guess = guess + change
         bound = torch.finfo(guess.dtype).eps ** (1 / 3)
-        settled = change.detach().abs().amax(-1, keepdim=True) <= bound * (guess.detach().abs().amax(-1, keepdim=True) + bound)
+        largest = guess.detach().abs().amax(-1, keepdim=True)
+        settled = change.detach().abs().amax(-1, keepdim=True) <= bound * (largest + bound)
         return unpack(torch.where(settled, guess, torch.nan))

@@ -170,14 +170,18 @@ class ODESolver:
             if not isinstance(event, Event):
                 raise TypeError(f"`odeint(events=...)`: expected Event objects, got {event!r}")
         if self.events and not (self.adaptive and isinstance(self.loop, PythonLoop)):
-            raise ValueError("`odeint(events=...)`: expected an adaptive method, no dt and no loop, since events cut steps")
+            raise ValueError(
+                "`odeint(events=...)`: expected an adaptive method, no dt and no loop, since events cut steps"
+            )
         if self.gradient is not None and not isinstance(self.gradient, Adjoint):
             raise TypeError(f"`odeint(gradient=...)`: expected None or an Adjoint object, got {self.gradient!r}")
         if not hasattr(self.loop, "prepare"):
             raise TypeError(f"`odeint(loop=...)`: expected a loop object such as bdtorch.Native(), got {self.loop!r}")
         if self.gradient is not None and self.events:
             raise ValueError("`odeint(gradient=...)`: expected None where there are events")
-        if isinstance(self.method, External) and (self.events or self.gradient or not isinstance(self.loop, PythonLoop)):
+        if isinstance(self.method, External) and (
+            self.events or self.gradient or not isinstance(self.loop, PythonLoop)
+        ):
             raise ValueError(f"`odeint(method={self.method!r})`: expected no events, gradient or loop with this method")
 
     def __call__(self, y0: State, t: Tensor | Sequence[float], *, args: tuple[Any, ...] = ()) -> ODESolution:
@@ -205,7 +209,13 @@ class ODESolver:
         return {**options, **changes}  # type: ignore[typeddict-item]
 
     def _with_time_gradients(
-        self, y0: State, times: Tensor, numbers: list[float], model: Equation, tensors: list[Tensor], args: tuple[Any, ...]
+        self,
+        y0: State,
+        times: Tensor,
+        numbers: list[float],
+        model: Equation,
+        tensors: list[Tensor],
+        args: tuple[Any, ...],
     ) -> ODESolution:
         """Time enters once at each end: to begin later is to begin from a state shifted back along its slope."""
         shift = times - times.detach()
@@ -222,7 +232,9 @@ class ODESolver:
         y = tree.map(lambda *leaves: torch.stack(leaves), *moved)
         return ODESolution(times, y, solution.steps, solution.rejections, solution.evaluations, solution.events)
 
-    def _solve(self, y0: State, times: Tensor, numbers: list[float], model: Equation, tensors: list[Tensor]) -> ODESolution:
+    def _solve(
+        self, y0: State, times: Tensor, numbers: list[float], model: Equation, tensors: list[Tensor]
+    ) -> ODESolution:
         slope = model.derivative(tensors)(y0, times[0])
         check_slope(slope, y0, numbers[0])
         if isinstance(self.method, External):
@@ -278,14 +290,18 @@ class ODESolver:
         )
         extra = len(getattr(self.method, "extra", ())) if dense else 0
         evaluations = trials * (self.method.evaluations + extra) + 1 + (self.tolerance.first_step is None)
-        happened = tuple(_occurrences(notes, sign, unpack, packed, self.batch_dims) for notes in watch.noted) if watch else ()
+        happened = (
+            tuple(_occurrences(notes, sign, unpack, packed, self.batch_dims) for notes in watch.noted) if watch else ()
+        )
         return ODESolution(times, unpack(table), walk["steps"], walk["rejections"], evaluations, happened)
 
     def _watch(self, model: Equation, tensors: list[Tensor], sign: float, unpack: Any) -> EventWatch | None:
         if not self.events:
             return None
         if blind():
-            raise ValueError("`odeint(events=...)`: expected no torch.func transform, since how many events there are is data")
+            raise ValueError(
+                "`odeint(events=...)`: expected no torch.func transform, since how many events there are is data"
+            )
         arguments, layout = model.arguments(tensors), Dense(self.batch_dims)
 
         def wrapped(function: Any, packs: bool) -> Any:

@@ -71,8 +71,8 @@ def sddeint(
     r"""Solve $dy = f(t, y, y(t - \tau), \dots)\,dt + g(t, y, y(t - \tau), \dots)\,dW$ in equal steps.
 
     The past is interpolated by straight lines; delays that are whole multiples of ``dt`` see the steps themselves.
-    `Milstein` and `DerivativeFreeMilstein` have strong order 1 where ``g`` does not use the past; where it does they, as all
-    others, have order 1/2, since iterated integrals of delayed noise are left out.
+    `Milstein` and `DerivativeFreeMilstein` have strong order 1 where ``g`` does not use the past; where it does they, as
+    all others, have order 1/2, since iterated integrals of delayed noise are left out.
 
     Args:
         f: Drift, ``f(t, y, past, *args)``, with ``past`` as in `ddeint`.
@@ -118,12 +118,12 @@ def sddeint(
     past, y, times, numbers = start_of("sddeint", history, y0, t)
     marks = whole_steps(numbers, dt)
     if marks is None:
-        raise ValueError(f"`sddeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}")
+        raise ValueError(f"`sddeint(t=...)`: expected multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}")
     lags = checked_lags("sddeint", "delays", delays, y)
     if path is None:
         path = BrownianPath(dt, seed, tuple(batch_shape), numbers[0], tree.leaves(y)[0].device)
     elif batch_shape != () or not (isinstance(seed, int) and seed == 0):
-        raise ValueError("`sddeint(path=...)`: expected None where seed or batch_shape is given, since a path has its own")
+        raise ValueError("`sddeint(path=...)`: expected None with seed or batch_shape, since a path has its own")
     with renamed("sddeint", y0="history"):
         checks.check_state(y, path.batch_shape)
     drift = DelayEquation(f, tuple(args), lags, (), linear)
@@ -187,8 +187,8 @@ class _Step:
         return state
 
     def _equation(self, ring: dict[str, Any], number: Tensor) -> StochasticEquation:
-        middle = self.ring.start + (number + 0.5) * self.dt
-        look = fixed.looking_back(self.ring, ring, number, middle, self.drift.args)
+        span = (self.ring.start + number * self.dt, self.dt)
+        look = fixed.looking_back(self.ring, ring, number, span, self.drift.args)
         drift, diffusion = self.drift.derivative(look), self.diffusion.derivative(look)
         return StochasticEquation(drift, diffusion, self.drift.slopes(look), self.noise, self.calculus)
 

@@ -89,8 +89,8 @@ def sdeint(
         path: The paths themselves, in place of ``seed`` and ``batch_shape``; its step is ``dt`` times a power of 2.
         rtol: Where given, steps are halved and doubled so that the difference between one step and two halves of it,
             divided by ``atol + rtol |y|``, has a root mean square of at most 1 in each batch element. All batch
-            elements share their steps; this needs a method of strong order 1, since others may converge to a wrong
-            solution.
+            elements share their steps, which hang on values and so exclude `torch.func.vmap`; and the method must have
+            strong order 1, since others may converge to a wrong solution.
         atol: See ``rtol``.
         loop: What runs the steps, such as ``bdtorch.Native()``; default a plain Python loop, through which gradients
             and `torch.func` transforms pass.
@@ -192,9 +192,9 @@ def _solve(driver: _Driver, y0: State, counts: list[int], loop: TimeLoop | None,
     every = checks.common_divisor(counts)
     prepared = (PythonLoop() if loop is None else loop).prepare(step, y0, every=every)
 
-    def with_start(y: State, slices: Any, first: int, count: int) -> tuple[State, State]:
+    def with_start(state: State, slices: Any, first: int, count: int) -> tuple[State, State]:
         # The initial row joins the first chunk, which is short; joining it to the whole would copy the whole.
-        after, kept = prepared(y, slices, first, count)
+        after, kept = prepared(state, slices, first, count)
         return after, kept if first else tree.map(lambda row, rest: torch.cat([row, rest]), initial, kept)
 
     _, grid = iterate(with_start, y0, counts[-1], progress=progress, description="sdeint")
@@ -218,9 +218,7 @@ def own_slopes(derivative: Callable[[State, Tensor], State], y: State, t: Tensor
     return tree.unflatten([own(index) for index in range(len(flat))], spec)
 
 
-def _listed(
-    name: str, kind: str, order: float, stages: int, source: str, weak_order: float = 1.0
-) -> Method:
+def _listed(name: str, kind: str, order: float, stages: int, source: str, weak_order: float = 1.0) -> Method:
     return Method(name, "SDE", kind, order, weak_order=weak_order, stages=stages, source=source)
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from . import _library as _library  # the ops exist once the library is loaded
 
-
 _random_uniform = torch.ops.bdtorch.random_uniform.default
 _random_normal = torch.ops.bdtorch.random_normal.default
 _random_bernoulli = torch.ops.bdtorch.random_bernoulli.default

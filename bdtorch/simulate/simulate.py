@@ -64,7 +64,8 @@ def simulate(
         record: What to keep, by name: `trace`, `spikes`, `Record`, or a function of state and output.
         keep_out: Whether to stack the outputs into ``sol.out``; default where nothing is recorded.
         loop: ``"auto"``, ``"reference"``, ``"inductor"``, ``"native"``, or a loop object. ``"auto"`` takes native on the
-            CPU and inductor elsewhere, and reference under `torch.func` transforms and where a gradient is needed.
+            CPU and inductor elsewhere, and reference under `torch.func` transforms. Where a loop cannot run the system,
+            a warning says why and which comes next. A second derivative needs reference.
         progress: Show a bar; default in terminals and notebooks where the run takes longer than a few seconds.
         check_finite: Stop with an error that names variable, element and time where a state variable becomes NaN or
             infinite.
@@ -150,27 +151,32 @@ def _chosen(loop: str | Loop, system: DynamicalSystem, body: Body, state: list[T
     """The loop that was asked for, made ready; "auto" falls back by name, never in silence."""
     if isinstance(loop, Loop) or loop != "auto":
         chosen = loop if isinstance(loop, Loop) else LOOPS[loop]()
-        if isinstance(chosen, Native) and (_transformed() or body.differentiable):
-            raise LoopError(
-                "the native loop runs outside torch.func transforms and without gradients; "
-                "use loop='reference', or wrap the call in torch.no_grad()"
-            )
+        if isinstance(chosen, Native) and _transformed():
+            raise LoopError("the native loop runs outside torch.func transforms; use loop='reference' within")
         return chosen, chosen.start(body, state)
-    if _transformed() or body.differentiable:
-        return (reference := Reference()), reference.start(body, state)
-    if system.device.type != "cpu":
-        return (inductor := Inductor()), inductor.start(body, state)
-    try:
-        return (native := Native()), native.start(body, state)
-    except LoopError as error:
-        warnings.warn(f"{error}; falling back to the inductor loop", stacklevel=3)
-    try:
-        runner = Inductor().start(body, state)
-        runner.advance(state, [s[:1] for s in body.inputs.sequences], 0, 1, lambda: False)  # compiles, or says why not
-        return Inductor(), runner
-    except LoopError as error:
-        warnings.warn(f"{error}; falling back to the reference loop, which is slow", stacklevel=3)
-    return (reference := Reference()), reference.start(body, state)
+    order: list[Loop] = [Native(), Inductor(), Reference()]
+    if _transformed():
+        order = [Reference()]
+    elif system.device.type != "cpu":
+        order = [Inductor(), Reference()]
+    elif body.differentiable:
+        order = [Native(), Reference()]  # what inductor compiles for a gradient takes minutes
+    for candidate, following in zip(order, [*order[1:], None], strict=True):
+        try:
+            return candidate, _ready(candidate, body, state)
+        except LoopError as error:
+            if following is None:
+                raise
+            warnings.warn(f"{error}; falling back to the {following.name} loop", stacklevel=3)
+    raise AssertionError("the reference loop takes everything")
+
+
+def _ready(loop: Loop, body: Body, state: list[Tensor]) -> Runner:
+    """Start a loop, and let inductor, which compiles at its first step, say at once whether it can."""
+    runner = loop.start(body, state)
+    if isinstance(loop, Inductor):
+        runner.advance(state, [sequence[:1] for sequence in body.inputs.sequences], 0, 1, lambda: False)
+    return runner
 
 
 class _Run:
@@ -200,7 +206,7 @@ class _Run:
                 bar.update(taken)
                 self.interrupted = interrupt.requested() and self.done < self.steps
                 # The pace of this chunk sets the length of the next, which grows at most fourfold.
-                chunk = max(1, min(4 * chunk, int(chunk * _PERIOD / max(elapsed, 1e-6)), largest))
+                chunk = max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
         if self.interrupted:
             t = (self.start + self.done) * self.body.dt
             warnings.warn(f"simulate was interrupted at t = {t:g} ms; the solution holds what was done", stacklevel=3)

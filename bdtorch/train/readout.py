@@ -99,7 +99,7 @@ def one_hot(labels: Tensor, classes: int, *, dtype: torch.dtype | None = None) -
         ValueError: A label is out of range.
     """
     _check_whole("one_hot(labels=...)", labels)
-    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise ValueError(
             f"`one_hot(labels=...)`: expected labels in [0, {classes}), got {int(labels.min())} to {int(labels.max())}"
         )

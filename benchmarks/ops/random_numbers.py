@@ -28,7 +28,6 @@ import torch
 
 from bdtorch import ops
 
-
 KERNEL_SOURCE = """
 #include <bdtorch/random.h>
 #define EXPORT(name, T, call) \\
@@ -87,6 +86,8 @@ def kernel_draw(kernels: ctypes.CDLL, distribution: str, n: int, dtype: torch.dt
 
 
 class Row(NamedTuple):
+    """One measurement, ns a number."""
+
     what: str
     distribution: str
     dtype: str

@@ -59,8 +59,8 @@ BDTORCH_CLONED_FOR_VECTORS void list_rows(const ProceduralMatrix& matrix, const 
   }
 }
 
-// How threads share a scatter. Ranges of targets that end with a tile cost nothing; to cut anything else, threads draw
-// the same rows, each for targets of its own, so elements of the batch are shared out first.
+// How threads share a scatter. Ranges of targets that end with a tile cost nothing. A row of fixed number has no tiles:
+// every thread would draw all of it, which takes longer than the additions that are saved, so threads share the batch.
 struct Shares {
   template <class S>
   Shares(const ProceduralMatrix& matrix, const S* spikes, int64_t n_batch) : matrix(matrix), n_batch(n_batch) {
@@ -71,7 +71,6 @@ struct Shares {
     if (double(n_events) * mean_row_length(matrix) < kParallelSynapses) return;
     if (matrix.fixed_number) {
       batch_parts = std::min(n_threads, n_batch);
-      post_parts = std::min(matrix.n_post, (n_threads + batch_parts - 1) / batch_parts);
     } else {
       post_parts = std::min(n_threads, matrix.n_tiles);
       batch_parts = std::min(n_batch, (n_threads + post_parts - 1) / post_parts);
@@ -81,7 +80,6 @@ struct Shares {
   int64_t batch_begin(int64_t part) const { return n_batch * part / batch_parts; }
 
   int64_t post_begin(int64_t part) const {
-    if (matrix.fixed_number) return matrix.n_post * part / post_parts;
     return std::min(matrix.n_post, matrix.n_tiles * part / post_parts * matrix.tile_width);
   }
 

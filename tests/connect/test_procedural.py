@@ -92,7 +92,7 @@ def test_a_network_runs_as_with_stored_synapses(rule: Rule) -> None:
         for net in (procedural, stored)
     ]  # fmt: skip
     assert torch.equal(runs[0]["v"], runs[1]["v"])
-    assert runs[0]["v"].std() > 0 and not runs[0]["v"].isnan().any()
+    assert len(runs[0]["spikes"]) == len(runs[1]["spikes"]) > 0
 
 
 def test_modules_copy_and_save() -> None:

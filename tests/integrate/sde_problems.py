@@ -116,9 +116,7 @@ def _hyperbolic(calculus: Calculus, noise: Noise) -> Problem:
     def drift(t: Tensor, y: Tensor) -> Tensor:
         return -(b**2) * y * (1.0 - y * y) if calculus is ITO else torch.zeros_like(y)
 
-    return Problem(
-        drift, lambda t, y: b * (1.0 - y * y), y0, noise, calculus, lambda w: torch.tanh(b * w + shift)
-    )
+    return Problem(drift, lambda t, y: b * (1.0 - y * y), y0, noise, calculus, lambda w: torch.tanh(b * w + shift))
 
 
 _DIRECTIONS = torch.tensor([[[0.4, 0.1], [0.1, 0.4]], [[0.3, -0.2], [-0.2, 0.3]], [[0.2, 0.1], [0.1, 0.2]]]).double()

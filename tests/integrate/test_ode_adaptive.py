@@ -85,7 +85,9 @@ def test_any_pytree_and_a_tolerance_for_each_variable() -> None:
 
     solution = odeint(f, y0, [0.0, 1.0, 2.0], atol={"v": 1e-10, "w": (torch.full((2,), 1e-9),)}, rtol=1e-9)
     assert solution.y["v"].shape == (3, 2, 3) and solution.y["w"][0].shape == (3, 2)
-    torch.testing.assert_close(solution.y["v"][-1], torch.full((2, 3), math.exp(-2.0), dtype=torch.float64), rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        solution.y["v"][-1], torch.full((2, 3), math.exp(-2.0), dtype=torch.float64), rtol=1e-8, atol=0
+    )
     torch.testing.assert_close(solution.y["w"][0][1], torch.full((2,), 3 - 3 * math.exp(-1.0), dtype=torch.float64))
 
 

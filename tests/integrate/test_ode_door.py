@@ -27,7 +27,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"t": [0.0]}, ValueError, "expected at least 2 times"),
     ({"t": 3.0}, TypeError, "expected a 1-D tensor or a sequence of times"),
     ({"t": torch.zeros(2, 2)}, ValueError, r"got shape \(2, 2\)"),
-    ({"t": [0.0, 1.0, 1.0]}, ValueError, "strictly rising or strictly falling times, got 1 followed by 1 at position 2"),
+    (
+        {"t": [0.0, 1.0, 1.0]},
+        ValueError,
+        "strictly rising or strictly falling times, got 1 followed by 1 at position 2",
+    ),
     ({"t": [0.0, float("nan")]}, ValueError, "expected finite times"),
     ({"method": RK4(), "dt": -0.1}, ValueError, r"odeint\(dt=...\)`: expected a number above 0, since the times rise"),
     ({"method": RK4(), "dt": 0.0}, ValueError, "expected a number above 0"),
@@ -53,11 +57,17 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": lambda t, y: 1.0}, (TypeError, ValueError), "expected a derivative of"),  # type: ignore[list-item]
     ({"loop": "native"}, TypeError, r"expected a loop object such as bdtorch.Native\(\), got 'native'"),
     ({"gradient": "adjoint"}, TypeError, "expected None or an Adjoint object"),
-    ({"method": integrate.SciPy("RK45"), "loop": integrate.Recompute()}, ValueError, "expected no events, gradient or loop"),
+    (
+        {"method": integrate.SciPy("RK45"), "loop": integrate.Recompute()},
+        ValueError,
+        "expected no events, gradient or loop",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("changes", "error", "message"), WRONG, ids=[f"{k}-{next(iter(w[0]))}" for k, w in enumerate(WRONG)])
+@pytest.mark.parametrize(
+    ("changes", "error", "message"), WRONG, ids=[f"{k}-{next(iter(w[0]))}" for k, w in enumerate(WRONG)]
+)
 def test_wrong_arguments(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     arguments = {"f": _decay, "y0": Y0, "t": T, **changes}
     with pytest.raises(error, match=message):
@@ -108,8 +118,8 @@ def test_an_adaptive_solve_that_cannot_go_on_says_where() -> None:
         odeint(lambda t, y: torch.stack([-y[0], torch.sqrt(0.5 - t) + 0.0 * y[1]]), one, [0.0, 1.0])
     with pytest.raises(IntegrationError, match=r"max_steps=...\)`: 20 steps were not enough.*Rodas4"):
         odeint(lambda t, y: torch.cos(100.0 * t) + 0.0 * y, one, [0.0, 100.0], max_steps=20)
+    start = torch.tensor([[9.0], [0.1]], dtype=torch.float64)
     with pytest.raises(FloatingPointError, match=r"of trajectory 1"):
-        start = torch.tensor([[9.0], [0.1]], dtype=torch.float64)
         odeint(lambda t, y: -torch.ones_like(y) + 0.0 * torch.log(y), start, [0.0, 1.0], batch_dims=1)
 
 

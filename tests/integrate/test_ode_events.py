@@ -41,7 +41,9 @@ def test_spike_times_do_not_depend_on_outputs_or_steps() -> None:
     times = torch.linspace(0.0, 20.0, 41, dtype=torch.float64)
     for options in ({}, {"max_step": 0.3}, {"first_step": 2.0}):
         solution = odeint(_leaky, _zero(1), times, method=DOP853(), rtol=1e-11, atol=1e-11, events=SPIKE, **options)
-        torch.testing.assert_close(solution.events[0].t[0], torch.tensor(FIRST, dtype=torch.float64), rtol=1e-12, atol=0.0)
+        torch.testing.assert_close(
+            solution.events[0].t[0], torch.tensor(FIRST, dtype=torch.float64), rtol=1e-12, atol=0.0
+        )
         phase = times % FIRST
         torch.testing.assert_close(solution.y[:, 0], 40.0 * -torch.expm1(-phase / TAU), rtol=1e-7, atol=1e-7)
 
@@ -53,7 +55,15 @@ def test_every_trajectory_spikes_at_times_of_its_own() -> None:
         return -y / TAU + current / C
 
     solution = odeint(
-        f, _zero(3, 1), [0.0, 30.0], args=(currents,), batch_dims=1, method=DOP853(), rtol=1e-11, atol=1e-11, events=SPIKE
+        f,
+        _zero(3, 1),
+        [0.0, 30.0],
+        args=(currents,),
+        batch_dims=1,
+        method=DOP853(),
+        rtol=1e-11,
+        atol=1e-11,
+        events=SPIKE,
     )
     (spikes,) = solution.events
     assert spikes.trajectory.shape == (len(spikes.t), 1)
@@ -113,7 +123,9 @@ def test_adaptive_exponential_neuron_against_lsodar() -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
         v, w = y.unbind(-1)
         spike = leak * width * torch.exp((v - theta) / width)
-        return torch.stack([(leak * (rest - v) + spike - w + current) / capacity, (coupling * (v - rest) - w) / slow], -1)
+        return torch.stack(
+            [(leak * (rest - v) + spike - w + current) / capacity, (coupling * (v - rest) - w) / slow], -1
+        )
 
     peak = Event(lambda t, y: y[0], direction=1, reset=lambda t, y: torch.stack([torch.full_like(y[0], -58.0), y[1]]))
     times = [0.0, 3.258843, 9.477423, 17.892549, 60.0]

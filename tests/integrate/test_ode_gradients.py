@@ -33,12 +33,18 @@ FIXED = {"method": RK4(), "dt": 0.02}
 TIGHT = {"method": Tsit5(), "rtol": 1e-9, "atol": 1e-10}
 
 
-@pytest.mark.parametrize("options", [{"method": RK4(), "dt": 0.1}, {"method": integrate.Trapezoidal(), "dt": 0.1}], ids=["RK4", "trapezoidal"])
+@pytest.mark.parametrize(
+    "options",
+    [{"method": RK4(), "dt": 0.1}, {"method": integrate.Trapezoidal(), "dt": 0.1}],
+    ids=["RK4", "trapezoidal"],
+)
 def test_direct_gradients_match_finite_differences(options: Any) -> None:
     assert torch.autograd.gradcheck(lambda a, k: _loss(a, k, **options), _inputs(), atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["ExponentialEuler", "ExponentialRK2", "ExponentialRosenbrock", "Rodas4", "ROS3P", "Kvaerno3"])
+@pytest.mark.parametrize(
+    "method", ["ExponentialEuler", "ExponentialRK2", "ExponentialRosenbrock", "Rodas4", "ROS3P", "Kvaerno3"]
+)
 def test_gradients_of_the_other_families_match_finite_differences(method: str) -> None:
     made = getattr(integrate, method)()
     angle, k = _inputs()
@@ -108,7 +114,9 @@ def test_adjoint_reaches_the_parameters_of_a_module() -> None:
 
 def test_gradients_of_output_times() -> None:
     def loss(times: Tensor) -> Tensor:
-        y = odeint(lambda t, y: -y + torch.sin(3.0 * t), torch.ones(2, dtype=torch.float64), times, rtol=1e-10, atol=1e-10).y
+        y = odeint(
+            lambda t, y: -y + torch.sin(3.0 * t), torch.ones(2, dtype=torch.float64), times, rtol=1e-10, atol=1e-10
+        ).y
         return (y[1:] ** 2).sum()
 
     times = torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64, requires_grad=True)
@@ -128,7 +136,7 @@ def test_adjoint_and_recompute_say_where_they_cannot_go() -> None:
     angle, k = (x.detach() for x in _inputs())
     with pytest.raises(ValueError, match=r"gradient=Adjoint\(\)\)`: expected no torch.func transform"):
         torch.func.grad(lambda k: _loss(angle, k, gradient=Adjoint()))(k)
-    with pytest.raises(RuntimeError, match="Recompute loop runs outside torch.func transforms"):
+    with pytest.raises(RuntimeError, match=r"Recompute loop runs outside torch\.func transforms"):
         torch.func.grad(lambda k: _loss(angle, k, loop=Recompute()))(k)
     with pytest.raises(ValueError, match=r"Recompute\(chunk=...\)"):
         Recompute(0)

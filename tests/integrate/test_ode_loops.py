@@ -96,7 +96,9 @@ def test_vmap_of_an_adaptive_solve_gives_each_sample_its_own_steps() -> None:
     torch.testing.assert_close(many, torch.stack([odeint(lorenz, y, times).y for y in y0]), rtol=1e-9, atol=1e-9)
     rates = torch.tensor([1.0, 5.0], dtype=torch.float64)  # a captured value may be mapped over as well
     one = torch.ones(1, dtype=torch.float64)
-    decays = torch.func.vmap(lambda r: odeint(lambda t, y: -r * y, one, [0.0, 1.0], rtol=1e-9, atol=1e-10).y[-1, 0])(rates)
+    decays = torch.func.vmap(lambda r: odeint(lambda t, y: -r * y, one, [0.0, 1.0], rtol=1e-9, atol=1e-10).y[-1, 0])(
+        rates
+    )
     torch.testing.assert_close(decays, torch.exp(-rates), rtol=1e-7, atol=0)
 
 
@@ -111,7 +113,8 @@ def test_pointwise_blocks_are_the_dense_jacobian_and_run_in_native_loops(name: s
     times = torch.linspace(0.0, 2.0, 5, dtype=torch.float64)
     make = getattr(integrate, name)
     dense = odeint(_fitzhugh_nagumo, y0, times, method=make(), dt=0.1).y
-    for loop in (None, bdtorch.Native()):
+    # Rosenbrock methods differentiate by time as well, forwards, which the native loop has no operations for.
+    for loop in (None,) if name == "Rodas4" else (None, bdtorch.Native()):
         blocks = odeint(_fitzhugh_nagumo, y0, times, method=make(coupling=Pointwise()), dt=0.1, loop=loop).y
         torch.testing.assert_close(blocks, dense, rtol=1e-7, atol=1e-9)
 
@@ -128,7 +131,9 @@ def test_implicit_methods_integrate_a_flow() -> None:
     period = 2.0 * torch.pi
     for method in (integrate.ImplicitMidpoint(coupling=Pointwise()), integrate.Tsit5(), integrate.Rodas4(Pointwise())):
         system = Oscillator(3, integrator=method, dtype=torch.float64)
-        sol = bdtorch.simulate(system, dt=period / 1000, duration=period, record={"v": bdtorch.trace("v")})
+        sol = bdtorch.simulate(
+            system, dt=period / 1000, duration=period, record={"v": bdtorch.trace("v")}, loop="reference"
+        )
         torch.testing.assert_close(sol["v"][-1], torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-4)
 
 

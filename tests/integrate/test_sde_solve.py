@@ -80,6 +80,14 @@ def test_the_native_loop_gives_the_solution_of_the_python_loop(case: str) -> Non
         torch.testing.assert_close(found[name], leaf, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["EulerMaruyama", "Milstein, general", "SRI1"])
+def test_the_inductor_loop_gives_the_solution_of_the_python_loop(case: str) -> None:
+    expected, found = _solve(case, _start()).y, _solve(case, _start(), loop=bt.Inductor(4)).y
+    for name, leaf in expected.items():
+        torch.testing.assert_close(found[name], leaf, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("case", _CASES)
 def test_vmap_over_states_and_over_keys_is_the_batch(case: str) -> None:
     batch = _solve(case, _start()).y["a"]
@@ -216,6 +224,16 @@ def test_steps_shrink_where_the_equation_is_fast_and_grow_again() -> None:
     )  # fmt: skip
     assert found.accepted < 1000 and found.rejected > 3
     torch.testing.assert_close(found.y[:2], fixed.y[:2], rtol=0.02, atol=1e-6)
+
+
+def test_gradients_pass_through_chosen_steps() -> None:
+    def end(y0: Tensor) -> Tensor:
+        return sdeint(
+            lambda t, y: torch.sin(3.0 * y), lambda t, y: 0.3 * y, y0, double(0.0, 0.5), dt=0.25, method=Milstein(),
+            rtol=0.02, progress=False,
+        ).y[-1]  # fmt: skip
+
+    assert torch.autograd.gradcheck(end, (double(0.8).requires_grad_(),))
 
 
 def test_an_explosion_is_reported() -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from bdtorch.ops import include_dir
 
-
 Array: TypeAlias = np.ndarray[Any, Any]
 Library: TypeAlias = Callable[[str, Array], Array]
 

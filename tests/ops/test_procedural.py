@@ -26,7 +26,7 @@ def philox(key: int, step: int, block: int) -> list[int]:
 
 def row_of_probability(matrix: ProceduralMatrix, row: int) -> list[int]:
     assert matrix.p is not None
-    n_tiles = max(1, int(matrix.n_post * matrix.p / 512))
+    n_tiles = max(1, int(matrix.n_post * matrix.p / 512 + 0.5))
     width = -(-matrix.n_post // n_tiles)
     targets = []
     for tile in range(n_tiles):

@@ -15,7 +15,6 @@ from torch import Tensor
 from bdtorch import ops
 from bdtorch.ops.random import _mix
 
-
 Array: TypeAlias = np.ndarray[Any, Any]
 Draw: TypeAlias = Callable[[Tensor, Tensor, int], Tensor]
 

@@ -9,7 +9,6 @@ from scipy import stats
 
 from bdtorch import ops
 
-
 KEY = ops.make_key(20)
 STEP = torch.tensor(7)
 P_VALUE = 1e-4

@@ -60,7 +60,7 @@ struct ProceduralMatrix {
     constexpr double synapses_per_tile = 512;
     ProceduralMatrix matrix{n_pre, n_post, uint64_t(key), self_offset, draws, false, n_post, 1, 0., 0, 1, 1, 0, 0};
     const double expected_tiles = double(n_post) * p / synapses_per_tile;
-    matrix.n_tiles = expected_tiles > 1. ? int64_t(expected_tiles) : 1;
+    matrix.n_tiles = expected_tiles > 1. ? int64_t(expected_tiles + 0.5) : 1;
     matrix.tile_width = (n_post + matrix.n_tiles - 1) / matrix.n_tiles;
     // Infinite for p = 0, where every gap leaves the tile, and 0 for p = 1, where there are no gaps.
     matrix.mean_gap = -1. / log1p(-p);

@@ -65,6 +65,8 @@ def test_random_numbers(dtype, threads):
             draws.uniform(key, counter, 150, dtype=dtype),
             draws.normal(key, counter, 150, dtype=dtype),
             draws.normal(many, counter.expand(B), 33, dtype=dtype),
+            draws.normal(many, counter, 33, dtype=dtype),  # one counter for all streams, and the reverse
+            draws.bernoulli(key, counter + many % 5, p, 150),
             draws.bernoulli(key, counter, p.mean(), 150),
             draws.bernoulli(key, counter, p, 150),
             draws.bernoulli(many, counter.expand(B), p.expand(B, 150) * 0.5, 150),

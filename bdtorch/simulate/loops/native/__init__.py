@@ -11,6 +11,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import Loop, LoopError, Runner
 from bdtorch.simulate.loops.native.compiler import compiled
 from bdtorch.simulate.loops.native.emit import Recording, source
+from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan, plan
 from bdtorch.simulate.loops.native.pointwise import CPP
@@ -30,9 +31,12 @@ class Native(Loop):
 
     Args:
         threads: Number of threads; default one, or as many as `torch.get_num_threads` says where that proves faster.
+        recompute: Where a gradient is needed, keep the state only at the start of each chunk of steps, and run the chunk
+            again on the way back. By default the state of every step is kept.
     """
 
     threads: int | None = None
+    recompute: bool = False
     name = "native"
 
     def __post_init__(self) -> None:
@@ -42,6 +46,11 @@ class Native(Loop):
     def start(self, body: Body, state: list[Tensor]) -> Runner:
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
+        if body.differentiable:
+            return DifferentiableRunner(body, state, self._made, self.recompute)
+        return self._made(body, state)
+
+    def _made(self, body: Body, state: list[Tensor]) -> NativeRunner:
         graph, layout, text = generate(body, state)
         return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import bdtorch
+from bdtorch._version import __version__
 from bdtorch.ops import include_dir
 from bdtorch.simulate.loops._loop import LoopError
 
@@ -80,7 +80,7 @@ def _compiler() -> tuple[str, ...]:
 def _identity(compiler: tuple[str, ...]) -> str:
     """Compiler, processor and version of this package, as far as they shape the machine code."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    return "\0".join([*compiler, version, platform.machine(), _processor(), bdtorch.__version__])
+    return "\0".join([*compiler, version, platform.machine(), _processor(), __version__])
 
 
 def _processor() -> str:

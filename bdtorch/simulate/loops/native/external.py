@@ -133,7 +133,8 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
         _contiguous(key, counter, out)
         n = node.shape[-1]
         batch = math.prod(node.shape[:-1])
-        streams = f"{pointer(key)}[b], {pointer(counter)}[b]"
+        # One of them may be shared by the whole batch.
+        streams = ", ".join(f"{pointer(x)}[{'b' if x.numel > 1 else '0'}]" for x in (key, counter))
         target = f"{pointer(out)} + b * {n}"
         probability = f"{_probability(refs[node.args[2]], n)}, " if fill == "bernoulli" else ""
         kind = "" if fill == "bernoulli" else f"<{CPP[node.dtype]}>"
@@ -303,7 +304,8 @@ def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     value = node.args[3]
     text = _element(_with_axis(refs[value]), axes) if isinstance(value, Node) else literal(value, node.dtype)
     lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
-    statement = f"{_element(out, moved)} = {text};"
+    assign = "+=" if node.op == "aten.scatter_add.default" else "="
+    statement = f"{_element(out, moved)} {assign} {text};"
     written, partition = _indexed(node, index.shape, index, index.strides, target.shape[axis], statement)
     return [*lines, *written], partition
 
@@ -322,6 +324,7 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "aten.mv.default": _product(bias=False),
     "aten.scatter.src": _scatter,
     "aten.scatter.value": _scatter,
+    "aten.scatter_add.default": _scatter,
     "bdtorch._csr_outer_raw.default": _csr_outer,
     "bdtorch._event_csr_raw.default": _event_csr,
     "bdtorch._event_csr_t_raw.default": _event_csr_t,

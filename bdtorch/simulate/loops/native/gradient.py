@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate.loops._loop import Advance, Runner
+from bdtorch.simulate.loops._loop import Advance, LoopError, Runner
+from bdtorch.simulate.loops.native.runner import NativeRunner
 
-MakeRunner = Callable[[Any, list[Tensor]], Runner]
+MakeRunner = Callable[[Any, list[Tensor]], NativeRunner]
 
 
 class DifferentiableRunner(Runner):
@@ -44,8 +45,19 @@ class DifferentiableRunner(Runner):
         }
         self.observing = [k for k, (x, sparse) in enumerate(zip(body.observed, body.sparse, strict=True)) if not sparse]
         self.kept_runner = make(_Kept(body, state), state)
+        self._check_sources(self.kept_runner.graph.captured)
         self.plain_runner = make(body, state) if recompute else self.kept_runner
         self.backward_runner: Runner | None = None
+
+    def _check_sources(self, captured: list[Tensor]) -> None:
+        """A gradient must not be lost: what requires one must come through a door that this node knows."""
+        known = {id(x) for x in (*self.parameters.values(), *self.body.inputs.constants())}
+        for x in captured:
+            if id(x) not in known:
+                raise LoopError(
+                    f"the native loop cannot run this model: a tensor that requires a gradient, of shape {tuple(x.shape)}, "
+                    "is neither a parameter of the system nor part of its state or inputs; pass it as one of these"
+                )
 
     def advance(
         self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]

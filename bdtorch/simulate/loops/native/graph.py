@@ -71,14 +71,16 @@ class Graph:
         nodes: Everything that the outputs need, in an order in which it can be computed.
         state: The node of each new state leaf.
         observed: The node of each observed tensor.
+        captured: Tensors from outside the step that require a gradient.
     """
 
     nodes: list[Node]
     state: list[Node]
     observed: list[Node]
+    captured: list[Tensor]
 
 
-def pruned(state: list[Node], observed: list[Node]) -> Graph:
+def pruned(state: list[Node], observed: list[Node], captured: list[Tensor]) -> Graph:
     """The graph of all that the outputs need."""
     needed: set[Node] = set()
     pending = [*state, *observed]
@@ -87,7 +89,7 @@ def pruned(state: list[Node], observed: list[Node]) -> Graph:
         if node not in needed:
             needed.add(node)
             pending.extend(node.operands())
-    return Graph(sorted(needed, key=lambda node: node.number), state, observed)
+    return Graph(sorted(needed, key=lambda node: node.number), state, observed, captured)
 
 
 def is_constant(value: Any) -> bool:

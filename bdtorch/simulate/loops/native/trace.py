@@ -48,9 +48,15 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
         tracer.enter(leaf, "sequence", number)
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
-    with torch.no_grad(), tracer, _Escapes(tracer):
-        after, observed = body(before, slices, t)
-    return pruned([tracer.node_of(x) for x in after], [tracer.node_of(x) for x in observed])
+    try:
+        with torch.no_grad(), tracer, _Escapes(tracer):
+            after, observed = body(before, slices, t)
+    except LoopError:
+        raise
+    except Exception as error:  # the step has run outside the tracer, so what fails is the tracing of it
+        raise LoopError(f"the native loop cannot trace this model: {type(error).__name__}: {error}") from error
+    new_state, shown = [tracer.node_of(x) for x in after], [tracer.node_of(x) for x in observed]
+    return pruned(new_state, shown, tracer.captured)
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -69,6 +75,7 @@ class _Tracer(TorchDispatchMode):
         self.fresh: set[int] = set()  # tensors that the step itself made
         self.sharing: dict[int, set[int]] = {}  # tensors by the memory that they look into
         self.known: dict[Any, list[Node]] = {}
+        self.captured: list[Tensor] = []
         self.count = 0
 
     def enter(self, tensor: Tensor, kind: str, source: Any) -> Node:
@@ -78,7 +85,11 @@ class _Tracer(TorchDispatchMode):
 
     def node_of(self, tensor: Tensor) -> Node:
         node = self.nodes.get(id(tensor))
-        return self.enter(tensor, "constant", tensor) if node is None else node
+        if node is None:
+            if tensor.requires_grad:
+                self.captured.append(tensor)
+            node = self.enter(tensor, "constant", tensor)
+        return node
 
     def _next(self) -> int:
         self.count += 1
