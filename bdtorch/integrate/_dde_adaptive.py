@@ -53,7 +53,9 @@ class _Past:
     seen: float = -math.inf
     """The latest time looked up since this was reset."""
 
-    def look(self, lag: Lag, t: Tensor, y: State, args: tuple[Any, ...], span: tuple[float, float], slope: bool) -> State:
+    def look(
+        self, lag: Lag, t: Tensor, y: State, args: tuple[Any, ...], span: tuple[float, float], slope: bool
+    ) -> State:
         """The past of a step that begins and lasts as ``span`` says."""
         flat = tree.leaves(y)
         values = []
@@ -273,7 +275,9 @@ def solve_adaptively(
         functions: Feldstein & Neves (1984), doi:10.1137/0721056.
     """
     if blind():
-        raise ValueError("`ddeint(dt=...)`: expected a step under torch.func transforms, as adaptive ones depend on values")
+        raise ValueError(
+            "`ddeint(dt=...)`: expected a step under torch.func transforms, as adaptive ones depend on values"
+        )
     start, end = times[0], times[-1]
     walk = _Walk(equation, method, past, y, start, tolerance)
     lags, neutral = equation.constants()
@@ -295,7 +299,9 @@ def solve_adaptively(
             step = cut if h > 0.999 * cut else (0.5 * cut if h > 0.6 * cut else h)
             tries += 1
             if tries > tolerance.max_steps:
-                raise IntegrationError(f"`ddeint(max_steps=...)`: {tries - 1} steps were not enough to pass t = {walk.t:g}")
+                raise IntegrationError(
+                    f"`ddeint(max_steps=...)`: {tries - 1} steps were not enough to pass t = {walk.t:g}"
+                )
             trial, settled = walk.attempt(slope, step)
             ratio, factor = _judge(walk, trial, last, rejected)
             if not settled or ratio > 1.0:

@@ -135,7 +135,9 @@ def aside(t: Tensor, begin: Tensor | float, h: Tensor | float) -> Tensor:
     return _NUDGE * toward + (toward - torch.clamp(toward, -0.5 * h, 0.5 * h))
 
 
-def sample(history: Callable[[Tensor], State], lefts: Tensor, widths: Tensor, degree: int, dtype: torch.dtype) -> Pieces:
+def sample(
+    history: Callable[[Tensor], State], lefts: Tensor, widths: Tensor, degree: int, dtype: torch.dtype
+) -> Pieces:
     """Polynomials that meet a function at Chebyshev points within each step, which lie off any break at its ends."""
     points = torch.arange(degree + 1, dtype=torch.float64, device=lefts.device)
     nodes = 0.5 - 0.5 * torch.cos(torch.pi * (points + 0.5) / (degree + 1))
@@ -203,7 +205,9 @@ def sampled(t: Tensor, y: State) -> History:
     flat, spec = tree.flatten(y)
     for leaf in flat:
         if leaf.shape[:1] != t.shape:
-            raise ValueError(f"`sampled(y=...)`: expected a leading axis of {len(t)} times, got shape {tuple(leaf.shape)}")
+            raise ValueError(
+                f"`sampled(y=...)`: expected a leading axis of {len(t)} times, got shape {tuple(leaf.shape)}"
+            )
     edges = t.detach().to(torch.float64)
     near, steps = min(4, len(t)), len(t) - 1
     first = (torch.arange(steps, device=t.device) - 1).clamp(0, len(t) - near)
@@ -286,7 +290,9 @@ class Ring:
         order = torch.arange(number - self.rows, number) % self.rows
         if self.dt is not None:
             device = state["pieces"][0].device
-            edges = self.start + self.dt * torch.arange(number - self.rows, number + 1, dtype=torch.float64, device=device)
+            edges = self.start + self.dt * torch.arange(
+                number - self.rows, number + 1, dtype=torch.float64, device=device
+            )
         else:
             edges = torch.cat([state["left"][order], state["left"].new_tensor([end])])
         return History(edges, [ring[order] for ring in state["pieces"]], spec)

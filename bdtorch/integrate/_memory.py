@@ -32,7 +32,9 @@ class SumOfExponentials:
 
     def __post_init__(self) -> None:
         if not isinstance(self.tolerance, float) or not 1e-13 <= self.tolerance <= 1e-2:
-            raise ValueError(f"`SumOfExponentials(tolerance=...)`: expected a number in [1e-13, 1e-2], got {self.tolerance!r}")
+            raise ValueError(
+                f"`SumOfExponentials(tolerance=...)`: expected a number in [1e-13, 1e-2], got {self.tolerance!r}"
+            )
 
     def terms(self, beta: Tensor, shortest: float, longest: float) -> tuple[Tensor, Tensor]:
         """Rates ``(terms,)`` and weights ``(terms, *shape)`` of the kernels ``t ** -beta`` for times in these bounds.
@@ -47,7 +49,9 @@ class SumOfExponentials:
         low = math.floor(math.log(self.tolerance / longest) / spacing)
         high = math.ceil(math.log((digits + 3.0) / shortest) / spacing)
         x = spacing * torch.arange(low + 1, high + 1, dtype=torch.float64, device=beta.device)
-        inverse_gamma = torch.exp(-torch.lgamma(beta + 1.0))  # of beta + 1, since 1 / gamma(beta) = beta / gamma(beta + 1)
+        inverse_gamma = torch.exp(
+            -torch.lgamma(beta + 1.0)
+        )  # of beta + 1, since 1 / gamma(beta) = beta / gamma(beta + 1)
         columns = x.reshape(-1, *(1,) * beta.dim())
         weights = spacing * beta * inverse_gamma * torch.exp(beta * columns)
         # The rule's points from `low` down, where t e^x is below the tolerance, form a geometric series: a constant term.

@@ -145,7 +145,9 @@ class AdamsBashforthMoulton(FractionalIntegrator):
 
     def __post_init__(self) -> None:
         if not isinstance(self.corrections, int) or isinstance(self.corrections, bool) or self.corrections < 1:
-            raise ValueError(f"`AdamsBashforthMoulton(corrections=...)`: expected a positive integer, got {self.corrections!r}")
+            raise ValueError(
+                f"`AdamsBashforthMoulton(corrections=...)`: expected a positive integer, got {self.corrections!r}"
+            )
 
     def order(self, alpha: float) -> float:
         return min(2.0, 1.0 + (1.0 + self.corrections) * alpha)
@@ -239,7 +241,8 @@ class _Differences(Solver):
         super().__init__(y0, alpha, dt)
         self.scale = self.cast(self.scale)
         self.sums = [
-            Direct(memory.difference_weights(order, rows + 1)[1:], leaf) for order, leaf in zip(alpha, self.y0, strict=True)
+            Direct(memory.difference_weights(order, rows + 1)[1:], leaf)
+            for order, leaf in zip(alpha, self.y0, strict=True)
         ]
 
     def begin(self, derivative: Derivative, t: Tensor) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def sddeint(
     past, y, times, numbers = start_of("sddeint", history, y0, t)
     marks = whole_steps(numbers, dt)
     if marks is None:
-        raise ValueError(f"`sddeint(t=...)`: expected multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}")
+        raise ValueError(
+            f"`sddeint(t=...)`: expected multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}"
+        )
     lags = checked_lags("sddeint", "delays", delays, y)
     if path is None:
         path = BrownianPath(dt, seed, tuple(batch_shape), numbers[0], tree.leaves(y)[0].device)

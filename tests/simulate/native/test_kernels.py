@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bdtorch.ops import random as draws
 from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
+from bdtorch.ops.procedural import ProceduralMatrix, procedural_event, procedural_gather
 from bdtorch.simulate.loops.native import operations
 from tests.simulate.native.stepping import assert_same, both
 
@@ -79,7 +80,32 @@ def test_random_numbers(dtype, threads):
         assert_same(native, reference, exact=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_procedural_products(dtype, threads):
+    by_chance = ProceduralMatrix(N_PRE, N_POST, -5, p=0.2, draws="normal")
+    by_number = ProceduralMatrix(N_PRE, N_POST, 9, number=7, self_offset=3)
+    mean, std = torch.tensor(0.5, dtype=dtype), torch.tensor(0.1, dtype=dtype)
+
+    def step(x, t):
+        pre, post = x
+        batch = torch.stack([pre, -pre, pre * 0.0])
+        out = [
+            procedural_event(pre > 0.0, mean, std, by_chance),
+            procedural_event(batch.relu(), mean, std, by_chance),
+            procedural_event(batch > 0.3, mean, None, by_number),
+            procedural_gather(post, mean, std, by_chance),
+            procedural_gather(post.expand(B, N_POST), mean, None, by_number),
+        ]
+        return [pre.roll(1), post.roll(-1)], out
+
+    state = torch.randn(N_PRE, dtype=dtype), torch.randn(N_POST, dtype=dtype)
+    for native, reference in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(native, reference, exact=True)
+
+
 def test_every_kernel_is_exercised():
     assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
         "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal", "random_uniform",
+        "_procedural_event_raw", "_procedural_gather_raw",
     }  # fmt: skip

@@ -59,7 +59,12 @@ class _Printer:
                 self._pass(number, kernel)
         self._records()
         self._copies()
-        return "\n".join(['#include "bdtorch/loop.h"\n', *self.functions, self._loop()])
+        headers = ["loop.h", *(["procedural.h"] if self._draws_connectivity() else [])]
+        return "\n".join([*(f'#include "bdtorch/{name}"' for name in headers), "", *self.functions, self._loop()])
+
+    def _draws_connectivity(self) -> bool:
+        """Whether the loop needs a header that others are spared, for it takes a while to compile."""
+        return any(node.op.startswith("bdtorch._procedural") for kernel in self.plan.kernels for node in kernel.nodes)
 
     def _pass(self, number: int, kernel: Kernel) -> None:
         inside = set(kernel.nodes)

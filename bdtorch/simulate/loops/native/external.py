@@ -152,6 +152,33 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
     return printer
 
 
+# Procedural connectivity
+
+
+def _procedural(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    spikes, offset, scale = (None if arg is None else refs[arg] for arg in node.args[:3])
+    assert spikes is not None and offset is not None, "only the scale is optional"
+    _contiguous(spikes, out)
+    n_pre, n_post, key, p, number, draws, self_offset = node.args[3:]
+    law, value = ("probability", p) if number is None else ("number", number)
+    batch, kind = math.prod(node.shape[:-1]), CPP[node.dtype]
+    gathers = node.op.startswith("bdtorch._procedural_gather")
+    n_out, call = (n_pre, "gather") if gathers else (n_post, "accumulate")
+    lines = [
+        f"const auto matrix = bdtorch::ProceduralMatrix::with_{law}({n_pre}, {n_post}, "
+        f"(int64_t)UINT64_C({key % 2**64}), {value!r}, bdtorch::Draws({draws}), {self_offset});",
+        f"const loop::Range r = loop::share({n_out}, now.thread, now.threads);",
+    ]
+    if not gathers:
+        lines += [
+            f"for (int64_t b = 0; b < {batch}; ++b)",
+            f"  std::memset({pointer(out)} + b * {n_post} + r.begin, 0, (r.end - r.begin) * sizeof({kind}));",
+        ]
+    operands = f"matrix, {pointer(offset)}[0], {pointer(scale or offset)}[0], {pointer(spikes)}, {batch}"
+    lines.append(f"bdtorch::procedural_{call}<{kind}>({operands}, r.begin, r.end, {pointer(out)});")
+    return lines, f"flat {n_out}" if batch == 1 else "rows"
+
+
 def _probability(p: Ref, n: int) -> str:
     kind = CPP[p.buffer.dtype]
     if not p.shape:
@@ -328,6 +355,8 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch._csr_outer_raw.default": _csr_outer,
     "bdtorch._event_csr_raw.default": _event_csr,
     "bdtorch._event_csr_t_raw.default": _event_csr_t,
+    "bdtorch._procedural_event_raw.default": _procedural,
+    "bdtorch._procedural_gather_raw.default": _procedural,
     "bdtorch.random_bernoulli.default": _random("bernoulli"),
     "bdtorch.random_normal.default": _random("normal"),
     "bdtorch.random_uniform.default": _random("uniform"),

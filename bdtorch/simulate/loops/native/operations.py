@@ -155,6 +155,7 @@ EXTERNAL = {
     "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
     "aten.scatter_add.default",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
+    "bdtorch._procedural_event_raw.default", "bdtorch._procedural_gather_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
 }  # fmt: skip
 """Operations with a kernel of their own."""
