@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,9 @@ def checked_lags(door: str, name: str, delays: Any, y: State) -> tuple[Lag, ...]
         TypeError, ValueError: One is neither a number, a tensor, a tree like the state nor a function; or is negative,
             not finite, or of a shape that does not broadcast against the state.
     """
-    if isinstance(delays, (int, float, Tensor)) or callable(delays):
+    if isinstance(delays, (int, float, Tensor, Mapping)) or callable(delays) or hasattr(delays, "_fields"):
         delays = (delays,)
-    if not isinstance(delays, Sequence) or isinstance(delays, str) or hasattr(delays, "_fields"):
+    if not isinstance(delays, Sequence) or isinstance(delays, str):
         raise TypeError(f"`{door}({name}=...)`: expected a delay or a tuple of delays, got {delays!r}")
     return tuple(_checked_lag(f"`{door}({name}=...)`", delay, y) for delay in delays)
 

@@ -165,6 +165,15 @@ inline T dot(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
+// out += factors[0] rows[0] + ... + factors[3] rows[3], added one after the other.
+template <class T>
+inline void add_four_rows(T* out, const T* const* rows, const T* factors, int64_t begin, int64_t end) {
+  const T *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
+  const T f0 = factors[0], f1 = factors[1], f2 = factors[2], f3 = factors[3];
+#pragma GCC ivdep
+  for (int64_t j = begin; j < end; ++j) out[j] = (((out[j] + f0 * r0[j]) + f1 * r1[j]) + f2 * r2[j]) + f3 * r3[j];
+}
+
 // c = start + a b for the rows [row_begin, row_end), counted through the batch, and the columns [begin, end).
 // k ascends in every sum, whatever the range. With `skip_zeros` those of `a` are left out, for finite `b`.
 template <class T, bool skip_zeros>
@@ -181,10 +190,22 @@ inline void multiply(Matrices<T> a, Matrices<T> b, Matrices<T> start, T* c, int6
       for (int64_t j = begin; j < end; ++j) out[j] += dot(left, a.column, right + j * b.column, b.row, inner);
       continue;
     }
+    // Four rows of `b` at a time, so that `out` is read and written a quarter as often; the order of additions is kept.
+    const T* rows_of_b[4];
+    T factors[4];
+    int held = 0;
     for (int64_t k = 0; k < inner; ++k) {
       const T factor = left[k * a.column];
       if (skip_zeros && factor == T(0)) continue;
-      const T* row = right + k * b.row;
+      rows_of_b[held] = right + k * b.row;
+      factors[held++] = factor;
+      if (held < 4) continue;
+      held = 0;
+      add_four_rows(out, rows_of_b, factors, begin, end);
+    }
+    for (int h = 0; h < held; ++h) {
+      const T factor = factors[h];
+      const T* row = rows_of_b[h];
 #pragma GCC ivdep
       for (int64_t j = begin; j < end; ++j) out[j] += factor * row[j];
     }
