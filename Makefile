@@ -17,7 +17,7 @@ setup: $(STAMPS)/package  ## make .venv: pinned requirements, compiled extension
 	@echo "ready: $(PYTHON)"
 
 demo: setup  ## simulate, train and analyse once; pictures go to out/
-	$(PYTHON) demo.py
+	$(PYTHON) -m notebooks.demo
 
 test: setup  ## all tests but the slow ones
 	$(PYTEST)

@@ -14,7 +14,7 @@ from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._equation import blind
 
-_MOST_BREAKS = 100_000
+_MOST_BREAKS = 10_000
 
 
 @dataclass(frozen=True, eq=False)

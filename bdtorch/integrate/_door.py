@@ -76,7 +76,7 @@ def check_finite(door: str, y: State, times: list[float]) -> None:
     """Where an output is NaN or infinite, name the first such time and its component."""
     if blind():
         return
-    sound = torch.stack([leaf.detach().flatten(1).isfinite().all(1) for leaf in tree.leaves(y)]).all(0)
+    sound = torch.stack([leaf.detach().reshape(len(times), -1).isfinite().all(1) for leaf in tree.leaves(y)]).all(0)
     if bool(sound.all()):
         return
     row = int((~sound).nonzero()[0])

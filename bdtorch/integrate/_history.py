@@ -132,7 +132,8 @@ def aside(t: Tensor, begin: Tensor | float, h: Tensor | float) -> Tensor:
     spoil the order.
     """
     toward = begin + 0.5 * h - t
-    return _NUDGE * toward + (toward - torch.clamp(toward, -0.5 * h, 0.5 * h))
+    half = torch.as_tensor(0.5 * h, dtype=toward.dtype, device=toward.device)
+    return _NUDGE * toward + (toward - torch.clamp(toward, -half, half))
 
 
 def sample(

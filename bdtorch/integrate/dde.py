@@ -153,7 +153,9 @@ def ddeint(
         raise ValueError("`ddeint(loop=...)`: expected None without dt, since adaptive steps depend on the solution")
     chosen = _method(Tsit5() if method is None else method)
     if not isinstance(chosen, Adaptive) or chosen.error_order < 1:
-        raise ValueError(f"`ddeint(dt=...)`: expected a step, since {_name(chosen)} does not estimate its error, got None")
+        raise ValueError(
+            f"`ddeint(dt=...)`: expected a step, since {_name(chosen)} does not estimate its error, got None"
+        )
     tolerance = DelayTolerance(
         check_number("ddeint", "rtol", 1e-6 if rtol is None else rtol), check_number("ddeint", "atol", atol),
         controller or PIController(), math.inf if max_step is None else check_number("ddeint", "max_step", max_step),
@@ -165,7 +167,9 @@ def ddeint(
     return DDESolution(times, stack, found.history(), found.steps, found.rejections, found.evaluations)
 
 
-def start_of(door: str, history: Any, y0: State | None, t: Any) -> tuple[Callable[[Tensor], State], State, Tensor, list[float]]:
+def start_of(
+    door: str, history: Any, y0: State | None, t: Any
+) -> tuple[Callable[[Tensor], State], State, Tensor, list[float]]:
     """The history as a function, the initial state, and the output times, checked."""
     if history is None:
         raise ValueError(f"`{door}(history=...)`: expected the past, as a state or a function of time, got None")
@@ -190,7 +194,7 @@ def start_of(door: str, history: Any, y0: State | None, t: Any) -> tuple[Callabl
 def _first(door: str, history: Any, start: float) -> State:
     if isinstance(history, History) and not history.start <= start <= history.end * (1 + 1e-12) + 1e-12:
         raise ValueError(
-            f"`{door}(history=...)`: expected one that reaches t[0] = {start:g}, got one from {history.start:g} to {history.end:g}"
+            f"`{door}(history=...)`: expected one that reaches t[0] = {start:g}, got {history.start:g} to {history.end:g}"
         )
     return history(torch.tensor(start, dtype=torch.float64))
 
@@ -208,7 +212,9 @@ def check_like(door: str, name: str, value: State, like: State, other: str) -> N
             )
 
 
-def check_reach(door: str, history: Any, past: Callable[[Tensor], State], y: State, start: float, longest: float) -> None:
+def check_reach(
+    door: str, history: Any, past: Callable[[Tensor], State], y: State, start: float, longest: float
+) -> None:
     """The history is known as far back as the longest delay, of the right form there, and finite."""
     if longest == math.inf or isinstance(history, Tensor) or not callable(history):
         return
@@ -226,7 +232,9 @@ def check_reach(door: str, history: Any, past: Callable[[Tensor], State], y: Sta
     for name, leaf in tree.named_leaves(early):
         if not bool(leaf.detach().isfinite().all()):
             of = f" of {name!r}" if name else ""
-            raise ValueError(f"`{door}(history=...)`: expected finite values, got NaN or infinity at t = {start - longest:g}{of}")
+            raise ValueError(
+                f"`{door}(history=...)`: expected finite values, got NaN or infinity at t = {start - longest:g}{of}"
+            )
 
 
 def _check_delays(equation: DelayEquation, max_delay: float | None, dt: float | None) -> float:
@@ -234,17 +242,23 @@ def _check_delays(equation: DelayEquation, max_delay: float | None, dt: float | 
     if not equation.lags and not equation.neutral:
         raise ValueError("`ddeint(delays=...)`: expected at least one delay, got none; for none there is odeint")
     if any(lag.zeros for lag in equation.neutral):
-        raise ValueError("`ddeint(neutral=...)`: expected delays above 0, since the present slope is what is asked for, got 0")
+        raise ValueError(
+            "`ddeint(neutral=...)`: expected delays above 0, since the present slope is what is asked for, got 0"
+        )
     lags, neutral = equation.constants()
     numbers = [*lags, *neutral]
     bound = 0.0 if max_delay is None else check_number("ddeint", "max_delay", max_delay)
     if max_delay is not None and numbers and max(numbers) > bound:
-        raise ValueError(f"`ddeint(max_delay=...)`: expected at least the longest delay, {max(numbers):g}, got {bound:g}")
+        raise ValueError(
+            f"`ddeint(max_delay=...)`: expected at least the longest delay, {max(numbers):g}, got {bound:g}"
+        )
     if dt is not None and numbers and min(numbers) < check_number("ddeint", "dt", dt) * (1.0 - 1e-9):
         raise ValueError(f"`ddeint(dt=...)`: expected at most the shortest delay, {min(numbers):g}, got {dt:g}")
     if equation.variable and max_delay is None:
         if dt is not None:
-            raise ValueError("`ddeint(max_delay=...)`: expected a bound, as a delay is a function and steps are fixed, got None")
+            raise ValueError(
+                "`ddeint(max_delay=...)`: expected a bound, as a delay is a function and steps are fixed, got None"
+            )
         return math.inf
     return max([bound, *numbers])
 
@@ -316,4 +330,6 @@ def _check_variable(reach: Tensor, ring: Ring) -> None:
             "take a smaller dt, or leave dt out"
         )
     if earliest > 0.0 and ring.rows:
-        raise ValueError("`ddeint(max_delay=...)`: expected a bound of all delays, but one that is a function became longer")
+        raise ValueError(
+            "`ddeint(max_delay=...)`: expected a bound of all delays, but one that is a function became longer"
+        )

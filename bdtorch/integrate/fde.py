@@ -119,7 +119,9 @@ def fdeint(
         past, y, times, numbers = start_of("fdeint", history, y0, t)
     marks = whole_steps(numbers, dt)
     if marks is None:
-        raise ValueError(f"`fdeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}")
+        raise ValueError(
+            f"`fdeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}"
+        )
     solver = chosen.start(y, _checked_alpha(alpha, y), marks[-1], dt)
     if past is None:
         step: Any = _PlainStep(solver, f, tuple(args), numbers[0])
@@ -130,7 +132,9 @@ def fdeint(
     prepared = (PythonLoop() if loop is None else loop).prepare(step, state, every=every)
     final, kept = iterate(prepared, state, marks[-1], progress=progress, description="fdeint")
     if "reach" in final and not blind() and bool((final["reach"] > 0).any()):
-        raise ValueError("`fdeint(delays=...)`: expected delays between dt and max_delay, but one that is a function left them")
+        raise ValueError(
+            "`fdeint(delays=...)`: expected delays between dt and max_delay, but one that is a function left them"
+        )
     rows = torch.tensor([mark // every - 1 for mark in marks], device=tree.leaves(y)[0].device)
     grid = tree.map(lambda first, rest: torch.cat([first.unsqueeze(0), rest[rows]]), y, kept)
     check_finite("fdeint", grid, numbers)
@@ -141,12 +145,19 @@ def _checked_method(method: Any) -> FractionalIntegrator:
     if isinstance(method, FractionalIntegrator):
         return method
     known = {one.name.lower(): one.name for one in METHODS}
-    aliases = {"euler": "CaputoEuler", "abm": "AdamsBashforthMoulton", "gl": "GrunwaldLetnikov", "short-memory": "GrunwaldLetnikov"}
+    aliases = {
+        "euler": "CaputoEuler",
+        "abm": "AdamsBashforthMoulton",
+        "gl": "GrunwaldLetnikov",
+        "short-memory": "GrunwaldLetnikov",
+    }
     name = (method if isinstance(method, str) else getattr(method, "__name__", type(method).__name__)).lower()
     close = difflib.get_close_matches(name, [*known, *aliases], n=2, cutoff=0.5)
     names = dict.fromkeys({**known, **aliases}[one] for one in close)
     hint = "; did you mean " + " or ".join(f"bdtorch.integrate.{one}()" for one in names) + "?" if names else ""
-    raise TypeError(f"`fdeint(method=...)`: expected a method object such as AdamsBashforthMoulton(), got {method!r}{hint}")
+    raise TypeError(
+        f"`fdeint(method=...)`: expected a method object such as AdamsBashforthMoulton(), got {method!r}{hint}"
+    )
 
 
 def _checked_alpha(alpha: Any, y: State) -> list[Tensor]:

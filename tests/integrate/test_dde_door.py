@@ -63,7 +63,7 @@ DDE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "tolerance 0": ({"dt": None, "rtol": 0.0}, ValueError, r"ddeint\(rtol=...\)`: expected a finite number above 0"),
     "loop without step": ({"dt": None, "loop": bdtorch.Native()}, ValueError, r"ddeint\(loop=...\)`: expected None without dt"),
     "no error estimate": ({"dt": None, "method": RK4()}, ValueError, r"ddeint\(dt=...\)`: expected a step"),
-    "method as string": ({"method": "tsit"}, TypeError, r"ddeint\(method=...\)`.*did you mean bdtorch.integrate.Tsit5\(\)"),
+    "method as string": ({"method": "tsit"}, TypeError, r"ddeint\(method=...\)`.*did you mean .*bdtorch.integrate.Tsit5\(\)"),
     "method as function": ({"method": RK4}, TypeError, r"ddeint\(method=...\)`.*add \(\)"),
     "order too high": ({"method": DOP853()}, ValueError, r"ddeint\(method=...\)`: expected a method of order up to 5"),
     "no bound": ({"delays": lambda t, y: 1.0}, ValueError, r"ddeint\(max_delay=...\)`: expected a bound"),
@@ -72,12 +72,13 @@ DDE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "delay below step": ({"delays": lambda t, y: 1.0 - t, "max_delay": 1.0}, ValueError, r"became shorter"),
     "derivative of another shape": ({"f": lambda t, y, past: past[0][:1]}, ValueError, r"ddeint\(f=...\)`: .*shape \(2,\)"),
     "derivative of another structure": ({"f": lambda t, y, past: (y,)}, ValueError, r"ddeint\(f=...\)`: expected a deriv"),
-    "derivative nan": ({"f": lambda t, y, past: y / 0.0 * 0.0}, FloatingPointError, r"ddeint\(f=...\)`: .* at t = 0 in component 0"),
+    "derivative nan": ({"f": lambda t, y, past: y * math.nan}, FloatingPointError, r"ddeint\(f=...\)`: .* t = 0 in component 0"),
     "solution diverges": (
-        {"f": lambda t, y, past: torch.where(t > 0.5, math.inf, 1.0) * past[0]}, FloatingPointError, r"after t = 0 .*t = 1",
+        {"f": lambda t, y, past: torch.where(t > 0.5, math.inf, 1.0) * past[0]}, FloatingPointError,
+        r"became inf after t = 0; .* at t = 1 in component 0",
     ),
     "too many breaks": (
-        {"delays": tuple(0.001 + 0.01 * math.pi * k for k in range(40)), "dt": None}, ValueError, r"ddeint\(levels=...\)",
+        {"delays": tuple(0.02 * math.sqrt(k) for k in range(1, 41)), "dt": None}, ValueError, r"ddeint\(levels=...\)",
     ),
 }  # fmt: skip
 
@@ -152,7 +153,7 @@ SDDE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "no delay": ({"delays": ()}, ValueError, r"sddeint\(delays=...\)`: expected at least one"),
     "step too long": ({"dt": 2.0, "t": [0.0, 2.0]}, ValueError, r"sddeint\(dt=...\)`: expected at most"),
     "off the grid": ({"t": [0.0, 0.55]}, ValueError, r"sddeint\(t=...\)`: expected multiples"),
-    "method of too high an order": ({"method": SRA1(), "noise": Additive()}, ValueError, r"sddeint\(method=...\)`: expected one of"),
+    "order too high": ({"method": SRA1(), "noise": Additive()}, ValueError, r"sddeint\(method=...\)`: expected one of"),
     "method as string": ({"method": "milstein"}, TypeError, r"sddeint\(method=...\)`.*Milstein"),
     "diffusion of another shape": ({"g": lambda t, y, past: y[:1]}, ValueError, r"sddeint\(g=...\)`"),
     "history too short": ({"history": _SHORT}, ValueError, r"sddeint\(history=...\)`: expected it to reach back"),
@@ -165,8 +166,9 @@ def test_sddeint_refuses(name: str) -> None:
     arguments: dict[str, Any] = {
         "f": _f, "g": lambda t, y, past: 0.1 * y, "history": ONE, "t": T, "delays": 1.0, "dt": 0.1, **changes,
     }  # fmt: skip
+    first = [arguments.pop(name) for name in ("f", "g", "history", "t")]
     with pytest.raises(kind, match=message):
-        sddeint(*(arguments.pop(name) for name in ("f", "g", "history", "t")), **arguments)
+        sddeint(*first, **arguments)
 
 
 @pytest.mark.parametrize("family", ["DDE", "FDE"])

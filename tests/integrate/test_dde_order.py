@@ -42,7 +42,7 @@ def by_steps(end: int) -> Callable[[float], float]:
         polynomials.append(growth)
 
     def solution(t: float) -> float:
-        m = min(int(math.floor(t)), end - 1)
+        m = min(math.floor(t), end - 1)
         s = t - m
         return float(constants[m + 1] + math.exp(_RATE * s) * np.polyval(polynomials[m + 1], s))
 

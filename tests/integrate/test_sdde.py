@@ -20,6 +20,7 @@ from bdtorch.integrate import (
     EulerHeun,
     EulerMaruyama,
     ExponentialEulerMaruyama,
+    Heun,
     Milstein,
     StochasticHeun,
     ddeint,
@@ -85,8 +86,8 @@ def test_the_mean_obeys_the_delay_equation() -> None:
     t = torch.tensor([0.0, 0.5, 1.5, 2.0], dtype=F64)
     paths = 20_000
     found = sddeint(
-        _drift, lambda t, y, past: 0.5 * past[0], torch.ones(paths, 1, dtype=F64), t, delays=1.0, dt=0.02, batch_shape=(paths,),
-        loop=bdtorch.Native(), seed=5,
+        _drift, lambda t, y, past: 0.5 * past[0], torch.ones(paths, 1, dtype=F64), t, delays=1.0, dt=0.02,
+        batch_shape=(paths,), loop=bdtorch.Native(), seed=5,
     )  # fmt: skip
     mean, deviation = found.y.mean(1)[:, 0], found.y.std(1)[:, 0]
     exact = ddeint(_drift, torch.ones(1, dtype=F64), t, delays=1.0, dt=0.02).y[:, 0]
@@ -112,20 +113,20 @@ def test_same_seed_same_paths_in_any_loop_and_batch() -> None:
     options: dict[str, Any] = {"delays": 1.0, "dt": 0.125, "seed": 7}
     start = torch.ones(3, 2, dtype=F64)
     plain, native = (
-        sddeint(_drift, _delayed, start, [0.0, 1.0, 3.0], batch_shape=(3,), loop=loop, **options) for loop in (None, bdtorch.Native())
+        sddeint(_drift, _delayed, start, [0.0, 1.0, 3.0], batch_shape=(3,), loop=loop, **options)
+        for loop in (None, bdtorch.Native())
     )
     torch.testing.assert_close(native.y, plain.y, rtol=1e-12, atol=1e-13)
-    single = sddeint(_drift, _delayed, start[0], [0.0, 3.0], path=BrownianPath(0.125, plain.path.key[0]), delays=1.0, dt=0.125)
+    path = BrownianPath(0.125, plain.path.key[0])
+    single = sddeint(_drift, _delayed, start[0], [0.0, 3.0], path=path, delays=1.0, dt=0.125)
     torch.testing.assert_close(single.y[-1], plain.y[-1, 0], rtol=1e-12, atol=0)
 
 
 def test_without_noise_it_is_the_delay_equation() -> None:
     quiet = sddeint(
-        _drift, lambda t, y, past: 0.0 * y, torch.ones(2, dtype=F64), [0.0, 2.0], delays=(1.0,), dt=0.05, method=StochasticHeun(),
-        calculus=Calculus.STRATONOVICH,
+        _drift, lambda t, y, past: 0.0 * y, torch.ones(2, dtype=F64), [0.0, 2.0], delays=(1.0,), dt=0.05,
+        method=StochasticHeun(), calculus=Calculus.STRATONOVICH,
     )  # fmt: skip
-    from bdtorch.integrate import Heun
-
     twin = ddeint(_drift, torch.ones(2, dtype=F64), [0.0, 2.0], delays=1.0, dt=0.05, method=Heun())
     torch.testing.assert_close(quiet.y, twin.y, rtol=0, atol=1e-3)
     assert torch.equal(quiet.y[-1], quiet.history(2.0))

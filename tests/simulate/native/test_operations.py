@@ -267,6 +267,10 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
     "gather of 0-d": (lambda m, r, c, k, o, d, i, b: k.gather(0, i[0, 0] * 0) + o.gather(0, i[0, :1] * 0), True),
     "scatter of 0-d": (lambda m, r, c, k, o, d, i, b: k.scatter(0, i[0, 0] * 0, k * 2) + r[0], True),
     "scatter": (lambda m, r, c, k, o, d, i, b: m.scatter(0, i[:1], m * 2) + m.scatter(0, i[:1], 9.0), True),
+    "scatter_add": (
+        lambda m, r, c, k, o, d, i, b: m.scatter_add(0, i, m * 2).scatter_add(1, i[:2, :1], m[:2, :1]),
+        False,
+    ),
     "scatter part": (lambda m, r, c, k, o, d, i, b: m.scatter(1, i[:2, :1], m.t()[:2, :1]), True),
     "index_select": (lambda m, r, c, k, o, d, i, b: m.index_select(1, i[0]) + d.index_select(0, i[0] % 2).sum(), False),
     "index": (lambda m, r, c, k, o, d, i, b: m[i[0]] + r[i].sum() + m[:, -i[1] - 1].sum(), False),
