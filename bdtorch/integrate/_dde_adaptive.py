@@ -164,7 +164,7 @@ class _Walk:
         self.broken: list[tuple[float, int]] = []
         self.fresh: set[tuple[int, float]] = set()
         self.pending: _Meeting | None = None
-        self.refined = 0
+        self.refined, self.landing = 0, math.inf
 
     def derivative(self, y: Tensor, t: Tensor) -> Tensor:
         """``f``, on the packed state."""
@@ -210,8 +210,8 @@ class _Walk:
         rows = [tree.leaves(self.unpack(power)) for power in (self.y, *trial.powers)]
         past.pieces.append([torch.stack(leaf) for leaf in zip(*rows, strict=True)])
 
-    def hidden_break(self, h: float) -> float | None:
-        """Where in the step at hand a delay that is a function first meets a break, if inside; it becomes `pending`."""
+    def hidden_break(self, h: float) -> bool:
+        """Whether a delay that is a function first meets a break inside the step at hand, which then is to land there."""
         found: _Meeting | None = None
         for lag in self.equation.variable:
             carried = 0 if lag in self.equation.neutral else 1
@@ -222,18 +222,20 @@ class _Walk:
                 if theta is not None and (found is None or theta < found.theta):
                     found = _Meeting(theta, below + carried, (id(lag), time))
         if found is None or (self.refined >= _REFINEMENTS and found.theta > 1.0 - _LANDING):
-            return None
-        self.pending, self.refined = found, self.refined + 1
-        return found.theta
+            return False
+        self.pending, self.refined, self.landing = found, self.refined + 1, self.t + found.theta * h
+        return True
 
-    def land(self, t: float, met: bool) -> None:
-        """Go on from ``t``; what was met there is a break from now on, and is not met again by the next step."""
+    def accept(self, trial: Trial, t: float) -> None:
+        """Go on from ``t``; a delay's break met there is a break from now on, and is not met again by the next step."""
         self.fresh = set()
-        if met and self.pending is not None:
+        if self.pending is not None and t == self.landing:
             self.broken.append((t, self.pending.level))
             self.fresh = {self.pending.pair}
-        if met:
-            self.pending, self.refined = None, 0
+            self.pending, self.refined, self.landing = None, 0, math.inf
+        self.found.steps += 1
+        self.found.past.edges[-1] = t
+        self.t, self.y = t, trial.y
 
     def _meeting(self, lag: Lag, time: float, h: float) -> float | None:
         past = self.found.past
@@ -266,7 +268,6 @@ def solve_adaptively(
     times: list[float],
     tolerance: DelayTolerance,
     roots: Sequence[tuple[float, int]],
-    longest: float,
     progress: bool | None,
 ) -> tuple[list[State], _Found]:
     """Solve; returns the states at the output times, and the solution.
@@ -280,23 +281,19 @@ def solve_adaptively(
         )
     start, end = times[0], times[-1]
     walk = _Walk(equation, method, past, y, start, tolerance)
-    lags, neutral = equation.constants()
-    met = breaks(roots, lags, neutral, end, tolerance.levels) if lags or neutral else list(roots)
-    walk.broken = list(met)
-    close = 1e-9 * max(abs(start), abs(end))
-    stops = [time for time, _ in met if start + close < time < end - close] + [end]
+    stops = _stops(walk, roots, end)
     slope = walk.derivative(walk.y, walk.time(start))
     check_derivative("ddeint", walk.unpack(slope), y, start)
-    h = _first_step(walk, slope, end, min([*lags, *neutral, math.inf]))
+    h = _first_step(walk, slope, end)
     outputs = [y]
-    last, rejected, tries, landing = 1.0, False, 0, math.inf
+    last, rejected, tries = 1.0, False, 0
     with Progress(end - start, progress, "ddeint") as bar:
         while walk.t < end:
             if stops[0] <= walk.t:
                 del stops[0]
-            stop = min(stops[0], landing)
+            stop = min(stops[0], walk.landing)
             cut = stop - walk.t
-            step = cut if h > 0.999 * cut else (0.5 * cut if h > 0.6 * cut else h)
+            step = cut if h > 0.999 * cut else (0.5 * cut if h > 0.6 * cut else h)  # no sliver is left before a stop
             tries += 1
             if tries > tolerance.max_steps:
                 raise IntegrationError(
@@ -305,35 +302,33 @@ def solve_adaptively(
             trial, settled = walk.attempt(slope, step)
             ratio, factor = _judge(walk, trial, last, rejected)
             if not settled or ratio > 1.0:
-                walk.found.rejections += 1
-                h, rejected = step * (min(factor, 0.5) if not settled else factor), True
+                h, rejected = step * (factor if settled else min(factor, 0.5)), True
                 _check_progress(walk, h)
-                continue
-            theta = walk.hidden_break(step) if equation.variable else None
-            if theta is not None:
-                walk.found.rejections += 1
-                landing = walk.t + theta * step
-                continue
-            walk.found.steps += 1
-            arrived = stop if step == cut else walk.t + step
-            walk.land(arrived, step == cut and stop == landing)
-            if step == cut and stop == landing:
-                landing = math.inf
-            walk.found.past.edges[-1] = arrived
-            while len(outputs) < len(times) and times[len(outputs)] <= arrived + 1e-12 * max(1.0, abs(arrived)):
-                outputs.append(walk.found.past.value(times[len(outputs)]))
-            walk.t, walk.y = arrived, trial.y
-            grown = step * factor
-            h = min(max(grown, h) if step < h else grown, tolerance.max_step)
-            walk.span = (arrived, h)
-            slope = walk.derivative(walk.y, walk.time(arrived)) if step == cut else trial.slope
-            last, rejected = max(ratio, 1e-4), False
-            bar.update(arrived - start)
+            elif not walk.hidden_break(step):
+                walk.accept(trial, stop if step == cut else walk.t + step)
+                while len(outputs) < len(times) and times[len(outputs)] <= walk.t + 1e-12 * max(1.0, abs(walk.t)):
+                    outputs.append(walk.found.past.value(times[len(outputs)]))
+                h = min(max(step * factor, h) if step < h else step * factor, tolerance.max_step)
+                walk.span = (walk.t, h)
+                slope = walk.derivative(walk.y, walk.time(walk.t)) if step == cut else trial.slope  # the right limit
+                last, rejected = max(ratio, 1e-4), False
+                bar.update(walk.t - start)
+    walk.found.rejections = tries - walk.found.steps
     return outputs, walk.found
 
 
-def _first_step(walk: _Walk, slope: Tensor, end: float, shortest: float) -> float:
+def _stops(walk: _Walk, roots: Sequence[tuple[float, int]], end: float) -> list[float]:
+    """The breaks of constant delays and the end, where steps must end; the walk is told of the breaks."""
+    lags, neutral = walk.equation.constants()
+    walk.broken = breaks(roots, lags, neutral, end, walk.tolerance.levels) if lags or neutral else list(roots)
+    close = 1e-9 * max(abs(walk.t), abs(end))
+    return [time for time, _ in walk.broken if walk.t + close < time < end - close] + [end]
+
+
+def _first_step(walk: _Walk, slope: Tensor, end: float) -> float:
     tolerance = walk.tolerance
+    lags, neutral = walk.equation.constants()
+    shortest = min([*lags, *neutral, math.inf])
     longest = walk.time(min(end - walk.t, tolerance.max_step, shortest))
     atol = torch.full_like(walk.y, tolerance.atol)
     h = first_step(

@@ -119,7 +119,8 @@ def ddeint(
         controller: Controller of adaptive steps.
         max_step: Longest adaptive step.
         max_steps: Most adaptive steps to try.
-        loop: What runs fixed steps, such as ``bdtorch.Native()``; default `PythonLoop`.
+        loop: What runs fixed steps, such as ``bdtorch.Native()``; default `PythonLoop`, which copies the history at every
+            step.
         progress: Show a bar; default where the run takes long.
 
     Returns:
@@ -161,7 +162,7 @@ def ddeint(
         controller or PIController(), math.inf if max_step is None else check_number("ddeint", "max_step", max_step),
         max_steps, chosen.order if levels is None else levels,
     )  # fmt: skip
-    rows, found = solve_adaptively(equation, chosen, past, y, numbers, tolerance, roots, longest, progress)
+    rows, found = solve_adaptively(equation, chosen, past, y, numbers, tolerance, roots, progress)
     stack = stacked(rows, y)
     check_finite("ddeint", stack, numbers)
     return DDESolution(times, stack, found.history(), found.steps, found.rejections, found.evaluations)
