@@ -11,7 +11,8 @@ from typing import Any
 class Interrupt:
     """While active, the first Ctrl-C sets a flag and the second raises KeyboardInterrupt as usual.
 
-    Only the main thread can take signals; elsewhere the flag is never set.
+    Only the main thread can take signals; elsewhere the flag is never set, and neither is it where the process ignores
+    Ctrl-C, as shells let their background jobs do.
     """
 
     def __init__(self) -> None:
@@ -20,7 +21,8 @@ class Interrupt:
         self._active = False
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             self._previous = signal.signal(signal.SIGINT, self._handle)
             self._active = True
         return self

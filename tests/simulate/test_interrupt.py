@@ -10,6 +10,15 @@ import torch
 import bdtorch as bt
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C as Python answers it; a shell lets its background jobs, and so perhaps this one, ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize("loop", ["reference", "native"])
 def test_ctrl_c_keeps_what_was_recorded(loop):
     system = bt.neurons.LIF(10, v_th=20.0)
@@ -24,6 +33,19 @@ def test_ctrl_c_keeps_what_was_recorded(loop):
     assert torch.equal(sol.state.v, again.state.v)
     assert torch.equal(sol["s"].pairs, again["s"].pairs)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        sol = bt.simulate(bt.neurons.LIF(10), 25.0, dt=0.1, duration=200.0, loop="reference", progress=False)
+        timer.join()
+        assert sol.steps == 2000 and not sol.interrupted
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_simulate_runs_outside_the_main_thread():
