@@ -26,7 +26,7 @@ class _Stepper(DynamicalSystem):
         self.function = function
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
-        raise NotImplementedError("the state is the solver's")
+        raise TypeError("a solver's step has no initial state of its own: the solver hands it one")
 
     def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Any]:
         return self.function(state, inputs, t)
