@@ -9,6 +9,7 @@ from bdtorch import neurons as neurons
 from bdtorch import ops as ops
 from bdtorch import plot as plot
 from bdtorch import rates as rates
+from bdtorch import reservoirs as reservoirs
 from bdtorch import stimuli as stimuli
 from bdtorch import surrogate as surrogate
 from bdtorch import synapses as synapses
@@ -21,6 +22,9 @@ from bdtorch._version import __version__ as __version__
 from bdtorch.network import Delay as Delay
 from bdtorch.network import Network as Network
 from bdtorch.network import Projection as Projection
+from bdtorch.network import Readout as Readout
+from bdtorch.network import Recurrent as Recurrent
+from bdtorch.network import Sequential as Sequential
 from bdtorch.simulate import Constant as Constant
 from bdtorch.simulate import Inductor as Inductor
 from bdtorch.simulate import LoopError as LoopError

@@ -13,3 +13,4 @@ from bdtorch.connect.rules import FixedNumberPre as FixedNumberPre
 from bdtorch.connect.rules import FixedProbability as FixedProbability
 from bdtorch.connect.rules import OneToOne as OneToOne
 from bdtorch.connect.rules import Rule as Rule
+from bdtorch.connect.weights import Weights as Weights

@@ -2,6 +2,7 @@
 
 from bdtorch.neurons._integrate_fire import IntegrateFire as IntegrateFire
 from bdtorch.neurons.adaptive import AdEx as AdEx
+from bdtorch.neurons.adaptive_threshold import ALIF as ALIF
 from bdtorch.neurons.conductance_based import ConductanceBased as ConductanceBased
 from bdtorch.neurons.exponential import ExpIF as ExpIF
 from bdtorch.neurons.hodgkin_huxley import HodgkinHuxley as HodgkinHuxley
