@@ -1,0 +1,217 @@
+"""Readouts that learn in every step, from their own error: the rules, and the system that applies one."""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bdtorch._system import DynamicalSystem, checked_size
+from bdtorch._types import State
+from bdtorch.simulate import Loop, simulate
+from bdtorch.train.readout import checked_samples
+
+
+class OnlineRule(abc.ABC):
+    """How weights follow from an error, one sample at a time. A new rule is these two functions, in torch operations."""
+
+    @abc.abstractmethod
+    def init_state(self, like: Tensor) -> State:
+        """What the rule remembers, a pytree of tensors, for features like ``like``, ``(*batch, features)``."""
+
+    @abc.abstractmethod
+    def update(self, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        """What the rule remembers next, and what to add to the weights.
+
+        Args:
+            state: What it remembers.
+            x: Features, ``(*batch, features)``.
+            error: Output minus target, ``(*batch, targets)``.
+
+        Returns:
+            The new state, and the change of the weights, ``(*batch, features, targets)``.
+        """
+
+
+@dataclass(frozen=True)
+class RLS(OnlineRule):
+    r"""Recursive least squares, the rule of FORCE learning.
+
+    $$k = \frac{P x}{\lambda + x^\top P x}, \quad W \leftarrow W - k e^\top, \quad
+    P \leftarrow (P - k\,(P x)^\top) / \lambda, \qquad P(0) = I / \alpha$$
+
+    Without forgetting ($\lambda = 1$) the weights are after every sample those of ridge regression with penalty
+    $\alpha$ on the samples so far. Long runs want double precision.
+
+    Args:
+        alpha: $\alpha$, above 0: large values learn slowly at first.
+        forgetting: $\lambda$, in (0, 1].
+
+    Source: Haykin, Adaptive Filter Theory; Sussillo & Abbott (2009), doi:10.1016/j.neuron.2009.07.018.
+    """
+
+    alpha: float = 1.0
+    forgetting: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.alpha < math.inf:
+            raise ValueError(f"`RLS(alpha=...)`: expected a finite number above 0, got {self.alpha!r}")
+        if not 0.0 < self.forgetting <= 1.0:
+            raise ValueError(f"`RLS(forgetting=...)`: expected a number in (0, 1], got {self.forgetting!r}")
+
+    def init_state(self, like: Tensor) -> State:
+        return torch.diag_embed(torch.full_like(like, 1.0 / self.alpha))
+
+    def update(self, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        projected = torch.matmul(state, x.unsqueeze(-1)).squeeze(-1)
+        gain = projected / (self.forgetting + (x * projected).sum(-1, keepdim=True))
+        inverse = state - gain.unsqueeze(-1) * projected.unsqueeze(-2)
+        if self.forgetting != 1.0:
+            inverse = inverse / self.forgetting
+        return inverse, -gain.unsqueeze(-1) * error.unsqueeze(-2)
+
+
+@dataclass(frozen=True)
+class LMS(OnlineRule):
+    r"""Least mean squares, the delta rule: $W \leftarrow W - \eta\,x e^\top$.
+
+    Args:
+        rate: $\eta$, above 0; stable below 2 over the largest eigenvalue of the features' correlation matrix.
+        normalised: Divide by $\lVert x \rVert^2$ (plus 1e-12), so that rates below 2 are stable for any features.
+
+    Source: Widrow & Hoff (1960), Adaptive switching circuits.
+    """
+
+    rate: float = 0.01
+    normalised: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.rate < math.inf:
+            raise ValueError(f"`LMS(rate=...)`: expected a finite number above 0, got {self.rate!r}")
+
+    def init_state(self, like: Tensor) -> State:
+        return ()
+
+    def update(self, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        step = self.rate * x
+        if self.normalised:
+            step = step / ((x * x).sum(-1, keepdim=True) + 1e-12)
+        return state, -step.unsqueeze(-1) * error.unsqueeze(-2)
+
+
+class OnlineReadout(DynamicalSystem):
+    """A linear readout whose weights are state, and change in every step by a rule.
+
+    The input of a step is a pair ``(x, target)`` of shapes ``(*batch, n_in)`` and ``(*batch, n_out)``, or a triple with a
+    boolean that says whether to learn; without a target the weights rest. The output is the prediction before the step
+    has learnt, so its errors are those on unseen samples.
+
+    Args:
+        n_in: Number of features.
+        n_out: Number of targets.
+        rule: How to learn.
+        bias: Whether a feature that is always 1 joins the others.
+        dtype: Floating dtype; default double precision, which recursive least squares wants.
+        device: Device.
+
+    Raises:
+        TypeError: ``rule`` is no `OnlineRule`.
+    """
+
+    class State(NamedTuple):
+        weight: Tensor
+        """``(*batch, n_in (+ 1), n_out)``."""
+        rule: Any
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        rule: OnlineRule,
+        *,
+        bias: bool = False,
+        dtype: torch.dtype | None = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__(n_out, dtype=dtype, device=device)
+        if not isinstance(rule, OnlineRule):
+            raise TypeError(f"`OnlineReadout(rule=...)`: expected a rule such as bdtorch.train.RLS(), got {rule!r}")
+        (self.n_in,) = checked_size(n_in, "OnlineReadout(n_in=...)")
+        self.rule = rule
+        self.biased = bias
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        features = self.n_in + self.biased
+        like = torch.zeros((*batch_shape, features), dtype=self.dtype, device=self.device)
+        weight = like.unsqueeze(-1).expand(*batch_shape, features, self.count).clone()
+        return self.State(weight=weight, rule=self.rule.init_state(like))
+
+    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
+        x, target, learn = (*inputs, None, None)[:3] if isinstance(inputs, (tuple, list)) else (inputs, None, None)
+        y = self.predict(state, x)
+        return (state if target is None else self.learn(state, x, y - target, learn)), y
+
+    def predict(self, state: State, x: Tensor) -> Tensor:
+        """The outputs for features ``(*batch, n_in)``."""
+        y: Tensor = torch.matmul(self._features(state, x).unsqueeze(-2), state.weight).squeeze(-2)
+        return y
+
+    def learn(self, state: State, x: Tensor, error: Tensor, learn: Tensor | None = None) -> State:
+        """The state after a step with this error; as it was where the boolean ``learn`` is False."""
+        rule, change = self.rule.update(state.rule, self._features(state, x), error)
+        after = self.State(weight=state.weight + change, rule=rule)
+        if learn is None:
+            return after
+        return torch.utils._pytree.tree_map(lambda new, old: torch.where(learn, new, old), after, state)
+
+    def _features(self, state: State, x: Tensor) -> Tensor:
+        if not self.biased:
+            return x
+        one = torch.ones((*state.weight.shape[:-2], 1), dtype=x.dtype, device=x.device)
+        return torch.cat([x.expand(*one.shape[:-1], self.n_in), one], -1)
+
+    def linear(self, state: State) -> nn.Linear:
+        """The readout with the weights of ``state`` (without a batch), as a module that may be trained further."""
+        if state.weight.dim() != 2:
+            raise ValueError(f"`linear(state=...)`: expected a state without batch, got {tuple(state.weight.shape)}")
+        layer = nn.Linear(self.n_in, self.count, bias=self.biased, dtype=self.dtype, device=self.device)
+        with torch.no_grad():
+            layer.weight.copy_(state.weight[: self.n_in].mT)
+            if self.biased:
+                layer.bias.copy_(state.weight[self.n_in])
+        return layer
+
+
+class OnlineFit(NamedTuple):
+    """Outcome of `fit_online`."""
+
+    readout: nn.Linear
+    """The readout after the last sample."""
+    predictions: Tensor
+    """What was predicted for each sample before it was learnt, ``(samples, targets)``."""
+
+
+@torch.no_grad()
+def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loop: str | Loop = "auto") -> OnlineFit:
+    """Learn a readout from samples in their order, each seen once.
+
+    Args:
+        x: Features, ``(*leading, features)``; leading axes are flattened into one of samples.
+        y: Targets, ``(*leading, targets)`` or ``(*leading,)``.
+        rule: How to learn.
+        bias: Whether to learn a bias.
+        loop: Time loop, as in `bdtorch.simulate`.
+
+    Raises:
+        TypeError, ValueError: An argument is not as described.
+        FloatingPointError: The rule diverged.
+    """
+    rows_x, rows_y = checked_samples(x, y, "fit_online")
+    rows_x = rows_x if rows_x.is_floating_point() else rows_x.to(torch.get_default_dtype())
+    system = OnlineReadout(rows_x.shape[1], rows_y.shape[1], rule, bias=bias, dtype=rows_x.dtype, device=rows_x.device)
+    sol = simulate(system, (rows_x, rows_y.to(rows_x.dtype)), dt=1.0, batch_shape=(), loop=loop, progress=False)
+    return OnlineFit(system.linear(sol.state), sol.out)
