@@ -87,11 +87,13 @@ class Recurrent(DynamicalSystem):
     def init_out(self, batch_shape: tuple[int, ...] = ()) -> Tensor:
         return self.cell.init_out(batch_shape)
 
+    def current(self, inputs: Tensor, out: Tensor) -> Tensor:
+        """The current into every cell, ``(*batch, cells)``, from the inputs and the cells' last output."""
+        current: Tensor = self.input(inputs) + self.recurrent(out)
+        return current if self.bias is None else current + self.bias
+
     def step(self, state: State, inputs: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
-        current = self.input(inputs) + self.recurrent(state.out)
-        if self.bias is not None:
-            current = current + self.bias
-        cell, out = self.cell(state.cell, Drive(current=current), t, dt)
+        cell, out = self.cell(state.cell, Drive(current=self.current(inputs, state.out)), t, dt)
         return self.State(cell=cell, out=out), out
 
 
