@@ -12,7 +12,7 @@ import bdtorch
 
 ROOT = Path(bdtorch.__file__).parent
 LAYERS = (
-    ("_version", "_types", "_tree", "units"),
+    ("_version", "_types", "_tree", "_files", "units"),
     ("ops",),
     ("surrogate", "integrate"),
     ("_system", "_flow", "_drive", "init", "connect"),
@@ -25,7 +25,7 @@ LAYERS = (
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
 # The core is one room in several files: its members may import each other.
-CORE = {"_version", "_types", "_tree", "units", "_system", "_flow", "_drive", "init", "connect"}
+CORE = {"_version", "_types", "_tree", "_files", "units", "_system", "_flow", "_drive", "init", "connect"}
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bdtorch import _tree as tree
+from bdtorch._files import replacing
 from bdtorch._types import State
 
 _FORMAT = "bdtorch-state-1"
@@ -34,17 +34,10 @@ def save(path: str | os.PathLike[str], state: State, *, t: float = 0.0) -> None:
         if not isinstance(leaf, torch.Tensor):
             raise TypeError(f"`save(state=...)`: expected tensors only, got {type(leaf).__name__} for {name!r}")
     header = {"format": _FORMAT, "t": repr(float(t)), "leaves": json.dumps(list(leaves))}
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         save_file(
             {name: leaf.detach().contiguous().clone() for name, leaf in leaves.items()}, temporary, metadata=header
         )
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def load(path: str | os.PathLike[str], like: State) -> tuple[State, float]:

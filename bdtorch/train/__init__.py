@@ -1,8 +1,28 @@
-"""Training: rules that fit readouts to simulated activity. For gradient descent use `torch.optim` as it is."""
+"""Training: rules that fit readouts to simulated activity, and gradients through time beside `torch.optim` as it is."""
 
+from bdtorch.reservoirs import polynomial_features as polynomial_features
+from bdtorch.train.bptt import BPTT as BPTT
+from bdtorch.train.bptt import Epoch as Epoch
+from bdtorch.train.constraints import dale as dale
+from bdtorch.train.constraints import masked as masked
 from bdtorch.train.cross_validation import Validation as Validation
 from bdtorch.train.cross_validation import choose_penalty as choose_penalty
 from bdtorch.train.cross_validation import cross_validate as cross_validate
+from bdtorch.train.eprop import EProp as EProp
+from bdtorch.train.force import Force as Force
+from bdtorch.train.force import FullForce as FullForce
+from bdtorch.train.online import LMS as LMS
+from bdtorch.train.online import RLS as RLS
+from bdtorch.train.online import OnlineFit as OnlineFit
+from bdtorch.train.online import OnlineReadout as OnlineReadout
+from bdtorch.train.online import OnlineRule as OnlineRule
+from bdtorch.train.online import fit_online as fit_online
+from bdtorch.train.penalised import ElasticNet as ElasticNet
+from bdtorch.train.penalised import Lasso as Lasso
+from bdtorch.train.penalised import Logistic as Logistic
+from bdtorch.train.penalties import Penalty as Penalty
+from bdtorch.train.penalties import RatePenalty as RatePenalty
+from bdtorch.train.penalties import WeightPenalty as WeightPenalty
 from bdtorch.train.readout import ReadoutFit as ReadoutFit
 from bdtorch.train.readout import accuracy as accuracy
 from bdtorch.train.readout import one_hot as one_hot

@@ -1,0 +1,327 @@
+"""Backpropagation through time: a thin trainer over `bdtorch.simulate`, `torch.optim` and `DataLoader`."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.checkpoint import checkpoint
+
+from bdtorch import _tree as tree
+from bdtorch._files import replacing
+from bdtorch._system import DynamicalSystem, initial_state
+from bdtorch._types import State
+from bdtorch.ops.random import fold
+from bdtorch.simulate import Loop, Record, Solution, simulate
+from bdtorch.train._pieces import Means, check_targets, checked_inputs, cut, extent, joined, swapped
+from bdtorch.train.penalties import Penalty
+
+_FORMAT = "bdtorch-training-1"
+
+
+@dataclass
+class Epoch:
+    """What one pass over the data gave.
+
+    Attributes:
+        number: Counted from 1.
+        loss: Mean training loss, penalties included.
+        metrics: Mean of each metric on the training data.
+        validation: Loss (without penalties) and metrics on the validation data.
+        seconds: Wall time.
+    """
+
+    number: int
+    loss: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class BPTT:
+    """Trains a system by gradients through time. It holds no magic: `step` is a simulation, a loss, a backward pass and
+    an update, and may be called by itself.
+
+    Batches are pairs ``(x, y)`` with the batch on the first axis, as a `DataLoader` collates them: ``x`` is
+    ``(batch, time, ...)``, and the loss gets outputs ``(batch, time, ...)`` beside ``y`` as the loader gives it.
+
+    Args:
+        system: What to train.
+        loss: ``loss(out, y)``, a scalar in torch operations.
+        optimizer: Any of `torch.optim`, over the parameters to train.
+        dt: Step, ms.
+        loop: Time loop, as in `bdtorch.simulate`.
+        truncate: Cut the gradient every so many steps and update after each piece; then ``y`` needs an axis time like
+            ``x``. None goes through whole sequences.
+        recompute: Keep only the states every so many steps and simulate each piece again in the backward pass, so that
+            memory grows with the number of pieces; None keeps what every step needs.
+        clip_norm: Largest norm of the whole gradient; None for none.
+        penalties: Terms added to the training loss, such as `RatePenalty`.
+        metrics: Functions of outputs and ``y`` to report, by name.
+        record: What penalties need recorded, as in `bdtorch.simulate`.
+        scheduler: Of `torch.optim.lr_scheduler`, advanced after each epoch (on the validation loss where it asks).
+        seed: Names initial values and noise; every update draws anew.
+
+    Raises:
+        TypeError, ValueError: An argument is not as described.
+    """
+
+    def __init__(
+        self,
+        system: DynamicalSystem,
+        loss: Callable[[Tensor, Any], Tensor],
+        optimizer: torch.optim.Optimizer,
+        *,
+        dt: float,
+        loop: str | Loop = "auto",
+        truncate: int | None = None,
+        recompute: int | None = None,
+        clip_norm: float | None = None,
+        penalties: Sequence[Penalty] = (),
+        metrics: Mapping[str, Callable[[Tensor, Any], Any]] | None = None,
+        record: Mapping[str, Record | Callable[[State, Any], Any]] | None = None,
+        scheduler: Any = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(system, DynamicalSystem):
+            raise TypeError(f"`BPTT(system=...)`: expected a DynamicalSystem, got {type(system).__name__}")
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise TypeError(f"`BPTT(optimizer=...)`: expected one of torch.optim, got {type(optimizer).__name__}")
+        for name, value in (("truncate", truncate), ("recompute", recompute)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"`BPTT({name}=...)`: expected a positive number of steps or None, got {value!r}")
+        if clip_norm is not None and not 0.0 < clip_norm < math.inf:
+            raise ValueError(f"`BPTT(clip_norm=...)`: expected a finite number above 0 or None, got {clip_norm!r}")
+        self.system, self.loss, self.optimizer = system, loss, optimizer
+        self.dt, self.loop, self.truncate, self.recompute = dt, loop, truncate, recompute
+        self.clip_norm, self.penalties, self.metrics = clip_norm, tuple(penalties), dict(metrics or {})
+        self.record, self.scheduler, self.seed = dict(record or {}), scheduler, seed
+        self.updates = 0
+        self.history: list[Epoch] = []
+
+    # One batch
+
+    def step(self, x: Any, y: Any) -> tuple[float, dict[str, float]]:
+        """Train on one batch; returns its loss, penalties included, and its metrics.
+
+        Raises:
+            ValueError: The loss is no scalar, a parameter gets no gradient, or lengths do not fit.
+            FloatingPointError: The loss is NaN or infinite; nothing was updated by the piece that gave it.
+        """
+        inputs = checked_inputs(x, "step")
+        steps = extent(inputs)
+        piece = steps if self.truncate is None else self.truncate
+        if self.truncate is not None:
+            check_targets(y, steps)
+        state = self._initial_state(inputs)
+        total, outs = 0.0, []
+        self.system.train()
+        for start in range(0, steps, piece):
+            stop = min(start + piece, steps)
+            sol = self._simulate(cut(inputs, start, stop), state, start * self.dt)
+            out = swapped(sol.out)
+            target = y if self.truncate is None else cut(y, start, stop, axis=1)
+            loss = self._checked(self.loss(out, target))
+            for penalty in self.penalties:
+                loss = loss + penalty(self.system, sol)
+            self._update(loss)
+            total += float(loss.detach()) * (stop - start) / steps
+            outs.append(tree.map(torch.Tensor.detach, out))
+            state = tree.map(torch.Tensor.detach, sol.state)
+        out = tree.map(lambda *parts: torch.cat(parts, 1), *outs) if len(outs) > 1 else outs[0]
+        return total, self._measure(out, y)
+
+    def _initial_state(self, inputs: Any) -> State:
+        batch = tree.tensors(inputs)[0].shape[1]
+        return initial_state(self.system, (batch,), dt=self.dt, seed=fold(self.seed, str(self.updates)))
+
+    def _update(self, loss: Tensor) -> None:
+        if not bool(loss.detach().isfinite()):
+            raise FloatingPointError(
+                f"`BPTT`: the loss of update {self.updates + 1} is {loss.item()}; nothing was updated"
+            )
+        self.optimizer.zero_grad()
+        loss.backward()
+        if not self.updates:
+            self._check_gradients()
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.updates += 1
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def _check_gradients(self) -> None:
+        names = {id(p): name for name, p in self.system.named_parameters()}
+        idle = [names.get(id(p), "?") for p in self._parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            raise ValueError(
+                f"`BPTT(optimizer=...)`: expected every parameter to get a gradient, got none for {', '.join(idle)}; "
+                "do spikes have a surrogate, and does the loss depend on them?"
+            )
+
+    def _checked(self, loss: Any) -> Tensor:
+        if not isinstance(loss, Tensor) or loss.dim():
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"`BPTT(loss=...)`: expected a scalar, got {got}")
+        return loss
+
+    def _measure(self, out: Any, y: Any) -> dict[str, float]:
+        with torch.no_grad():
+            return {name: float(metric(out, y)) for name, metric in self.metrics.items()}
+
+    # Simulation, whole or in pieces that are taken again in the backward pass
+
+    def _simulate(self, inputs: Any, state: State, t0: float) -> Solution:
+        if self.recompute is None or not torch.is_grad_enabled():
+            return self._piece(inputs, state, t0)
+        steps, solutions = extent(inputs), []
+        for start in range(0, steps, self.recompute):
+            part = cut(inputs, start, min(start + self.recompute, steps))
+            solutions.append(self._recomputed(part, state, t0 + start * self.dt))
+            state = solutions[-1].state
+        return joined(solutions)
+
+    def _piece(self, inputs: Any, state: State, t0: float) -> Solution:
+        return simulate(
+            self.system,
+            inputs,
+            dt=self.dt,
+            state=state,
+            t0=t0,
+            record=self.record,
+            keep_out=True,
+            loop=self.loop,
+            progress=False,
+        )
+
+    def _recomputed(self, inputs: Any, state: State, t0: float) -> Solution:
+        """A piece that keeps only its first state for the backward pass."""
+        kept: list[Solution] = []
+        flat, spec = tree.flatten(state)
+
+        def run(*leaves: Tensor) -> tuple[Any, ...]:
+            sol = self._piece(inputs, tree.unflatten(list(leaves), spec), t0)
+            if not kept:
+                kept.append(sol)
+            return tuple(tree.leaves((sol.state, sol.outputs, sol.records)))
+
+        # The random state is left alone: noise is a function of the state's own key.
+        results = checkpoint(run, *flat, use_reentrant=False, preserve_rng_state=False)
+        sol = kept[0]
+        _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
+        sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)
+        return sol
+
+    # Epochs
+
+    def fit(
+        self,
+        data: Iterable[Any],
+        epochs: int,
+        *,
+        validation: Iterable[Any] | None = None,
+        progress: bool | None = None,
+        after_epoch: Callable[[Epoch], Any] | None = None,
+    ) -> list[Epoch]:
+        """Train until ``epochs`` epochs are behind in all, those before a `load` included.
+
+        Args:
+            data: Batches, such as a `DataLoader`.
+            epochs: Number of epochs in all.
+            validation: Batches to evaluate after each epoch.
+            progress: Show a bar; default in terminals.
+            after_epoch: Called with each `Epoch`; training stops where it returns True. To save checkpoints:
+                ``lambda epoch: trainer.save("run.ckpt", data)``, which returns None.
+
+        Returns:
+            The history, also in ``history``.
+        """
+        from tqdm.auto import tqdm  # takes a while to import
+
+        remaining = range(len(self.history) + 1, epochs + 1)
+        shown = sys.stderr.isatty() if progress is None else progress
+        with tqdm(remaining, unit="epoch", disable=not shown) as bar:
+            for number in bar:
+                epoch = self._epoch(number, data, validation)
+                self.history.append(epoch)
+                bar.set_postfix({"loss": f"{epoch.loss:.4g}", **{k: f"{v:.4g}" for k, v in epoch.metrics.items()}})
+                if after_epoch is not None and after_epoch(epoch):
+                    break
+        return self.history
+
+    def _epoch(self, number: int, data: Iterable[Any], validation: Iterable[Any] | None) -> Epoch:
+        began = time.perf_counter()
+        means = Means()
+        for x, y in data:
+            loss, metrics = self.step(x, y)
+            means.add({"loss": loss, **metrics}, extent(x))
+        values = means.result("fit(data=...)")
+        checked = self.evaluate(validation) if validation is not None else {}
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(checked.get("loss", values["loss"]))
+        elif self.scheduler is not None:
+            self.scheduler.step()
+        return Epoch(number, values.pop("loss"), values, checked, time.perf_counter() - began)
+
+    @torch.no_grad()
+    def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
+        """Loss (without penalties) and metrics, means over the samples of ``data``."""
+        self.system.eval()
+        means = Means()
+        for x, y in data:
+            inputs = checked_inputs(x, "evaluate")
+            out = swapped(self._piece(inputs, self._initial_state(inputs), 0.0).out)
+            means.add({"loss": float(self._checked(self.loss(out, y))), **self._measure(out, y)}, extent(x))
+        return means.result("evaluate(data=...)")
+
+    # Checkpoints
+
+    def save(self, path: str | os.PathLike[str], data: Any = None) -> None:
+        """Write everything that training goes on from, whole or not at all: weights, optimizer, scheduler, history,
+        torch's random state, and that of ``data.generator`` where the `DataLoader` has one.
+        """
+        generator = getattr(data, "generator", None)
+        content = {
+            "format": _FORMAT,
+            "system": self.system.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "updates": self.updates,
+            "history": [asdict(epoch) for epoch in self.history],
+            "random": torch.get_rng_state(),
+            "generator": None if generator is None else generator.get_state(),
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, path: str | os.PathLike[str], data: Any = None) -> None:
+        """Go on from what `save` wrote, bit for bit as if never stopped (given the same data and torch).
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: It is no such checkpoint.
+        """
+        content = torch.load(path, weights_only=True)
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise ValueError(
+                f"`BPTT.load(path=...)`: expected a checkpoint of format {_FORMAT!r}, got {os.fspath(path)!r}"
+            )
+        self.system.load_state_dict(content["system"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        if self.scheduler is not None and content["scheduler"] is not None:
+            self.scheduler.load_state_dict(content["scheduler"])
+        self.updates = content["updates"]
+        self.history = [Epoch(**epoch) for epoch in content["history"]]
+        torch.set_rng_state(content["random"])
+        if content["generator"] is not None and getattr(data, "generator", None) is not None:
+            data.generator.set_state(content["generator"])

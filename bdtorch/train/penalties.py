@@ -1,0 +1,73 @@
+"""Terms that are added to a loss: on the activity of populations, and on weights."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from bdtorch.simulate import Solution
+
+
+class Penalty(Protocol):
+    """Anything that makes a scalar of a module and what its simulation recorded."""
+
+    def __call__(self, system: nn.Module, sol: Solution) -> Tensor:
+        """The term, 0-d."""
+
+
+@dataclass(frozen=True)
+class RatePenalty:
+    """``weight * mean_j (rate_j - target)^2`` over the cells of a record, each rate a mean over time and batch.
+
+    Args:
+        record: Name of a record of the cells' output, ``(time, *batch, cells)``, such as ``bdtorch.trace("0.out")``.
+        target: Rate, Hz (for records of rates, which are no spikes, 1000 / dt times their mean).
+        weight: Factor, per Hz squared.
+    """
+
+    record: str
+    target: float
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.target < math.inf:
+            raise ValueError(f"`RatePenalty(target=...)`: expected Hz of at least 0, got {self.target!r}")
+
+    def __call__(self, system: nn.Module, sol: Solution) -> Tensor:
+        values: Tensor = sol[self.record]
+        rates = values.reshape(-1, values.shape[-1]).mean(0) * (1000.0 / sol.dt)
+        return self.weight * (rates - self.target).square().mean()
+
+
+@dataclass(frozen=True)
+class WeightPenalty:
+    """``weight * sum |w|^power`` over the trained parameters whose names match.
+
+    Args:
+        pattern: Shell-style pattern of names, such as ``"*recurrent.weight"``.
+        weight: Factor.
+        power: 1 for sparse weights, 2 for small ones.
+    """
+
+    pattern: str = "*weight"
+    weight: float = 1e-4
+    power: int = 2
+
+    def __post_init__(self) -> None:
+        if self.power not in (1, 2):
+            raise ValueError(f"`WeightPenalty(power=...)`: expected 1 or 2, got {self.power!r}")
+
+    def __call__(self, system: nn.Module, sol: Solution) -> Tensor:
+        chosen = [p for name, p in system.named_parameters() if p.requires_grad and fnmatch.fnmatch(name, self.pattern)]
+        if not chosen:
+            names = ", ".join(repr(name) for name, _ in system.named_parameters()) or "none"
+            raise ValueError(f"`WeightPenalty(pattern=...)`: expected a match among {names}, got {self.pattern!r}")
+        terms = [p.abs().sum() if self.power == 1 else p.square().sum() for p in chosen]
+        total = terms[0]
+        for term in terms[1:]:
+            total = total + term
+        return self.weight * total
