@@ -125,6 +125,15 @@ def _surrogate_network() -> bt.Network:
     return bt.Network({"E": cell}, {("E", "E"): bt.Projection(AllToAll(False), weight, bt.synapses.Exponential(3.0))})
 
 
+def _recurrent() -> bt.Recurrent:
+    cell = bt.neurons.LIF(4, tau=5.0, surrogate=bt.surrogate.Arctan(), v_init=bt.init.Uniform(0.0, 20.0))
+    return bt.Recurrent(cell, 2, w_in=bt.init.Uniform(0.0, 3.0), w_rec=bt.init.Normal(0.0, 3.0), bias=1.0)
+
+
+def _squared_error(y: Tensor, target: Tensor) -> Tensor:
+    return (y - target).square().sum()
+
+
 CASES: dict[str, Case] = {
     "LIF": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3), r=_spread(3)), _sequence(40.0, 200.0, 3)),
     "LIF-surrogate": Case(lambda: bt.neurons.LIF((2, 3), surrogate=bt.surrogate.SuperSpike()), 150.0),
@@ -162,6 +171,39 @@ CASES: dict[str, Case] = {
     "Alpha": Case(lambda: bt.synapses.Alpha(_trained(2.0, 3)), _sequence(0.0, 2.0, 3), batch_shape=(3,)),
     "WilsonCowan": Case(
         lambda: bt.rates.WilsonCowan(3, w_ee=_trained(12.0, 3), e_init=0.3), (_sequence(0.0, 2.0, 3), 0.4)
+    ),
+    "ALIF": Case(
+        lambda: bt.neurons.ALIF(3, tau=_trained(5.0, 3), tau_a=20.0, beta=_spread(3), v_th=10.0),
+        _sequence(40.0, 90.0, 3),
+    ),
+    "ALIF-surrogate": Case(lambda: bt.neurons.ALIF(3, surrogate=bt.surrogate.Triangle()), 30.0),
+    "LeakyRate": Case(lambda: bt.rates.LeakyRate(3, tau=_trained(5.0, 3)), _sequence(-2.0, 2.0, 3)),
+    "Recurrent": Case(_recurrent, _sequence(0.0, 40.0, 2)),
+    "Readout": Case(lambda: bt.Readout(3, 2, tau=4.0, bias=True), _sequence(-1.0, 1.0, 3)),
+    "Sequential": Case(lambda: bt.Sequential(_recurrent(), nn.ReLU(), bt.Readout(4, 2)), _sequence(0.0, 40.0, 2)),
+    "EchoState": Case(lambda: bt.reservoirs.EchoState(4, 2, bias=_spread(4)), _sequence(-1.0, 1.0, 2)),
+    "EchoState-sparse": Case(
+        lambda: bt.reservoirs.EchoState(6, 2, connect=FixedNumberPost(3), connect_in=FixedNumberPre(2)),
+        _sequence(-1.0, 1.0, 2),
+    ),
+    "NextGeneration": Case(
+        lambda: bt.reservoirs.NextGeneration(2, delay=3, stride=2, degrees=(1, 0, 3)), _sequence(-1.0, 1.0, 2)
+    ),
+    "OnlineReadout": Case(
+        lambda: bt.train.OnlineReadout(2, 3, bt.train.RLS(), bias=True, dtype=None),
+        (_sequence(-1.0, 1.0, 2), _sequence(0.0, 1.0, 3)),
+    ),
+    "Force": Case(
+        lambda: bt.train.Force(bt.rates.LeakyRate(4, tau=3.0, x_init=bt.init.Normal(0.0, 1.0)), 2, n_in=2, every=2),
+        {"input": _sequence(-1.0, 1.0, 2), "target": _sequence(0.0, 1.0, 2)},
+    ),
+    "FullForce": Case(
+        lambda: bt.train.FullForce(bt.rates.LeakyRate(4, tau=3.0, x_init=bt.init.Normal(0.0, 1.0)), 2),
+        {"target": _sequence(0.0, 1.0, 2)},
+    ),
+    "EProp": Case(
+        lambda: bt.train.EProp(bt.Sequential(_recurrent(), bt.Readout(4, 2, tau=5.0)), _squared_error),
+        (_sequence(0.0, 40.0, 2), _sequence(0.0, 1.0, 2)),
     ),
     "Poisson": Case(lambda: bt.stimuli.Poisson((2, 3), rate=800.0), None),
     "Poisson-rates": Case(lambda: bt.stimuli.Poisson(3), _sequence(100.0, 4000.0, 3)),
@@ -221,7 +263,7 @@ def test_native_runs_in_pieces(name: str) -> None:
 
 def test_every_exported_system_has_a_case() -> None:
     exported = set()
-    for room in (bt, bt.neurons, bt.channels, bt.synapses, bt.rates, bt.stimuli):
+    for room in (bt, bt.neurons, bt.channels, bt.synapses, bt.rates, bt.reservoirs, bt.stimuli, bt.train):
         for name, value in vars(room).items():
             if inspect.isclass(value) and issubclass(value, bt.DynamicalSystem) and not inspect.isabstract(value):
                 exported.add(name)

@@ -67,8 +67,6 @@ class EProp(DynamicalSystem):
         """Gradient of the readout's bias, ``(*batch, n_out)``."""
         spikes: Tensor
         """Sum of the cells' outputs, ``(*batch, cells)``."""
-        loss: Tensor
-        """Sum of the loss; every element of the batch holds the whole, ``(*batch,)``."""
 
     def __init__(
         self,
@@ -87,8 +85,6 @@ class EProp(DynamicalSystem):
             raise TypeError(f"`EProp(loss=...)`: expected a function of outputs and target, got {loss!r}")
         super().__init__(model.size, dtype=model.dtype, device=model.device)
         self.model, self.loss = model, loss
-        self.layer: Recurrent = layers[0]
-        self.readout: Readout = layers[1]
         if self.readout.output.connect.n_pre != self.layer.count:
             raise ValueError(
                 f"`EProp(model=...)`: expected a readout of {self.layer.count} cells, "
@@ -97,6 +93,16 @@ class EProp(DynamicalSystem):
         self.rate, self.rate_weight = rate, rate_weight
         self.adaptive = False
         self._declare_feedback(feedback, seed)
+
+    @property
+    def layer(self) -> Recurrent:
+        """The model's recurrent layer."""
+        return self.model.layers[0]  # type: ignore[return-value]
+
+    @property
+    def readout(self) -> Readout:
+        """The model's readout."""
+        return self.model.layers[1]  # type: ignore[return-value]
 
     def _declare_feedback(self, feedback: str | Tensor, seed: int) -> None:
         shape = (self.layer.count, self.readout.count)
@@ -120,16 +126,15 @@ class EProp(DynamicalSystem):
                 f"`EProp(feedback=...)`: expected 'symmetric', 'random', 'adaptive' or a tensor, got {feedback!r}"
             )
 
-    def _patterns(self) -> dict[str, Pattern]:
-        """The layer's trained tensors, and how their entries join sources to cells."""
-        found = {
-            name: Pattern.of(weights.connect)
-            for name, weights in (("input", self.layer.input), ("recurrent", self.layer.recurrent))
-            if weights.weight.requires_grad
-        }
-        if isinstance(self.layer.bias, Tensor) and self.layer.bias.requires_grad:
-            found["bias"] = Pattern.of_bias(self.layer.count)
-        return found
+    def _trained(self) -> list[str]:
+        """Names of the layer's trained tensors."""
+        layer = self.layer
+        tensors = {"input": layer.input.weight, "recurrent": layer.recurrent.weight, "bias": layer.bias}
+        return [name for name, value in tensors.items() if isinstance(value, Tensor) and value.requires_grad]
+
+    def _pattern(self, name: str) -> Pattern:
+        """How the entries of one of them join sources to cells."""
+        return Pattern.of_bias(self.layer.count) if name == "bias" else Pattern.of(getattr(self.layer, name).connect)
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, dt: float | None = None, seed: int = 0) -> State:
         model = initial_state(self.model, batch_shape, dt=dt, seed=seed)
@@ -139,7 +144,7 @@ class EProp(DynamicalSystem):
             return torch.zeros((*batch_shape, *shape), dtype=self.dtype, device=self.device)
 
         cells, outs = self.layer.count, self.readout.count
-        traces = {name: pattern.zeros(zeros, floats) for name, pattern in self._patterns().items()}
+        traces = {name: self._pattern(name).zeros(zeros, floats) for name in self._trained()}
         return self.State(
             model=model,
             traces=traces,
@@ -148,7 +153,6 @@ class EProp(DynamicalSystem):
             grad_out=zeros(cells, outs),
             grad_bias=zeros(outs),
             spikes=zeros(cells),
-            loss=zeros(),
         )
 
     def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
@@ -160,13 +164,12 @@ class EProp(DynamicalSystem):
             lambda cell, drive: layer.cell.step(cell, Drive(current=drive), t, dt), before.cell, current
         )
         read, y = self.readout.step(state.model["1"], out, t, dt)
-        slope, loss = torch.func.grad_and_value(lambda value: self._checked_loss(value, target))(y)
+        slope = torch.func.grad(lambda value: self._checked_loss(value, target))(y)
         feedback = self.readout.output.weight if self.feedback is None else self.feedback
         signal = slope @ feedback.mT
         sources = {"input": x, "recurrent": before.out, "bias": None}
-        patterns = self._patterns()
         traces = {
-            name: patterns[name].advance(trace, sources[name], jacobian, signal, keep)
+            name: self._pattern(name).advance(trace, sources[name], jacobian, signal, keep)
             for name, trace in state.traces.items()
         }
         heard, ones = keep * state.heard + out, keep * state.ones + 1.0
@@ -178,7 +181,6 @@ class EProp(DynamicalSystem):
             grad_out=state.grad_out + heard.unsqueeze(-1) * slope.unsqueeze(-2),
             grad_bias=state.grad_bias + ones.unsqueeze(-1) * slope,
             spikes=state.spikes + out,
-            loss=state.loss + loss,
         ), y
 
     def _checked_loss(self, y: Tensor, target: Any) -> Tensor:
@@ -211,8 +213,8 @@ class EProp(DynamicalSystem):
             raise ValueError("`EProp.backward`: expected parameters that require gradients, got none")
         sol = simulate(self, (x, target), dt=dt, seed=seed, batch_shape=tuple(x.shape[1:-1]), loop=loop, progress=False)
         state = sol.state
-        for name, pattern in self._patterns().items():
-            gradient = pattern.gradient(state.traces[name], self._rate_slope(state.spikes, sol.steps, dt))
+        for name in state.traces:
+            gradient = self._pattern(name).gradient(state.traces[name], self._rate_slope(state.spikes, sol.steps, dt))
             _accumulate(self.layer.bias if name == "bias" else getattr(self.layer, name).weight, gradient)
         cells, outs = self.layer.count, self.readout.count
         grad_out = state.grad_out.reshape(-1, cells, outs).sum(0)
@@ -221,7 +223,7 @@ class EProp(DynamicalSystem):
             _accumulate(self.readout.bias, state.grad_bias.reshape(-1, outs).sum(0))
         if self.adaptive:
             _accumulate(self.feedback, grad_out)
-        return state.loss.reshape(-1)[0], sol
+        return torch.func.vmap(self.loss)(sol.out, target).sum(), sol
 
     def _rate_slope(self, spikes: Tensor, steps: int, dt: float) -> Tensor | None:
         """How the rate loss changes with one spike more of each cell, ``(cells,)``; None where there is none."""
