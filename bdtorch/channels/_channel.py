@@ -13,6 +13,7 @@ from bdtorch import _tree as tree
 from bdtorch._drive import Drive
 from bdtorch._flow import Flow
 from bdtorch._types import Initialiser, Value
+from bdtorch.integrate.exponential import phi1
 
 
 class Channel(Flow):
@@ -69,6 +70,4 @@ class Channel(Flow):
 
 def exprel(x: Tensor) -> Tensor:
     """The relative exponential ``(exp(x) - 1) / x``, 1 at 0, so ``x / (1 - exp(-x))`` is 1 over its value at ``-x``."""
-    zero = x == 0
-    safe = torch.where(zero, 1.0, x)
-    return torch.where(zero, 1.0 + 0.5 * x, torch.expm1(safe) / safe)  # the slope at 0 is 1/2, also for gradients
+    return phi1(x)

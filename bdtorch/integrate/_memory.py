@@ -104,7 +104,6 @@ class Exponentials:
     def __init__(self, rates: Tensor, weights: Tensor, scale: Tensor, dt: float, linear: bool, like: Tensor) -> None:
         decay = torch.exp(-rates * dt)
         first, second = phi1(-rates * dt), phi2(-rates * dt)
-        assert isinstance(first, Tensor) and isinstance(second, Tensor)
         self.weights = (scale * weights * decay.reshape(-1, *(1,) * scale.dim())).to(like.dtype)
         columns = (decay, dt * (first - second if linear else first), dt * second)
         self.decay, self.early, self.late = (self._column(x, like) for x in columns)

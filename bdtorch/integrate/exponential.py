@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -106,18 +107,33 @@ def matrix_phis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return exponential[..., :n, n : 2 * n], exponential[..., :n, 2 * n :]
 
 
+@overload
+def phi1(z: Tensor) -> Tensor: ...
+@overload
+def phi1(z: float) -> float: ...
+@overload
+def phi1(z: Tensor | float) -> Tensor | float: ...
 def phi1(z: Tensor | float) -> Tensor | float:
     """``(exp(z) - 1) / z``, which is 1 at 0."""
     if isinstance(z, float):
         return math.expm1(z) / z if z else 1.0
-    zero = z == 0
-    safe = torch.where(zero, 1.0, z)  # keeps 0/0 out of the gradient
-    return torch.where(zero, 1.0 + 0.5 * z, torch.expm1(safe) / safe)
+    # The quotient is exact to the last digit, but its slope is a difference that loses as many digits as 1 / z has: near
+    # 0 the series takes over, where its next term is too small to matter.
+    near = z.abs() < torch.finfo(z.dtype).eps ** 0.25
+    far = torch.where(near, 1.0, z)
+    series = 1.0 + z * (1 / 2 + z * (1 / 6 + z * (1 / 24)))
+    return torch.where(near, series, torch.expm1(far) / far)
 
 
 _SERIES = tuple(1.0 / math.factorial(k + 2) for k in range(16))
 
 
+@overload
+def phi2(z: Tensor) -> Tensor: ...
+@overload
+def phi2(z: float) -> float: ...
+@overload
+def phi2(z: Tensor | float) -> Tensor | float: ...
 def phi2(z: Tensor | float) -> Tensor | float:
     """``(exp(z) - 1 - z) / z**2``, which is 1/2 at 0."""
     if isinstance(z, float):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -98,10 +99,16 @@ def test_phi1_is_smooth_through_zero() -> None:
     series = 1.0 + z / 2 + z**2 / 6 + z**3 / 24
     torch.testing.assert_close(phi1(z), series, rtol=1e-13, atol=0.0)
     assert phi1(0.0) == 1.0 and phi1(-1e-3) == pytest.approx(float(series[0].detach()), rel=1e-13)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-5), (torch.float64, 1e-11)], ids=str)
+def test_phi1_keeps_the_digits_of_its_gradient(dtype: torch.dtype, rtol: float) -> None:
+    sizes = torch.logspace(-12, 0.5, 80, dtype=torch.float64)
+    z = torch.cat([-sizes, torch.zeros(1, dtype=torch.float64), sizes]).to(dtype).requires_grad_()
     (gradient,) = torch.autograd.grad(phi1(z).sum(), z)
-    # Away from 0 the quotient of small numbers loses digits in its derivative; it must stay finite and right at 0.
-    assert gradient.isfinite().all()
-    assert gradient[2] == 0.5
+    x = [Fraction(float(value)) for value in z.detach()]  # d/dz phi1 is the sum of n z^(n - 1) / (n + 1)!
+    exact = [float(sum(Fraction(n, math.factorial(n + 1)) * v ** (n - 1) for n in range(1, 40))) for v in x]
+    torch.testing.assert_close(gradient, torch.tensor(exact, dtype=dtype), rtol=rtol, atol=0.0)
 
 
 def test_integrators_are_values() -> None:
