@@ -81,10 +81,10 @@ class Driver:
         accepted = active & (ratio <= 1.0)
         refused = active & ~accepted
         factor = control.factor(ratio, walk["last"], walk["rejected"], self.method.error_order)
-        tried = torch.where(
-            accepted & (step < h), torch.maximum(step, h * 0.1), step
-        )  # a step cut by the end says less
-        wanted = torch.clamp(tried * factor.to(h.dtype), max=self.tolerance.max_step)
+        tried = torch.maximum(step, torch.where(accepted, 0.1 * h, 0.0))  # a step cut by the end says less
+        wanted = tried * factor.to(h.dtype)
+        if not math.isinf(self.tolerance.max_step):
+            wanted = torch.where(wanted < self.tolerance.max_step, wanted, self.tolerance.max_step)
         after = torch.where(accepted, torch.where(step >= remaining, stop, t + step), t)
         floor = 8.0 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), stop.abs())
         wide = accepted.unsqueeze(-1)
@@ -93,7 +93,7 @@ class Driver:
             "h": torch.where(active, wanted, h),
             "y": torch.where(wide, trial.y, y),
             "slope": torch.where(wide, trial.slope, walk["slope"]),
-            "last": torch.where(accepted, torch.clamp(ratio, min=1e-4), walk["last"]),
+            "last": torch.where(accepted, torch.where(ratio > 1e-4, ratio, 1e-4), walk["last"]),
             "rejected": refused,
             "failed": walk["failed"] | (refused & (wanted < floor)),
             "steps": walk["steps"] + accepted,
@@ -184,7 +184,8 @@ class Driver:
                     )
                 bar.update(here - start)
                 covered = max((here - start) / (end - start), 1e-3)
-                count = max(1, min(int(0.6 * trials * (1.0 / covered - 1.0)), 4 * count, largest))
+                left = trials * (1.0 / covered - 1.0)
+                count = min(1 + int(0.75 * left), 4 * count, largest)  # few chunks, and seldom trials beyond the end
         arrived = (walk["stop"] >= end).unsqueeze(-1)
         last = torch.where(arrived, walk["y"], table[-1]).unsqueeze(0)
         return torch.cat([table[:-1], last]), walk, trials
@@ -223,7 +224,7 @@ def _filled(table: Tensor, outputs: Tensor, seen: dict[str, Any]) -> Tensor:
     after = seen["after"]
     wanted = outputs[low:high].reshape(-1, *(1,) * (after.dim() - 1))
     inside = (wanted > seen["t"][0]) & (wanted <= after[-1])
-    passed = (after.unsqueeze(0) < wanted.unsqueeze(1)).sum(1).clamp(max=after.shape[0] - 1)
+    passed = (after.unsqueeze(0) < wanted.unsqueeze(1)).sum(1, dtype=torch.int32).clamp(max=after.shape[0] - 1).long()
 
     def picked(values: Tensor) -> Tensor:
         index = passed.unsqueeze(-1).expand(*passed.shape, values.shape[-1]) if values.dim() > passed.dim() else passed

@@ -76,9 +76,12 @@ class PIController:
 
     def factor(self, ratio: Tensor, last: Tensor, rejected: Tensor, order: int) -> Tensor:
         """By how much to change the step, ``(*batch,)``."""
-        wanted = self.safety * ratio.pow(-(1.0 - 0.75 * self.beta) / order) * last.pow(self.beta / order)
-        wanted = torch.where(ratio == 0, self.grow, wanted).clamp(self.shrink, self.grow)
-        return torch.where(rejected | (ratio > 1.0), wanted.clamp(max=1.0), wanted)
+        # By logarithms and selections: loops make vector instructions of them, and calls of powers.
+        exponent = self.beta * torch.log(last) - (1.0 - 0.75 * self.beta) * torch.log(ratio)
+        wanted = self.safety * torch.exp(exponent / order)
+        wanted = torch.where(wanted > self.shrink, wanted, self.shrink)
+        limit = torch.where(rejected | (ratio > 1.0), 1.0, self.grow)
+        return torch.where(wanted < limit, wanted, limit)
 
 
 def first_step(

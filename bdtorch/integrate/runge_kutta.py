@@ -61,12 +61,12 @@ class RungeKutta(Adaptive):
         return combine(y, dt, self.b[: len(slopes)], slopes)
 
     def trial(self, derivative: Derivative, y: Tensor, slope: Tensor, t: Tensor, h: Tensor, dense: bool) -> Trial:
-        step = h.unsqueeze(-1).to(y.dtype)
+        step = h.unsqueeze(-1).to(y.dtype).expand_as(y).contiguous()  # of one shape with the rest, loops fuse it better
         slopes = [slope]
         stages = self.a[1:-1] if self.first_same_as_last else self.a[1:]
         for row in stages:
-            slopes.append(derivative(combine(y, step, row, slopes), t + sum(row) * h))
-        after = combine(y, step, self.b[: len(slopes)], slopes)
+            slopes.append(derivative(y + _weighted(row, slopes, step), t + sum(row) * h))
+        after = y + _weighted(self.b, slopes, step)
         end = derivative(after, t + h)
         slopes.append(end)
         errors = tuple(_weighted(row, slopes, step) for row in self.error)
@@ -75,17 +75,17 @@ class RungeKutta(Adaptive):
         if not self.dense:
             return Trial(after, end, errors, hermite(y, after, step, slope, end))
         for row in self.extra:
-            slopes.append(derivative(combine(y, step, row, slopes), t + sum(row) * h))
+            slopes.append(derivative(y + _weighted(row, slopes, step), t + sum(row) * h))
         powers = tuple(_weighted(column, slopes, step) for column in zip(*self.dense, strict=True))
         return Trial(after, end, errors, powers)
 
 
 def _weighted(weights: Row, slopes: list[Tensor], step: Tensor) -> Tensor:
-    terms = [weight * slope for weight, slope in zip(weights, slopes, strict=False) if weight]
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return step * total
+    """``step * sum_i weights[i] slopes[i]``."""
+    terms = [
+        slope if weight == 1.0 else weight * slope for weight, slope in zip(weights, slopes, strict=False) if weight
+    ]
+    return step * sum(terms[1:], terms[0])
 
 
 def _difference(b: Row, embedded: Row) -> Rows:
