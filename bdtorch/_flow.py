@@ -63,9 +63,11 @@ class Flow(DynamicalSystem):
 
         return tree.unflatten([own(index) for index in range(len(flat))], spec)
 
-    def advance(self, state: State, inputs: Any, t: Tensor, dt: float) -> State:
-        """The continuous part of a step: `derivative` integrated from ``t`` to ``t + dt``."""
-        return self.integrator.step(
+    def advance(self, state: State, inputs: Any, t: Tensor, dt: float, integrator: Integrator | None = None) -> State:
+        """The continuous part of a step: `derivative` integrated from ``t`` to ``t + dt``, by default by the flow's own
+        ``integrator``.
+        """
+        return (integrator or self.integrator).step(
             lambda y, s: self.derivative(y, inputs, s), lambda y, s: self.linear(y, inputs, s), state, t, dt
         )
 

@@ -134,6 +134,14 @@ def _squared_error(y: Tensor, target: Tensor) -> Tensor:
     return (y - target).square().sum()
 
 
+def _growing(state: Any, inputs: Any, t: Tensor) -> Any:
+    return state._replace(v=0.1 * (state.v - 30.0))
+
+
+def _noisy_neuron(method: Any) -> bt.NoisyFlow:
+    return bt.NoisyFlow(bt.neurons.LIF(3, tau=_trained(5.0, 3)), _growing, integrator=method)
+
+
 CASES: dict[str, Case] = {
     "LIF": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3), r=_spread(3)), _sequence(40.0, 200.0, 3)),
     "LIF-surrogate": Case(lambda: bt.neurons.LIF((2, 3), surrogate=bt.surrogate.SuperSpike()), 150.0),
@@ -217,6 +225,9 @@ CASES: dict[str, Case] = {
     "LIF-single": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3)), 200.0, dtype=torch.float32),
     "HodgkinHuxley-single": Case(lambda: bt.neurons.HodgkinHuxley(3, v_init=-55.0), 30.0, dtype=torch.float32),
     "Network-single": Case(_network, 30.0, dtype=torch.float32),
+    "NoisyFlow": Case(lambda: bt.NoisyFlow(bt.rates.WilsonCowan(3), {"e": _trained(0.2, 3)}), 0.4),
+    "NoisyFlow-neuron": Case(lambda: _noisy_neuron(bt.integrate.Milstein()), 150.0),
+    "NoisyFlow-area": Case(lambda: _noisy_neuron(bt.integrate.SRI2()), 150.0),
     "user-module": Case(lambda: Reservoir(4), _sequence(-1.0, 1.0, 4)),
     "user-flow": Case(lambda: Pendulum(3), 0.7, autonomous=False),
     "user-flow-exponential": Case(

@@ -15,7 +15,7 @@ LAYERS = (
     ("_version", "_types", "_tree", "_files", "units"),
     ("ops",),
     ("surrogate", "integrate"),
-    ("_system", "_flow", "_drive", "init", "connect"),
+    ("_system", "_flow", "_noisy_flow", "_drive", "init", "connect"),
     ("channels", "synapses", "rates", "reservoirs", "stimuli"),
     ("neurons",),
     ("network", "simulate"),
@@ -25,7 +25,19 @@ LAYERS = (
 LAYER = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
 
 # The core is one room in several files: its members may import each other.
-CORE = {"_version", "_types", "_tree", "_files", "units", "_system", "_flow", "_drive", "init", "connect"}
+CORE = {
+    "_version",
+    "_types",
+    "_tree",
+    "_files",
+    "units",
+    "_system",
+    "_flow",
+    "_noisy_flow",
+    "_drive",
+    "init",
+    "connect",
+}
 FILES = sorted(path for path in ROOT.rglob("*.py"))
 
 

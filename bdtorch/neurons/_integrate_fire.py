@@ -56,11 +56,11 @@ class IntegrateFire(Flow):
     def reset(self, state: State, spike: Tensor) -> State:
         """The state after the spikes ``spike`` (boolean)."""
 
-    def advance(self, state: State, inputs: Any, t: Tensor, dt: float) -> State:
+    def advance(self, state: State, inputs: Any, t: Tensor, dt: float, integrator: Integrator | None = None) -> State:
         drive = Drive.of(inputs)
         if drive.jump is not None:
             state = state._replace(v=state.v + drive.jump)
-        return super().advance(state, drive, t, dt)
+        return super().advance(state, drive, t, dt, integrator)
 
     def emit(self, before: State, after: State, allowed: Tensor | None = None) -> tuple[State, Tensor]:
         """Spikes and the reset state; ``allowed`` (boolean) forbids spikes where it is False."""

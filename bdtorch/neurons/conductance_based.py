@@ -11,6 +11,7 @@ from bdtorch._drive import Drive
 from bdtorch._flow import Flow
 from bdtorch._types import Initialiser, Size, State, Value
 from bdtorch.channels import Channel
+from bdtorch.integrate import Integrator
 from bdtorch.neurons._integrate_fire import checked_surrogate, silence, spike_and_reset
 from bdtorch.surrogate import Surrogate
 
@@ -90,11 +91,11 @@ class ConductanceBased(Flow):
         gates = {name: ch.linear(state.channels[name], state.v, t) for name, ch in self._channels()}
         return self.State(v=self._membrane(state, inputs).slope / self.c, channels=gates)
 
-    def advance(self, state: State, inputs: Any, t: Tensor, dt: float) -> State:
+    def advance(self, state: State, inputs: Any, t: Tensor, dt: float, integrator: Integrator | None = None) -> State:
         drive = Drive.of(inputs)
         if drive.jump is not None:
             state = state._replace(v=state.v + drive.jump)
-        return super().advance(state, drive, t, dt)
+        return super().advance(state, drive, t, dt, integrator)
 
     def emit(self, before: State, after: State, allowed: Tensor | None = None) -> tuple[State, Tensor]:
         """Spikes where ``v`` crossed ``v_th`` upwards; ``allowed`` (boolean) forbids them where it is False."""
