@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import Size, State
 from bdtorch.integrate import RK4, ExponentialEuler, Integrator
+from bdtorch.integrate._derivatives import own_slopes
 
 
 class Flow(DynamicalSystem):
@@ -52,16 +52,7 @@ class Flow(DynamicalSystem):
         Models that know it in closed form override this and may return floats for constant slopes. The default
         differentiates `derivative`, taking it to act element by element within each variable.
         """
-        flat, spec = tree.flatten(state)
-
-        def own(index: int) -> Tensor:
-            def total(value: Tensor) -> Tensor:
-                moved = tree.replace_leaf(state, index, value)
-                return tree.leaves(self.derivative(moved, inputs, t))[index].sum()  # its gradient is the diagonal
-
-            return torch.func.grad(total)(flat[index])
-
-        return tree.unflatten([own(index) for index in range(len(flat))], spec)
+        return own_slopes(lambda y, s: self.derivative(y, inputs, s), state, t)
 
     def advance(self, state: State, inputs: Any, t: Tensor, dt: float, integrator: Integrator | None = None) -> State:
         """The continuous part of a step: `derivative` integrated from ``t`` to ``t + dt``, by default by the flow's own

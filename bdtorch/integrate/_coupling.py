@@ -12,6 +12,9 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Derivative
+from bdtorch.integrate._derivatives import row_jacobian, small_jacobian
+
+_FEW = 6  # variables: unrolled, their elimination is some hundred operations
 
 Solve = Callable[[Tensor], Tensor]
 """``x = solve(r)``, both ``(*rows, n)``."""
@@ -43,7 +46,8 @@ class Coupling(abc.ABC):
 
 @dataclass(frozen=True)
 class Dense(Coupling):
-    """Every variable is coupled with every other of its trajectory; solved by LU factors.
+    """Every variable is coupled with every other of its trajectory; solved by LU factors, or where a loop traces the step
+    and there are few variables, in element-wise operations, which it can fuse.
 
     Args:
         batch_dims: Number of leading axes, common to all variables, that count independent trajectories.
@@ -67,7 +71,10 @@ class Dense(Coupling):
         return (rows[0] if len(rows) == 1 else torch.cat(rows, -1)), unpack
 
     def factor(self, jacobian: Tensor, scale: float | Tensor) -> Solve:
-        factors, pivots, _ = torch.linalg.lu_factor_ex(_system(jacobian, scale))  # singular: infinite, found out later
+        matrix = _system(jacobian, scale)
+        if matrix.shape[-1] <= _FEW and _traced():
+            return lambda right: eliminate(matrix, right)
+        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)  # singular: infinite, found out later
         return lambda right: torch.linalg.lu_solve(factors, pivots, right.unsqueeze(-1)).squeeze(-1)
 
 
@@ -93,29 +100,9 @@ class Pointwise(Coupling):
         return lambda right: eliminate(matrix, right)
 
 
-def row_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """``J[..., i, j] = d function_i / d y_j``, row by row, by forward differentiation along all axes of the row at once."""
-    basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-
-    def along(direction: Tensor) -> Tensor:
-        tangent: Tensor = torch.func.jvp(function, (y,), (direction.expand_as(y),))[1]
-        return tangent
-
-    columns: Tensor = torch.func.vmap(along)(basis)
-    return columns.movedim(0, -1)
-
-
-def small_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """The same, backwards from each component in turn: in plain operations, which every loop can compile."""
-    value, pull = torch.func.vjp(function, y)[:2]
-    basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-    return torch.stack([pull(torch.zeros_like(value) + direction)[0] for direction in basis], -2)
-
-
-def time_slope(derivative: Derivative, y: Tensor, t: Tensor) -> Tensor:
-    """``df/dt`` at fixed ``y``."""
-    slope: Tensor = torch.func.jvp(lambda s: derivative(y, s), (t,), (torch.ones_like(t),))[1]
-    return slope
+def _traced() -> bool:
+    """Whether a loop writes down the operations of the step."""
+    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0
 
 
 def _system(jacobian: Tensor, scale: float | Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Derivative, Integrator
-from bdtorch.integrate._coupling import Dense, row_jacobian
+from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._delays import Lag, breaks
+from bdtorch.integrate._derivatives import row_diagonal
 from bdtorch.integrate._door import whole_steps
 from bdtorch.integrate._history import Ring, aside, piece, read, sample
 
@@ -69,8 +70,7 @@ class DelayEquation:
 
         def own(y: State, t: Tensor) -> State:
             rows, unpack = layout.pack(y)
-            jacobian = row_jacobian(lambda z: layout.pack(derivative(unpack(z), t))[0], rows)
-            return unpack(jacobian.diagonal(dim1=-2, dim2=-1))
+            return unpack(row_diagonal(lambda z: layout.pack(derivative(unpack(z), t))[0], rows))
 
         return own
 

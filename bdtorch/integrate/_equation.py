@@ -14,7 +14,8 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Derivative, Integrator
-from bdtorch.integrate._coupling import Dense, row_jacobian
+from bdtorch.integrate._coupling import Dense
+from bdtorch.integrate._derivatives import row_diagonal
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,7 @@ class Equation:
 
         def own(y: State, t: Tensor) -> State:
             rows, unpack = layout.pack(y)
-            jacobian = row_jacobian(lambda z: layout.pack(derivative(unpack(z), t))[0], rows)
-            return unpack(jacobian.diagonal(dim1=-2, dim2=-1))
+            return unpack(row_diagonal(lambda z: layout.pack(derivative(unpack(z), t))[0], rows))
 
         return own
 

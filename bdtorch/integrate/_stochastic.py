@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
-import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
@@ -80,25 +78,3 @@ class StochasticIntegrator(abc.ABC):
 def moved(y: State, dt: float, f: State, noise: State) -> State:
     """``y + dt f + noise``, leaf by leaf."""
     return tree.map(lambda value, slope, push: value + dt * slope + push, y, f, noise)
-
-
-# Both derivatives below are made of reverse passes: forward differentiation takes twice as long in eager PyTorch.
-
-
-def along(function: Callable[[State], State], y: State, direction: State) -> State:
-    """The derivative of ``function`` at ``y`` along ``direction``: the reverse pass, linear in its seed, reversed."""
-
-    def pulled(seed: State) -> State:
-        return torch.func.vjp(function, y)[1](seed)[0]
-
-    value = torch.func.vjp(function, y)[0]
-    return _pull(pulled, tree.map(torch.zeros_like, value), direction)
-
-
-def along_own(function: Callable[[State], State], y: State, direction: State) -> State:
-    """As `along` where each element of the function depends on its own element of ``y`` alone: one reverse pass."""
-    return _pull(function, y, direction)
-
-
-def _pull(function: Callable[[State], State], y: State, seed: Any) -> State:
-    return torch.func.vjp(function, y)[1](seed)[0]

@@ -90,9 +90,11 @@ def solve_with_adjoint(
     flat_args, args_spec = tree.flatten(args)
     wanted = [k for k, leaf in enumerate(flat_args) if isinstance(leaf, Tensor) and leaf.requires_grad]
     module = solver.f if isinstance(solver.f, nn.Module) else None
-    parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad] if module is not None else []
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad] if module is not None else []
+    names = [name for name, _ in named]
+    parameters: list[Tensor] = [p for _, p in named]
     y_flat, y_spec = tree.flatten(y0)
-    context = _Context(solver, adjoint, times, flat_args, args_spec, wanted, parameters, y_spec, len(y_flat))
+    context = _Context(solver, adjoint, times, flat_args, args_spec, wanted, names, parameters, y_spec, len(y_flat))
     outputs = _Adjoint.apply(context, *y_flat, *(flat_args[k] for k in wanted), *parameters)
     solution = context.solution
     assert solution is not None
@@ -110,6 +112,7 @@ class _Context:
     flat_args: list[Any]
     args_spec: Any
     wanted: list[int]
+    names: list[str]
     parameters: list[Tensor]
     y_spec: Any
     leaves: int
@@ -123,17 +126,18 @@ class _Context:
 
     def pull(self, t: Tensor, y: list[Tensor], a: list[Tensor], tensors: tuple[Tensor, ...]) -> tuple[Any, Any, Any]:
         """The derivative, and its products with the adjoint: by the state, and by each parameter."""
-        with torch.enable_grad():
-            state = [leaf.detach().requires_grad_() for leaf in y]
-            inputs = [tensor.detach().requires_grad_() for tensor in tensors]
-            slope = tree.leaves(self.solver.f(t, tree.unflatten(state, self.y_spec), *self.arguments(tuple(inputs))))
-            targets = [*state, *inputs, *self.parameters]
-            live = [(f, cotangent) for f, cotangent in zip(slope, a, strict=True) if f.requires_grad]
-            pulled: tuple[Tensor | None, ...] = (None,) * len(targets)
-            if live:
-                pulled = torch.autograd.grad([f for f, _ in live], targets, [c for _, c in live], allow_unused=True)
-        full = [torch.zeros_like(x) if g is None else g for x, g in zip(targets, pulled, strict=True)]
-        return [f.detach() for f in slope], full[: len(y)], full[len(y) :]
+
+        def slope(state: list[Tensor], inputs: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+            arguments = (t, tree.unflatten(state, self.y_spec), *self.arguments(tuple(inputs)))
+            if not parameters:
+                return tree.leaves(self.solver.f(*arguments))
+            named = dict(zip(self.names, parameters, strict=True))
+            return tree.leaves(torch.func.functional_call(self.solver.f, named, arguments))  # type: ignore[arg-type]
+
+        # By `torch.func`, so that it also runs within the transforms by which implicit methods find Jacobians.
+        value, pulled = torch.func.vjp(slope, y, list(tensors), self.parameters)[:2]
+        by_state, by_input, by_parameter = pulled(a)
+        return value, by_state, [*by_input, *by_parameter]
 
 
 class _Adjoint(torch.autograd.Function):

@@ -12,7 +12,8 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Derivative, Integrator
-from bdtorch.integrate._coupling import Coupling, Dense, time_slope
+from bdtorch.integrate._coupling import Coupling, Dense
+from bdtorch.integrate._derivatives import time_slope
 from bdtorch.integrate._methods import Method
 
 

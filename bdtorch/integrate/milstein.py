@@ -10,13 +10,12 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
+from bdtorch.integrate._derivatives import along, along_own
 from bdtorch.integrate._stochastic import (
     Calculus,
     Kick,
     StochasticEquation,
     StochasticIntegrator,
-    along,
-    along_own,
     moved,
 )
 from bdtorch.integrate.noise import Diagonal, Noise

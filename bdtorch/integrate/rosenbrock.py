@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bdtorch._types import State
 from bdtorch.integrate._base import Adaptive, Derivative, Trial, combine, hermite
-from bdtorch.integrate._coupling import Coupling, Dense, time_slope
+from bdtorch.integrate._coupling import Coupling, Dense
+from bdtorch.integrate._derivatives import time_slope
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._tableaus import Row, Rows
 

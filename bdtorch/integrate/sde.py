@@ -12,10 +12,11 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate import _sde_checks as checks
+from bdtorch.integrate._derivatives import own_slopes
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._sde_adaptive import solve_adaptively
-from bdtorch.integrate._stochastic import Calculus, Kick, StochasticEquation, StochasticIntegrator, along_own
+from bdtorch.integrate._stochastic import Calculus, Kick, StochasticEquation, StochasticIntegrator
 from bdtorch.integrate.brownian import BrownianPath
 from bdtorch.integrate.euler_maruyama import EulerMaruyama, StochasticHeun
 from bdtorch.integrate.noise import Diagonal, Noise
@@ -203,19 +204,6 @@ def _solve(driver: _Driver, y0: State, counts: list[int], loop: TimeLoop | None,
         return grid
     wanted = torch.tensor(rows, device=tree.leaves(y0)[0].device)
     return tree.map(lambda leaf: leaf[wanted], grid)
-
-
-def own_slopes(derivative: Callable[[State, Tensor], State], y: State, t: Tensor) -> State:
-    """``df_i/dy_i``, where ``f`` acts element by element within each leaf."""
-    flat, spec = tree.flatten(y)
-
-    def own(index: int) -> Tensor:
-        def equation(value: Tensor) -> Tensor:
-            return tree.leaves(derivative(tree.replace_leaf(y, index, value), t))[index]
-
-        return along_own(equation, flat[index], torch.ones_like(flat[index]))
-
-    return tree.unflatten([own(index) for index in range(len(flat))], spec)
 
 
 def _listed(name: str, kind: str, order: float, stages: int, source: str, weak_order: float = 1.0) -> Method:

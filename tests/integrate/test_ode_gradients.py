@@ -91,6 +91,18 @@ def test_adjoint_gradients_match_direct_ones(options: Any) -> None:
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    "options", [{"method": integrate.Rodas4(), "dt": 0.02}, {"method": integrate.Kvaerno3(), "rtol": 1e-6}]
+)
+def test_the_adjoint_equation_may_be_stiff(options: Any) -> None:
+    # The methods differentiate what is a derivative already.
+    angle, k = _inputs()
+    exact = torch.autograd.grad(_loss(angle, k, **TIGHT), (angle, k))
+    adjoint = torch.autograd.grad(_loss(angle, k, gradient=Adjoint(), **options), (angle, k))
+    for a, b in zip(adjoint, exact, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_adjoint_reaches_the_parameters_of_a_module() -> None:
     torch.manual_seed(0)
 

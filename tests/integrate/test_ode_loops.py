@@ -10,7 +10,7 @@ from torch import Tensor
 
 import bdtorch
 import bdtorch.integrate as integrate
-from bdtorch.integrate import RK4, DormandPrince5, ODESolver, Pointwise, Recompute, odeint
+from bdtorch.integrate import RK4, DormandPrince5, ODESolver, Pointwise, Recompute, _derivatives, odeint
 from tests.integrate.problems import lorenz
 
 NAMES = [entry.name for entry in integrate.methods("ODE")]
@@ -66,6 +66,41 @@ def test_the_inductor_loop_agrees() -> None:
     torch.testing.assert_close(compiled, plain, rtol=1e-13, atol=1e-14)
 
 
+def _relaxation(t: Tensor, y: Tensor) -> Tensor:
+    v, w = y.unbind(-1)
+    force = torch.cos(t.squeeze(-1) if t.dim() else t)  # in adaptive steps each trajectory has a time of its own
+    return torch.stack([5.0 * (v - v**3 / 3.0 - w + 0.1 * force), 0.08 * (v + 0.7 - 0.8 * w)], -1)
+
+
+_NATIVE = {"ExponentialRK2", "Rodas4"}
+_ADAPTIVE = [entry.name for entry in integrate.methods("ODE") if entry.embedded_order is not None]
+
+
+@pytest.mark.parametrize(
+    "name",
+    # A matrix exponential that changes from step to step is the one thing that the native loop has no kernel for.
+    [pytest.param(n, marks=() if n in _NATIVE else pytest.mark.slow) for n in NAMES if n != "ExponentialRosenbrock"],
+)
+def test_every_method_runs_in_the_native_loop(name: str) -> None:
+    y0 = torch.linspace(-1.0, 1.0, 10, dtype=torch.float64).reshape(5, 2)
+    for dt in (0.05, None) if name in _ADAPTIVE else (0.05,):
+        y = [
+            odeint(
+                _relaxation, y0, [0.0, 0.5, 1.0], method=getattr(integrate, name)(), dt=dt, batch_dims=1, loop=loop
+            ).y
+            for loop in (None, bdtorch.Native())
+        ]
+        torch.testing.assert_close(y[1], y[0], rtol=1e-11, atol=1e-12)
+
+
+def test_the_slopes_of_many_variables_are_found_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    y0 = _start(2, 30)
+    whole = odeint(_forced, y0, [0.0, 0.5], method=integrate.ExponentialEuler(), dt=0.1).y
+    monkeypatch.setattr(_derivatives, "_ENTRIES", 480)  # of 60 x 60: eight rows of the Jacobian at once
+    pieces = odeint(_forced, y0, [0.0, 0.5], method=integrate.ExponentialEuler(), dt=0.1).y
+    torch.testing.assert_close(pieces, whole, rtol=1e-14, atol=1e-15)
+
+
 def test_a_solver_keeps_its_compiled_loop_and_reads_new_arguments() -> None:
     solver = ODESolver(lambda t, y, k: -k * y, method=RK4(), dt=0.1, loop=bdtorch.Native())
     for rate, start in ((1.0, 0.0), (3.0, 5.0)):
@@ -113,8 +148,7 @@ def test_pointwise_blocks_are_the_dense_jacobian_and_run_in_native_loops(name: s
     times = torch.linspace(0.0, 2.0, 5, dtype=torch.float64)
     make = getattr(integrate, name)
     dense = odeint(_fitzhugh_nagumo, y0, times, method=make(), dt=0.1).y
-    # Rosenbrock methods differentiate by time as well, forwards, which the native loop has no operations for.
-    for loop in (None,) if name == "Rodas4" else (None, bdtorch.Native()):
+    for loop in (None, bdtorch.Native()):
         blocks = odeint(_fitzhugh_nagumo, y0, times, method=make(coupling=Pointwise()), dt=0.1, loop=loop).y
         torch.testing.assert_close(blocks, dense, rtol=1e-7, atol=1e-9)
 
