@@ -1,9 +1,9 @@
 """Solvers of ordinary differential equations beside torchdiffeq: time ratios and function calls, measured in one run.
 
-    python benchmarks/solvers.py [--json FILE] [--repeats 5] [--figure FILE]
+    python benchmarks/solvers.py [--json FILE] [--repeats 5]
 
 Both sides solve the same problem in float64 and take turns; each ratio is of their best times in this run. Compilation is
-reported apart. With ``--figure`` the work of the adaptive methods is drawn against their error.
+reported apart. Figures of work against error are drawn by ``solvers_figures.py``.
 """
 
 from __future__ import annotations
@@ -117,41 +117,9 @@ def adaptive(repeats: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def work_precision() -> dict[str, list[tuple[int, float]]]:
-    """Calls of the derivative against the error, for the Brusselator up to t = 20."""
-
-    def f(t: Tensor, y: Tensor) -> Tensor:
-        u, v = y.unbind(-1)
-        return torch.stack([1.0 + u * u * v - 4.0 * u, 3.0 * u - u * u * v], -1)
-
-    y0 = torch.tensor([1.5, 3.0], dtype=torch.float64)
-    exact = odeint(f, y0, [0.0, 20.0], method=integrate.DOP853(), rtol=1e-13, atol=1e-13).y[-1]
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for name in ("BogackiShampine", "CashKarp", "DormandPrince5", "Tsit5", "DOP853", "Rodas4"):
-        method = getattr(integrate, name)()
-        exponents = range(3, 8) if method.order < 5 else range(3, 11)
-        for tolerance in (10.0**-k for k in exponents):
-            solution = odeint(f, y0, [0.0, 20.0], method=method, rtol=tolerance, atol=tolerance, progress=False)
-            error = float((solution.y[-1] - exact).abs().max())
-            curves.setdefault(name, []).append((solution.evaluations, error))
-    return curves
-
-
-def draw(curves: dict[str, list[tuple[int, float]]], path: str) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5.5, 4.0), layout="constrained")
-    for name, points in curves.items():
-        axes.loglog(*zip(*points, strict=True), "o-", label=name, markersize=3)
-    axes.set(xlabel="calls of the derivative", ylabel="error at t = 20", title="Brusselator: work against error")
-    axes.legend()
-    figure.savefig(path, dpi=150)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--figure", metavar="FILE")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -159,9 +127,6 @@ def main() -> None:
     results: dict[str, Any] = {"torch": torch.__version__, "threads": arguments.threads}
     results["fixed_step"] = fixed_step(arguments.repeats)
     results["lorenz"] = adaptive(arguments.repeats)
-    if arguments.figure:
-        results["work_precision"] = work_precision()
-        draw(results["work_precision"], arguments.figure)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(results, file, indent=1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.integrate._base import Adaptive
-from bdtorch.integrate._control import PIController, first_step
+from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._loop import Prepared, Progress, PythonLoop, TimeLoop
 from bdtorch.integrate.events import EventWatch
 
@@ -19,7 +19,7 @@ Rows = Callable[[Tensor, Tensor, list[Any]], Tensor]
 """``derivative(y, s, arguments)`` on ``(*batch, n)`` and ``(*batch,)``; ``s`` always grows."""
 
 Walk = dict[str, Any]
-"""What evolves from trial to trial: ``t``, ``h``, ``y``, ``slope``, ``last`` (error), ``rejected``, ``failed``,
+"""What evolves from trial to trial: ``t``, ``h``, ``y``, ``slope``, ``last`` (logarithm of the error), ``rejected``, ``failed``,
 ``steps`` and ``rejections`` of each trajectory, ``stop`` (its end), ``atol`` and ``args`` (which stay)."""
 
 _LARGEST = 1 << 26  # bytes of the records of one chunk
@@ -80,7 +80,8 @@ class Driver:
         ratio = control.error(trial, y, rtol, walk["atol"])
         accepted = active & (ratio <= 1.0)
         refused = active & ~accepted
-        factor = control.factor(ratio, walk["last"], walk["rejected"], self.method.error_order)
+        size = torch.log(ratio)
+        factor = control.factor(size, walk["last"], walk["rejected"], self.method.error_order)
         tried = torch.maximum(step, torch.where(accepted, 0.1 * h, 0.0))  # a step cut by the end says less
         wanted = tried * factor.to(h.dtype)
         if not math.isinf(self.tolerance.max_step):
@@ -93,7 +94,7 @@ class Driver:
             "h": torch.where(active, wanted, h),
             "y": torch.where(wide, trial.y, y),
             "slope": torch.where(wide, trial.slope, walk["slope"]),
-            "last": torch.where(accepted, torch.where(ratio > 1e-4, ratio, 1e-4), walk["last"]),
+            "last": torch.where(accepted, torch.where(size > LEAST, size, LEAST), walk["last"]),
             "rejected": refused,
             "failed": walk["failed"] | (refused & (wanted < floor)),
             "steps": walk["steps"] + accepted,
@@ -124,7 +125,7 @@ class Driver:
         none = torch.zeros(batch, dtype=torch.bool, device=y.device)
         count = torch.zeros(batch, dtype=torch.int64, device=y.device)
         return {
-            "t": t, "h": h, "y": y, "slope": slope, "last": torch.ones(batch, dtype=y.dtype, device=y.device),
+            "t": t, "h": h, "y": y, "slope": slope, "last": torch.zeros(batch, dtype=y.dtype, device=y.device),
             "rejected": none, "failed": none, "steps": count, "rejections": count,
             "stop": torch.full_like(t, end), "atol": atol, "args": args,
         }  # fmt: skip
@@ -221,14 +222,16 @@ def _filled(table: Tensor, outputs: Tensor, seen: dict[str, Any]) -> Tensor:
     high = int(torch.searchsorted(outputs, last, right=True))
     if high <= low:
         return table
-    after = seen["after"]
-    wanted = outputs[low:high].reshape(-1, *(1,) * (after.dim() - 1))
+    after = seen["after"].detach()
+    trials, batch = after.shape[0], after.shape[1:]
+    wanted = outputs[low:high].reshape(-1, *(1,) * len(batch))
     inside = (wanted > seen["t"][0]) & (wanted <= after[-1])
-    passed = (after.unsqueeze(0) < wanted.unsqueeze(1)).sum(1, dtype=torch.int32).clamp(max=after.shape[0] - 1).long()
+    passed = (after.unsqueeze(0) < wanted.unsqueeze(1)).sum(1, dtype=torch.int32).clamp(max=trials - 1)
+    rows = (passed.reshape(high - low, -1) * batch.numel() + torch.arange(batch.numel(), device=after.device)).flatten()
 
     def picked(values: Tensor) -> Tensor:
-        index = passed.unsqueeze(-1).expand(*passed.shape, values.shape[-1]) if values.dim() > passed.dim() else passed
-        return values.gather(0, index)
+        rest = values.shape[after.dim() :]
+        return values.reshape(-1, *rest).index_select(0, rows).reshape(high - low, *batch, *rest)
 
     step = picked(seen["step"])
     theta = (wanted - picked(seen["t"])) / torch.where(inside, step, 1.0)

@@ -14,6 +14,9 @@ from bdtorch.integrate._base import Trial
 Norm = Callable[[Tensor], Tensor]
 """Maps ``(*batch, n)`` to ``(*batch,)``."""
 
+LEAST = math.log(1e-4)
+"""The logarithm of the least error that the controller remembers: smaller ones say nothing about the next step."""
+
 
 def rms_norm(x: Tensor) -> Tensor:
     """The root of the mean square."""
@@ -69,18 +72,24 @@ class PIController:
         if len(norms) == 2:  # of DOP853: Hairer, Norsett & Wanner (1993), section II.10
             mixed = (norms[0].square() + 0.01 * norms[1].square()).sqrt()
             ratio = torch.where(mixed == 0, 0.0, norms[0].square() / torch.where(mixed == 0, 1.0, mixed))
-        sound = ratio.isfinite() & trial.y.detach().isfinite().all(-1)
-        if trial.sound is not None:
-            sound = sound & trial.sound
+        ratio = ratio + (0.0 * trial.y.detach()).sum(-1)  # NaN where the solution is no number
+        sound = ratio < torch.inf if trial.sound is None else (ratio < torch.inf) & trial.sound
         return torch.where(sound, ratio, torch.inf)
 
-    def factor(self, ratio: Tensor, last: Tensor, rejected: Tensor, order: int) -> Tensor:
-        """By how much to change the step, ``(*batch,)``."""
+    def factor(self, size: Tensor, last: Tensor, rejected: Tensor, order: int) -> Tensor:
+        """By how much to change the step, ``(*batch,)``.
+
+        Args:
+            size: Logarithm of the error.
+            last: Logarithm of the last accepted one, at least `LEAST`.
+            rejected: Whether the step before this one was rejected.
+            order: Power with which the error shrinks.
+        """
         # By logarithms and selections: loops make vector instructions of them, and calls of powers.
-        exponent = self.beta * torch.log(last) - (1.0 - 0.75 * self.beta) * torch.log(ratio)
+        exponent = self.beta * last - (1.0 - 0.75 * self.beta) * size
         wanted = self.safety * torch.exp(exponent / order)
         wanted = torch.where(wanted > self.shrink, wanted, self.shrink)
-        limit = torch.where(rejected | (ratio > 1.0), 1.0, self.grow)
+        limit = torch.where(rejected | (size > 0.0), torch.ones_like(wanted), self.grow)
         return torch.where(wanted < limit, wanted, limit)
 
 

@@ -15,7 +15,7 @@ from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._adaptive import IntegrationError
 from bdtorch.integrate._base import Adaptive, Trial
-from bdtorch.integrate._control import PIController, first_step
+from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import Lag, breaks
@@ -286,7 +286,7 @@ def solve_adaptively(
     check_derivative("ddeint", walk.unpack(slope), y, start)
     h = _first_step(walk, slope, end)
     outputs = [y]
-    last, rejected, tries = 1.0, False, 0
+    last, rejected, tries = 0.0, False, 0
     with Progress(end - start, progress, "ddeint") as bar:
         while walk.t < end:
             if stops[0] <= walk.t:
@@ -300,8 +300,8 @@ def solve_adaptively(
                     f"`ddeint(max_steps=...)`: {tries - 1} steps were not enough to pass t = {walk.t:g}"
                 )
             trial, settled = walk.attempt(slope, step)
-            ratio, factor = _judge(walk, trial, last, rejected)
-            if not settled or ratio > 1.0:
+            size, factor = _judge(walk, trial, last, rejected)
+            if not settled or size > 0.0:
                 h, rejected = step * (factor if settled else min(factor, 0.5)), True
                 _check_progress(walk, h)
             elif not walk.hidden_break(step):
@@ -311,7 +311,7 @@ def solve_adaptively(
                 h = min(max(step * factor, h) if step < h else step * factor, tolerance.max_step)
                 walk.span = (walk.t, h)
                 slope = walk.derivative(walk.y, walk.time(walk.t)) if step == cut else trial.slope  # the right limit
-                last, rejected = max(ratio, 1e-4), False
+                last, rejected = max(size, LEAST), False
                 bar.update(walk.t - start)
     walk.found.rejections = tries - walk.found.steps
     return outputs, walk.found
@@ -339,12 +339,12 @@ def _first_step(walk: _Walk, slope: Tensor, end: float) -> float:
 
 
 def _judge(walk: _Walk, trial: Trial, last: float, rejected: bool) -> tuple[float, float]:
-    """The error in units of the tolerance, and by how much to change the step."""
+    """The logarithm of the error in units of the tolerance, and by how much to change the step."""
     control, tolerance = walk.tolerance.controller, walk.tolerance
-    ratio = control.error(trial, walk.y, tolerance.rtol, torch.full_like(walk.y, tolerance.atol))
-    refused = torch.full_like(ratio, rejected, dtype=torch.bool)
-    factor = control.factor(ratio, torch.full_like(ratio, last), refused, walk.method.error_order)
-    return float(ratio), float(factor)
+    size = torch.log(control.error(trial, walk.y, tolerance.rtol, torch.full_like(walk.y, tolerance.atol)))
+    refused = torch.full_like(size, rejected, dtype=torch.bool)
+    factor = control.factor(size, torch.full_like(size, last), refused, walk.method.error_order)
+    return float(size), float(factor)
 
 
 def _check_progress(walk: _Walk, h: float) -> None:
