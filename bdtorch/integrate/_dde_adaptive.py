@@ -19,7 +19,7 @@ from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import Lag, breaks
-from bdtorch.integrate._door import check_derivative
+from bdtorch.integrate._door import check_derivative, renamed
 from bdtorch.integrate._equation import blind, report_nonfinite
 from bdtorch.integrate._history import _NUDGE, History, aside, evaluate, read
 from bdtorch.integrate._loop import Progress
@@ -350,8 +350,10 @@ def _judge(walk: _Walk, trial: Trial, last: float, rejected: bool) -> tuple[floa
 def _check_progress(walk: _Walk, h: float) -> None:
     if h > 16.0 * torch.finfo(torch.float64).eps * max(1.0, abs(walk.t)):
         return
-    there = walk.unpack(walk.derivative(walk.y, walk.time(walk.t)))
-    report_nonfinite(there, walk.t, "the derivative is {value}")
+    ahead = 1e-9 * max(1.0, abs(walk.t))  # what cannot be evaluated may begin here, or just after
+    for t in (walk.t, walk.t + ahead):
+        with renamed("ddeint"):
+            report_nonfinite(walk.unpack(walk.derivative(walk.y, walk.time(t))), t, "the derivative is {value}")
     raise IntegrationError(
         f"`ddeint`: the step fell below what t = {walk.t:g} can resolve; the solution may have a singularity there"
     )

@@ -67,7 +67,7 @@ class Equation:
         rank = max(leaf.dim() for leaf in flat)
         if t.dim() == 0 and rank > 0:
             return t
-        return t.reshape(*t.shape, *(1,) * (rank - t.dim())).to(flat[0].dtype)
+        return t.reshape((*t.shape, *(1,) * (rank - t.dim()))).to(flat[0].dtype)
 
 
 def equation(f: Any, linear: Any, args: Any, batch_dims: int) -> tuple[Equation, list[Tensor]]:

@@ -80,14 +80,23 @@ def check_tolerance(method: StochasticIntegrator, noise: Noise, rtol: Any, atol:
     return Tolerance(float(rtol), float(atol))
 
 
-def count_steps(t: Any, dt: float) -> tuple[float, list[int]]:
-    """The first time, and the number of steps from there to each time."""
-    if not isinstance(t, Tensor) or not t.is_floating_point() or t.dim() != 1 or not t.numel():
-        got = f"shape {tuple(t.shape)} of {t.dtype}" if isinstance(t, Tensor) else repr(t)
-        raise ValueError(f"`sdeint(t=...)`: expected a 1-D floating tensor of output times, got {got}")
+def checked_times(t: Any) -> Tensor:
+    """Output times as float64 on the CPU."""
+    if not isinstance(t, Tensor):
+        try:
+            t = torch.tensor([float(time) for time in t], dtype=torch.float64)
+        except (TypeError, ValueError):
+            raise TypeError(f"`sdeint(t=...)`: expected a 1-D tensor or a sequence of times, got {t!r}") from None
+    if t.dim() != 1 or not t.numel():
+        raise ValueError(f"`sdeint(t=...)`: expected a 1-D tensor of times, got shape {tuple(t.shape)}")
     times = t.detach().to(torch.float64).cpu()
     if not bool(times.isfinite().all()):
         raise ValueError("`sdeint(t=...)`: expected finite times, got NaN or infinity")
+    return times
+
+
+def count_steps(times: Tensor, dt: float) -> tuple[float, list[int]]:
+    """The first time, and the number of steps from there to each time."""
     steps = (times - times[0]) / dt
     counts = steps.round()
     if bool(((steps - counts).abs() > _OFF_GRID).any()):

@@ -79,7 +79,7 @@ class Diagonal(Noise):
         parts, position = [], 0
         for leaf in flat:
             size = math.prod(leaf.shape[batch:])
-            parts.append(values[..., position : position + size].reshape(*values.shape[:-1], *leaf.shape[batch:]))
+            parts.append(values[..., position : position + size].reshape((*values.shape[:-1], *leaf.shape[batch:])))
             position += size
         return tree.unflatten(parts, spec)
 
@@ -94,7 +94,7 @@ class Scalar(Noise):
         return 1
 
     def _spread(self, values: Tensor, y: State, batch: int) -> State:
-        return tree.map(lambda leaf: values.reshape(*values.shape[:-1], *[1] * (leaf.dim() - batch)), y)
+        return tree.map(lambda leaf: values.reshape((*values.shape[:-1], *[1] * (leaf.dim() - batch))), y)
 
 
 @dataclass(frozen=True, eq=False)

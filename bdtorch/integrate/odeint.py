@@ -156,6 +156,8 @@ class ODESolver:
         if not isinstance(self.method, External):
             check_method(self.method, KINDS)
         self.dt, self.atol, self.batch_dims = dt, atol, batch_dims
+        if not isinstance(events, (Event, Sequence)):
+            raise TypeError(f"`odeint(events=...)`: expected Event objects, got {events!r}")
         self.events = (events,) if isinstance(events, Event) else tuple(events)
         self.gradient, self.progress = gradient, progress
         self.loop: TimeLoop = loop or PythonLoop()
@@ -271,6 +273,8 @@ class ODESolver:
         assert isinstance(self.method, Adaptive)
         layout, sign = Dense(self.batch_dims), 1.0 if numbers[1] > numbers[0] else -1.0
         packed, unpack = layout.pack(y0)
+        if not packed.numel():
+            raise ValueError("`odeint(y0=...)`: expected at least one number, by whose error to choose steps, got none")
 
         def rows(z: Tensor, s: Tensor, args: list[Tensor]) -> Tensor:
             return sign * layout.pack(model.derivative(args)(unpack(z), sign * s))[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate import _sde_checks as checks
 from bdtorch.integrate._derivatives import own_slopes
+from bdtorch.integrate._door import check_function
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._sde_adaptive import solve_adaptively
@@ -50,7 +51,7 @@ def sdeint(
     f: Function,
     g: Function,
     y0: State,
-    t: Tensor,
+    t: Tensor | Sequence[float],
     *,
     dt: float,
     method: StochasticIntegrator | None = None,
@@ -107,12 +108,15 @@ def sdeint(
     Source: Gaines & Lyons (1997), doi:10.1137/S0036139995286515, for rejected steps; Kloeden & Platen (1992),
         doi:10.1007/978-3-662-12616-5.
     """
+    for name, function in (("f", f), ("g", g)):
+        check_function("sdeint", name, function, "t, y, *args")
     noise = Diagonal() if noise is None else noise
     if method is None:
         method = StochasticHeun() if calculus is Calculus.STRATONOVICH else EulerMaruyama()
     checks.check_choice(method, noise, calculus)
     checks.check_step(dt)
-    start, counts = checks.count_steps(t, dt)
+    times = checks.checked_times(t)
+    start, counts = checks.count_steps(times, dt)
     if path is None:
         device = next((leaf.device for leaf in tree.tensors(y0)), None)
         path = BrownianPath(dt, seed, tuple(batch_shape), start, device)
@@ -131,8 +135,8 @@ def sdeint(
         )  # fmt: skip
     else:
         y, accepted, rejected = _solve(driver, y0, counts, loop, progress), counts[-1], 0
-    checks.check_solution(y, t)
-    return SDESolution(t, y, path, dt, accepted, rejected)
+    checks.check_solution(y, times)
+    return SDESolution(times.to(path.key.device), y, path, dt, accepted, rejected)
 
 
 def _equation(

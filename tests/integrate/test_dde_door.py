@@ -73,6 +73,10 @@ DDE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "derivative of another shape": ({"f": lambda t, y, past: past[0][:1]}, ValueError, r"ddeint\(f=...\)`: .*shape \(2,\)"),
     "derivative of another structure": ({"f": lambda t, y, past: (y,)}, ValueError, r"ddeint\(f=...\)`: expected a deriv"),
     "derivative nan": ({"f": lambda t, y, past: y * math.nan}, FloatingPointError, r"ddeint\(f=...\)`: .* t = 0 in component 0"),
+    "derivative nan later": (
+        {"f": lambda t, y, past: torch.where(t > 0.5, math.nan, 1.0) * past[0], "dt": None}, FloatingPointError,
+        r"ddeint\(f=...\)`: the derivative is nan at t = 0.5 in component 0",
+    ),
     "solution diverges": (
         {"f": lambda t, y, past: torch.where(t > 0.5, math.inf, 1.0) * past[0]}, FloatingPointError,
         r"became inf after t = 0; .* at t = 1 in component 0",

@@ -55,6 +55,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": lambda t, y: y[:2]}, ValueError, r"expected a derivative of shape \(3,\) and torch.float64, got \(2,\)"),
     ({"f": lambda t, y: y.float()}, ValueError, "and torch.float32"),
     ({"f": lambda t, y: 1.0}, (TypeError, ValueError), "expected a derivative of"),  # type: ignore[list-item]
+    ({"events": 3}, TypeError, r"odeint\(events=...\)`: expected Event objects, got 3"),
+    ({"y0": torch.ones(0)}, ValueError, r"odeint\(y0=...\)`: expected at least one number"),
     ({"loop": "native"}, TypeError, r"expected a loop object such as bdtorch.Native\(\), got 'native'"),
     ({"gradient": "adjoint"}, TypeError, "expected None or an Adjoint object"),
     (
