@@ -39,6 +39,28 @@ def test_tolerance_is_kept_and_smaller_tolerances_err_less(name: str) -> None:
     assert errors[1] < 200 * tight and errors[1] < errors[0] / 4
 
 
+_LOCAL: dict[str, tuple[Any, list[float], Any]] = {  # derivative, start and solution
+    "decay": (lambda t, y: -y, [1.0], lambda h: [math.exp(-h)]),
+    "oscillator": (lambda t, y: torch.stack([y[1], -y[0]]), [1.0, 0.0], lambda h: [math.cos(h), -math.sin(h)]),
+    "nonlinear": (lambda t, y: -y * y, [1.0], lambda h: [1.0 / (1.0 + h)]),
+    "forced": (lambda t, y: torch.exp(t) - y, [1.0], lambda h: [math.cosh(h)]),
+}
+
+
+@pytest.mark.parametrize("problem", _LOCAL)
+@pytest.mark.parametrize(
+    "name", [name for name in ADAPTIVE if name != "RKF12"]
+)  # which is documented to miss tolerances
+def test_the_estimate_sees_the_error_of_every_kind_of_equation(name: str, problem: str) -> None:
+    # A pair may be blind to whole classes of equations; then a step of any length is taken without a warning.
+    f, start, exact = _LOCAL[problem]
+    y0, h = torch.tensor(start, dtype=torch.float64), 0.2
+    step = odeint(f, y0, [0.0, h], method=getattr(integrate, name)(), dt=h).y[-1]
+    error = float((step - torch.tensor(exact(h), dtype=torch.float64)).abs().max())
+    refused = odeint(f, y0, [0.0, h], method=getattr(integrate, name)(), rtol=1e-15, atol=error / 10, first_step=h)
+    assert int(refused.rejections) > 0
+
+
 @pytest.mark.parametrize("name", EXACT_DENSE)
 def test_dense_output_converges_with_its_order(name: str) -> None:
     # One step of h from the exact solution; the interpolant errs by h^(order + 1) within it.
