@@ -72,10 +72,7 @@ class Rosenbrock(Adaptive):
         stages, solve = self._stages(coupling, derivative, y, slope, t, h, step)
         after = combine(y, 1.0, self.m, stages)
         end = derivative(after, t + h)
-        if self.error:
-            error = combine(y - y, 1.0, self.error, stages)
-        else:
-            error = solve(y - after + 0.5 * step * (slope + end))
+        error = combine(y - y, 1.0, self.error, stages) if self.error else solve(y - after + 0.5 * step * (slope + end))
         powers: tuple[Tensor, ...] = ()
         if dense and self.dense:
             inner, outer = (combine(y - y, 1.0, row, stages) for row in self.dense)

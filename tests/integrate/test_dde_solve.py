@@ -14,6 +14,7 @@ from bdtorch.integrate import (
     RK4,
     BogackiShampine,
     Heun,
+    History,
     Pointwise,
     Rodas4,
     Trapezoidal,
@@ -316,3 +317,47 @@ def _correlation_dimension(series: Tensor, axes: int = 6, lag: int = 6, apart: i
         counts += (distances.unsqueeze(-1) < radii).sum(0)
     x, y = radii.log(), counts.log()
     return float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("delay", "published", "uncertainty"),
+    [(17.0, 2.10, 0.02), (30.0, 3.58, 0.04)],  # Lyapunov dimensions: Farmer (1982), doi:10.1016/0167-2789(82)90042-2
+)
+def test_mackey_glass_attractor_has_the_published_lyapunov_dimension(
+    delay: float, published: float, uncertainty: float
+) -> None:
+    exponents = _lyapunov_exponents(delay, count=5, runs=8, blocks=30, length=120.0)
+    sums = exponents.cumsum(0)
+    assert exponents[0] > 0.003 and exponents[1:].abs().min() < 1e-3  # along the flow nothing grows or shrinks
+    j = int((sums > 0).sum())
+    assert abs(float(j + sums[j - 1] / -exponents[j]) - published) < uncertainty + 0.05
+
+
+def _lyapunov_exponents(delay: float, count: int, runs: int, blocks: int, length: float) -> Tensor:
+    """Mean growth rates of ``count`` orthogonal perturbations of the past, 1/ms; Kaplan & Yorke make a dimension of them."""
+
+    def f(t: Tensor, y: dict[str, Tensor], past: tuple[dict[str, Tensor], ...]) -> dict[str, Tensor]:
+        x = past[0]["x"]
+        slope = 0.2 * (1.0 - 9.0 * x**10) / (1.0 + x**10) ** 2
+        return {"d": slope * past[0]["d"] - 0.1 * y["d"], "x": 0.2 * x / (1.0 + x**10) - 0.1 * y["x"]}
+
+    generator = torch.Generator().manual_seed(1)
+    times = torch.linspace(-delay, 0.0, round(delay) + 1, dtype=F64)
+    random = torch.randn(len(times), runs, count, generator=generator, dtype=F64)
+    # x = 1 is a fixed point, from which runs would take long to leave.
+    start = torch.linspace(0.3, 0.85, runs, dtype=F64).reshape(runs, 1).expand(len(times), runs, 1)
+    history: Any = sampled(times, {"d": random, "x": start})
+    sums, now, first = torch.zeros(runs, count, dtype=F64), 0.0, blocks // 6
+    for block in range(blocks):
+        found = ddeint(
+            f, history, [now, now + length], delays=delay, dt=0.25, levels=0, loop=bdtorch.Native(), progress=False
+        ).history  # fmt: skip
+        perturbed = found.pieces[0].movedim(2, 0)  # (runs, steps, powers, count)
+        upper = torch.linalg.qr(perturbed[:, :, 0])[1]  # of their values at the beginnings of the steps
+        flat = torch.linalg.solve_triangular(upper, perturbed.flatten(1, 2), upper=True, left=False)
+        history = History(found.edges, [flat.reshape(perturbed.shape).movedim(0, 2), found.pieces[1]], found.spec)
+        if block >= first:  # those before lead to the attractor
+            sums += upper.diagonal(dim1=-2, dim2=-1).abs().log()
+        now += length
+    return sums.mean(0) / (length * (blocks - first))
