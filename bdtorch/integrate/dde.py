@@ -318,7 +318,7 @@ def _check_first(
     device = tree.leaves(y)[0].device
     t = torch.tensor(start, dtype=torch.float64, device=device)
     number = torch.zeros((), dtype=torch.float64, device=device)
-    h = float(steps.after[1] - steps.after[0])
+    h = float(steps.after[1] - steps.after[0]) if ring.dt is None else ring.dt
     look = fixed.looking_back(ring, state["ring"], number, (t, h), equation.args)
     check_derivative("ddeint", equation.derivative(look)(y, t), y, start)
 

@@ -1,0 +1,72 @@
+"""Whole solves of delay and fractional equations in fixed steps, under vmap and as one compiled graph, method by method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdtorch import integrate
+from bdtorch.integrate import SumOfExponentials, ddeint, fdeint
+
+_FRACTIONAL: dict[str, Any] = {entry.name: getattr(integrate, entry.name)() for entry in integrate.methods("FDE")} | {
+    "L1": integrate.L1(iterations=8),
+    "fast": integrate.AdamsBashforthMoulton(fast=SumOfExponentials(1e-6)),
+    "short memory": integrate.GrunwaldLetnikov(memory=3),
+}
+_DELAYED = [entry.name for entry in integrate.methods("DDE")]
+_QUICK = {"Heun", "GrunwaldLetnikov", "fast"}
+_RULES = {
+    "Heun",
+    "Tsit5",
+    "ExponentialRK2",
+    "Trapezoidal",
+    "Rodas4",
+}  # one of each stepping rule; within it methods are data
+
+
+def _delayed(y: Tensor, name: str) -> Tensor:
+    def f(t: Tensor, y: Tensor, past: tuple[Tensor, ...]) -> Tensor:
+        return torch.cos(t) - past[0] * y.roll(1, -1)
+
+    method = getattr(integrate, name)()
+    # Under transforms a delay is a function, since its value cannot be looked at.
+    return ddeint(f, y, [0.0, 0.2, 0.4], delays=lambda t, y: 0.2, max_delay=0.2, dt=0.1, method=method, levels=0).y
+
+
+def _fractional(y: Tensor, name: str) -> Tensor:
+    return fdeint(
+        lambda t, y: torch.cos(t) - y * y.roll(1, -1), y, [0.0, 0.2, 0.4], alpha=0.7, dt=0.1, method=_FRACTIONAL[name]
+    ).y
+
+
+_CASES: list[tuple[Callable[[Tensor, str], Tensor], str]] = [
+    *((_delayed, name) for name in _DELAYED),
+    *((_fractional, name) for name in _FRACTIONAL),
+]
+_IDS = [f"{solve.__name__[1:]}-{name}" for solve, name in _CASES]
+
+
+@pytest.mark.parametrize(("solve", "name"), _CASES, ids=_IDS)
+def test_vmap_equals_singles(solve: Callable[[Tensor, str], Tensor], name: str) -> None:
+    y = torch.linspace(0.2, 1.4, 12, dtype=torch.float64).reshape(3, 4)
+    many = torch.func.vmap(lambda row: solve(row, name))(y)
+    torch.testing.assert_close(many, torch.stack([solve(row, name) for row in y]), rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("solve", "name"),
+    [
+        pytest.param(*case, marks=() if case[1] in _QUICK else pytest.mark.slow, id=name)
+        for case, name in zip(_CASES, _IDS, strict=True)
+        if case[0] is _fractional or case[1] in _RULES
+    ],
+)
+def test_the_whole_solve_compiles_as_one_graph(solve: Callable[[Tensor, str], Tensor], name: str) -> None:
+    torch._dynamo.reset()
+    y = torch.linspace(0.2, 1.4, 4, dtype=torch.float64)
+    compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(y, name), solve(y, name), rtol=1e-11, atol=1e-13)
