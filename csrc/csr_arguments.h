@@ -1,5 +1,8 @@
 // The arguments that the ops on a CSR matrix share, checked and made contiguous. Used by the CPU and CUDA hosts alike.
 #pragma once
+#include <type_traits>
+
+#include "bdtorch/bfloat16.h"
 #include "stable_tensor.h"
 
 namespace bdtorch {
@@ -44,24 +47,16 @@ struct CsrArguments {
 
   // Calls f<T, P, S>() with the C++ types of a floating-point tensor, of indptr, and of spikes: bool or T.
   template <class F>
-  void dispatch(const char* values_name, const Tensor& values, const char* spikes_name, const Tensor& spikes,
-                F&& f) const {
-    const bool event = spikes.scalar_type() == ScalarType::Bool;
-    STD_TORCH_CHECK(event || spikes.scalar_type() == values.scalar_type(), op, "(", spikes_name,
-                    "=...): expected bool or the dtype of ", values_name);
-    dispatch_floating(op, values_name, values, [&]<class T>(T) {
-      const auto with_indptr = [&]<class P>() {
-        if (event)
-          f.template operator()<T, P, bool>();
-        else
-          f.template operator()<T, P, T>();
-      };
-      switch (indptr.scalar_type()) {
-        case ScalarType::Int: return with_indptr.template operator()<int32_t>();
-        case ScalarType::Long: return with_indptr.template operator()<int64_t>();
-        default: STD_TORCH_CHECK(false, op, "(indptr=...): expected int32 or int64");
-      }
-    });
+  void dispatch_values(const char* values_name, const Tensor& values, const char* spikes_name, const Tensor& spikes,
+                       F&& f) const {
+    dispatch_floating(op, values_name, values, [&]<class T>(T) { with_structure<T, T>(spikes_name, spikes, f); });
+  }
+
+  // Calls f<W, P, S>() with the C++ types of weights, of indptr, and of spikes: bool or the type of their sums.
+  template <class F>
+  void dispatch_weights(const Tensor& weights, const Tensor& spikes, F&& f) const {
+    if (weights.scalar_type() == ScalarType::BFloat16) return with_structure<BFloat16, float>("spikes", spikes, f);
+    dispatch_values("weights", weights, "spikes", spikes, f);
   }
 
   const char* op;
@@ -69,7 +64,41 @@ struct CsrArguments {
   Tensor indptr;
   int64_t n_pre;
   int64_t n_synapses;
+
+ private:
+  template <class W, class T, class F>
+  void with_structure(const char* spikes_name, const Tensor& spikes, F&& f) const {
+    const bool event = spikes.scalar_type() == ScalarType::Bool;
+    constexpr auto type_of_sums = std::is_same_v<T, float> ? ScalarType::Float : ScalarType::Double;
+    STD_TORCH_CHECK(event || spikes.scalar_type() == type_of_sums, op, "(", spikes_name,
+                    "=...): expected bool or the dtype of the sums");
+    const auto with_indptr = [&]<class P>() {
+      if (event)
+        f.template operator()<W, P, bool>();
+      else
+        f.template operator()<W, P, T>();
+    };
+    switch (indptr.scalar_type()) {
+      case ScalarType::Int: return with_indptr.template operator()<int32_t>();
+      case ScalarType::Long: return with_indptr.template operator()<int64_t>();
+      default: STD_TORCH_CHECK(false, op, "(indptr=...): expected int32 or int64");
+    }
+  }
 };
+
+// The dtype of sums of weights: bfloat16 is for storage only.
+inline ScalarType type_of_sums(const Tensor& weights) {
+  return weights.scalar_type() == ScalarType::BFloat16 ? ScalarType::Float : weights.scalar_type();
+}
+
+// The data of weights of type W; torch's own bfloat16 is not a type of the kernels.
+template <class W>
+inline const W* weights_pointer(const Tensor& weights) {
+  if constexpr (std::is_same_v<W, BFloat16>)
+    return static_cast<const BFloat16*>(weights.const_data_ptr());
+  else
+    return weights.const_data_ptr<W>();
+}
 
 inline int64_t batch_size(const Tensor& per_neuron) { return per_neuron.dim() == 2 ? per_neuron.size(0) : 1; }
 

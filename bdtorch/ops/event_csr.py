@@ -5,7 +5,8 @@ synapses ``indptr[i] <= k < indptr[i + 1]``, synapse ``k`` ends at neuron ``indi
 row. A 0-d weight is shared by all synapses, a 1-D one has a value for each.
 
 The three ops are the partial derivatives of one trilinear form :math:`\sum_{bij} s_{bi} W_{ij} g_{bj}`, so they are
-each other's derivatives, of any order. Results are equal to the bit for any number of threads, and those of a batch
+each other's derivatives, of any order. Weights may be stored in bfloat16; sums are then made and returned in float32.
+Results are equal to the bit for any number of threads, and those of a batch
 equal those of its samples.
 """
 
@@ -33,14 +34,14 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
     product, so silent neurons receive one too; bool spikes receive none.
 
     Args:
-        spikes: ``(*batch, n_pre)``, bool, or of the dtype of `weights` (a nonzero value is an event and a factor).
-        weights: ``()`` or ``(n_synapses,)``, float32 or float64.
+        spikes: ``(*batch, n_pre)``, bool, or of the dtype of the sums (a nonzero value is an event and a factor).
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
         n_post: Number of postsynaptic neurons, above every index (`check_csr` verifies it; calls do not).
 
     Returns:
-        ``(*batch, n_post)`` in the dtype and units of `weights`.
+        ``(*batch, n_post)`` in the dtype of the sums and the units of `weights`.
 
     Raises:
         TypeError: If a dtype is not one of those above.
@@ -50,7 +51,7 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
     _expect_weights("event_csr", weights, indices)
     if n_post < 0:
         raise ValueError(f"`event_csr(n_post=...)`: expected a nonnegative number, got {n_post}")
-    _expect_per_neuron("event_csr", "spikes", spikes, indptr.shape[0] - 1, weights, indices)
+    _expect_per_neuron("event_csr", "spikes", spikes, indptr.shape[0] - 1, dtype_of_sums(weights), indices)
     y: Tensor = _event_csr(_flatten_batch(spikes), weights, indices, indptr, n_post)
     return y if spikes.dim() <= 2 else y.reshape(*spikes.shape[:-1], n_post)
 
@@ -61,13 +62,13 @@ def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor
     .. math:: x_{bi} = \sum_j W_{ij} s_{bj}
 
     Args:
-        spikes: ``(*batch, n_post)``, bool or of the dtype of `weights`; every index must be below n_post.
-        weights: ``()`` or ``(n_synapses,)``, float32 or float64.
+        spikes: ``(*batch, n_post)``, bool or of the dtype of the sums; every index must be below n_post.
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
 
     Returns:
-        ``(*batch, n_pre)`` in the dtype and units of `weights`.
+        ``(*batch, n_pre)`` in the dtype of the sums and the units of `weights`.
 
     Raises:
         TypeError: If a dtype is not one of those above.
@@ -75,7 +76,7 @@ def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor
     """
     _expect_structure("event_csr_t", indices, indptr)
     _expect_weights("event_csr_t", weights, indices)
-    _expect_per_neuron("event_csr_t", "spikes", spikes, None, weights, indices)
+    _expect_per_neuron("event_csr_t", "spikes", spikes, None, dtype_of_sums(weights), indices)
     sums: Tensor = _event_csr_t(_flatten_batch(spikes), weights, indices, indptr)
     return sums if spikes.dim() <= 2 else sums.reshape(*spikes.shape[:-1], indptr.shape[0] - 1)
 
@@ -102,8 +103,8 @@ def csr_outer(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     """
     _expect_structure("csr_outer", indices, indptr)
     _expect_floating("csr_outer", "g", g)
-    _expect_per_neuron("csr_outer", "g", g, None, g, indices)
-    _expect_per_neuron("csr_outer", "x", x, indptr.shape[0] - 1, g, indices)
+    _expect_per_neuron("csr_outer", "g", g, None, g.dtype, indices)
+    _expect_per_neuron("csr_outer", "x", x, indptr.shape[0] - 1, g.dtype, indices)
     if x.shape[:-1] != g.shape[:-1]:
         raise ValueError(
             f"`csr_outer(g=...)`: expected the batch shape of x, {tuple(x.shape[:-1])}, got {tuple(g.shape[:-1])}"
@@ -158,6 +159,11 @@ def check_csr(indices: Tensor, indptr: Tensor, n_post: int) -> None:
         )
 
 
+def dtype_of_sums(weights: Tensor) -> torch.dtype:
+    """The dtype of products with stored weights: theirs, and float32 for bfloat16."""
+    return torch.float32 if weights.dtype == torch.bfloat16 else weights.dtype
+
+
 def _flatten_batch(per_neuron: Tensor) -> Tensor:
     """From (*batch, n) to the (n,) or (batch, n) of the kernels."""
     return per_neuron if per_neuron.dim() <= 2 else per_neuron.flatten(0, -2)
@@ -182,16 +188,19 @@ def _expect_floating(op: str, name: str, tensor: Tensor) -> None:
 
 
 def _expect_weights(op: str, weights: Tensor, indices: Tensor) -> None:
-    _expect_floating(op, "weights", weights)
+    if weights.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"`{op}(weights=...)`: expected float32, float64 or bfloat16, got {weights.dtype}")
     if weights.dim() != 0 and weights.shape != indices.shape:
         raise ValueError(f"`{op}(weights=...)`: expected shape () or ({indices.shape[0]},), got {tuple(weights.shape)}")
     if weights.device != indices.device:
         raise ValueError(f"`{op}(weights=...)`: expected the device of indices, {indices.device}, got {weights.device}")
 
 
-def _expect_per_neuron(op: str, name: str, tensor: Tensor, n: int | None, like: Tensor, indices: Tensor) -> None:
-    if tensor.dtype != torch.bool and tensor.dtype != like.dtype:
-        raise TypeError(f"`{op}({name}=...)`: expected bool or {like.dtype}, got {tensor.dtype}")
+def _expect_per_neuron(
+    op: str, name: str, tensor: Tensor, n: int | None, dtype: torch.dtype, indices: Tensor
+) -> None:  # fmt: skip
+    if tensor.dtype != torch.bool and tensor.dtype != dtype:
+        raise TypeError(f"`{op}({name}=...)`: expected bool or {dtype}, got {tensor.dtype}")
     if tensor.dim() == 0 or (n is not None and tensor.shape[-1] != n):
         size = "n_post" if n is None else n
         raise ValueError(f"`{op}({name}=...)`: expected shape (*batch, {size}), got {tuple(tensor.shape)}")
@@ -203,9 +212,9 @@ def _weight_gradient(x: Tensor, g: Tensor, weights: Tensor, indices: Tensor, ind
     """The derivative of sum_bij x_bi W_ij g_bj with respect to the weights."""
     if weights.dim() == 1:
         products: Tensor = _csr_outer(x, g, indices, indptr)
-        return products
-    inputs: Tensor = _event_csr(x, weights.new_ones(()), indices, indptr, g.shape[-1])
-    return (inputs * g).sum()
+        return products.to(weights.dtype)
+    inputs: Tensor = _event_csr(x, g.new_ones(()), indices, indptr, g.shape[-1])
+    return (inputs * g).sum().to(weights.dtype)
 
 
 def _sum_of(terms: Sequence[Tensor | None]) -> Tensor | None:
@@ -287,12 +296,12 @@ def _fold_into_batch(op: Any, batch_size: int, in_dims: Sequence[int | None], *a
 
 @_event_csr.register_fake
 def _(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
-    return weights.new_empty((*spikes.shape[:-1], n_post))
+    return weights.new_empty((*spikes.shape[:-1], n_post), dtype=dtype_of_sums(weights))
 
 
 @_event_csr_t.register_fake
 def _(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
-    return weights.new_empty((*spikes.shape[:-1], indptr.shape[0] - 1))
+    return weights.new_empty((*spikes.shape[:-1], indptr.shape[0] - 1), dtype=dtype_of_sums(weights))
 
 
 @_csr_outer.register_fake

@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "bdtorch/event_csr_batch.h"
 #include "csr_arguments.h"
 #include "registration.h"
+#include "vector_clones.h"
 
 namespace bdtorch {
 namespace {
@@ -18,15 +20,57 @@ int64_t rows_per_thread(const CsrArguments& csr, int64_t n_batch) {
   return std::max<int64_t>(1, kParallelWork / work_per_row);
 }
 
-// The number of parts of the postsynaptic range, for each batch row, that keeps all threads busy; 0: work too small.
+// The active neurons of a whole batch.
 template <class S>
-int64_t parts_per_batch_row(const CsrArguments& csr, const S* spikes, int64_t n_batch) {
-  const int64_t n_threads = torch::stable::get_num_threads();
-  if (n_threads == 1 || n_batch * csr.n_synapses < kParallelWork) return 0;
+int64_t count_events(const CsrArguments& csr, const S* spikes, int64_t n_batch) {
   int64_t n_events = 0;
   for_each_active(spikes, 0, n_batch * csr.n_pre, [&](int64_t) { ++n_events; });
-  if (n_events * (csr.n_synapses / csr.n_pre) < kParallelWork) return 0;
-  return (n_threads + n_batch - 1) / n_batch;
+  return n_events;
+}
+
+// How threads share a scatter: every task has one sample, or one tile of them, and one part of the postsynaptic range.
+struct ScatterPlan {
+  template <class T, class S>
+  static ScatterPlan of(const CsrArguments& csr, const S* spikes, int64_t n_batch, int64_t n_post, T) {
+    const int64_t n_threads = torch::stable::get_num_threads();
+    const bool wide = n_batch >= 4;
+    const bool parallel = n_threads > 1 && n_batch * csr.n_synapses >= kParallelWork;
+    ScatterPlan plan{n_batch, 1, false, false};
+    if (!wide && !parallel) return plan;
+    const int64_t n_events = count_events(csr, spikes, n_batch);
+    // Below this activity the rows that a tile reads for one sample alone cost more than it saves.
+    plan.tiles = wide && n_events * 8 >= n_batch * csr.n_pre;
+    if (plan.tiles) plan.groups = (n_batch + batch_lanes<T> - 1) / batch_lanes<T>;
+    plan.parallel = parallel && n_events * (csr.n_synapses / csr.n_pre) >= kParallelWork;
+    if (plan.parallel) plan.parts = std::clamp<int64_t>((n_threads + plan.groups - 1) / plan.groups, 1, n_post);
+    return plan;
+  }
+
+  int64_t groups;  // of samples
+  int64_t parts;   // of the postsynaptic range
+  bool tiles;
+  bool parallel;
+};
+
+template <class W, class P, class S, class T>
+BDTORCH_CLONED_FOR_VECTORS void scatter_tile(const W* weights, bool shared_weight, const int32_t* columns,
+                                             const P* rows, const S* spikes, BatchTile part, int64_t n_pre,
+                                             int64_t n_post, int64_t begin, int64_t end, T* sums, T* y) {
+  event_csr_scatter_tile(weights, shared_weight, columns, rows, spikes, part, n_pre, n_post, begin, end, sums, y);
+}
+
+template <bool plain_event, class W, class P, class T>
+BDTORCH_CLONED_FOR_VECTORS void gather_tile(const W* weights, bool shared_weight, const int32_t* columns,
+                                            const P* rows, const T* tile, BatchTile part, int64_t n_pre, int64_t begin,
+                                            int64_t end, T* out) {
+  event_csr_gather_tile<plain_event>(weights, shared_weight, columns, rows, tile, part, n_pre, begin, end, out);
+}
+
+// Tile number `tile` of a batch.
+template <class T>
+BatchTile tile_of_batch(int64_t tile, int64_t n_batch) {
+  const int64_t first = tile * batch_lanes<T>;
+  return {first, std::min(batch_lanes<T>, n_batch - first)};
 }
 
 Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& indices, const Tensor& indptr,
@@ -35,25 +79,34 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
   STD_TORCH_CHECK(n_post >= 0, "event_csr(n_post=...): expected a nonnegative number, got ", n_post);
   const Tensor weights = csr.weights(weights_), spikes = csr.per_neuron("spikes", spikes_, csr.n_pre);
   const int64_t n_batch = batch_size(spikes);
-  Tensor out = empty_per_neuron(spikes, n_post, weights.scalar_type());
+  Tensor out = empty_per_neuron(spikes, n_post, type_of_sums(weights));
   if (out.numel() == 0) return out;
 
-  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
-    const auto* w = weights.const_data_ptr<T>();
+  csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
+    const auto* w = weights_pointer<W>(weights);
     const auto* columns = csr.indices.const_data_ptr<int32_t>();
     const auto* rows = csr.indptr.const_data_ptr<P>();
     const auto* s = spikes.const_data_ptr<S>();
     auto* y = out.mutable_data_ptr<T>();
     const bool shared_weight = weights.dim() == 0;
-    const int64_t wanted_parts = parts_per_batch_row(csr, s, n_batch);
-    const int64_t parts = std::clamp<int64_t>(wanted_parts, 1, n_post), n_tasks = n_batch * parts;
-    torch::stable::parallel_for(0, n_tasks, wanted_parts ? 1 : n_tasks, [&](int64_t first, int64_t last) {
+    const auto plan = ScatterPlan::of(csr, s, n_batch, n_post, T{});
+    const int64_t n_tasks = plan.groups * plan.parts, n_sums = plan.tiles ? plan.groups * n_post * batch_lanes<T> : 0;
+    Tensor scratch = empty_on_device_of(out, &n_sums, 1, out.scalar_type());
+    auto* sums = scratch.mutable_data_ptr<T>();
+    torch::stable::parallel_for(0, n_tasks, plan.parallel ? 1 : n_tasks, [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task) {
-        const int64_t b = task / parts, part = task % parts;
-        const int64_t begin = n_post * part / parts, end = n_post * (part + 1) / parts;
-        T* y_b = y + b * n_post;
-        std::fill(y_b + begin, y_b + end, T(0));
-        event_csr_accumulate(w, shared_weight, columns, rows, s + b * csr.n_pre, csr.n_pre, n_post, begin, end, y_b);
+        const int64_t group = task / plan.parts, part = task % plan.parts;
+        const int64_t begin = n_post * part / plan.parts, end = n_post * (part + 1) / plan.parts;
+        if (plan.tiles) {
+          scatter_tile(w, shared_weight, columns, rows, s, tile_of_batch<T>(group, n_batch), csr.n_pre, n_post, begin,
+                       end, sums + (group * n_post + begin) * batch_lanes<T>, y);
+        } else {
+          T* y_b = y + group * n_post;
+          std::fill(y_b + begin, y_b + end, T(0));
+          event_csr_accumulate(w, shared_weight, columns, rows, s + group * csr.n_pre, csr.n_pre, n_post, begin, end,
+                               y_b);
+        }
       }
     });
   });
@@ -64,16 +117,32 @@ Tensor event_csr_t(const Tensor& spikes_, const Tensor& weights_, const Tensor& 
   const CsrArguments csr("event_csr_t", indices, indptr);
   const int64_t n_post = spikes_.dim() > 0 ? spikes_.size(spikes_.dim() - 1) : 0;
   const Tensor weights = csr.weights(weights_), spikes = csr.per_neuron("spikes", spikes_, n_post);
-  Tensor out = empty_per_neuron(spikes, csr.n_pre, weights.scalar_type());
+  Tensor out = empty_per_neuron(spikes, csr.n_pre, type_of_sums(weights));
   if (out.numel() == 0) return out;
 
-  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
-    const auto* w = weights.const_data_ptr<T>();
+  csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
+    const auto* w = weights_pointer<W>(weights);
     const auto* columns = csr.indices.const_data_ptr<int32_t>();
     const auto* rows = csr.indptr.const_data_ptr<P>();
     const auto* s = spikes.const_data_ptr<S>();
     auto* sums = out.mutable_data_ptr<T>();
     const bool shared_weight = weights.dim() == 0;
+    const int64_t n_batch = batch_size(spikes);
+    if (n_batch >= 4) {
+      const int64_t n_values = n_post * batch_lanes<T>, n_tiles = (n_batch + batch_lanes<T> - 1) / batch_lanes<T>;
+      Tensor scratch = empty_on_device_of(out, &n_values, 1, out.scalar_type());
+      auto* tile = scratch.mutable_data_ptr<T>();
+      for (int64_t number = 0; number < n_tiles; ++number) {
+        const BatchTile part = tile_of_batch<T>(number, n_batch);
+        fill_tile(s, part, n_post, 0, n_post, tile);
+        torch::stable::parallel_for(0, csr.n_pre, rows_per_thread(csr, part.count), [&](int64_t begin, int64_t end) {
+          gather_tile<std::is_same_v<S, bool>>(w, shared_weight, columns, rows, tile, part, csr.n_pre, begin, end,
+                                               sums);
+        });
+      }
+      return;
+    }
     torch::stable::parallel_for(0, out.numel(), rows_per_thread(csr, 1), [&](int64_t first, int64_t last) {
       while (first < last) {
         const int64_t b = first / csr.n_pre, begin = first % csr.n_pre;
@@ -94,7 +163,7 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
   Tensor out = empty_on_device_of(g, &csr.n_synapses, 1, g.scalar_type());
   if (csr.n_synapses == 0) return out;
 
-  csr.dispatch("g", g, "x", x, [&]<class T, class P, class S>() {
+  csr.dispatch_values("g", g, "x", x, [&]<class T, class P, class S>() {
     const auto* x_values = x.const_data_ptr<S>();
     const auto* g_values = g.const_data_ptr<T>();
     const auto* columns = csr.indices.const_data_ptr<int32_t>();

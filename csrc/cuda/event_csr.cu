@@ -25,9 +25,10 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
   const Tensor weights = csr.weights(weights_), spikes = csr.per_neuron("spikes", spikes_, csr.n_pre);
   const CurrentDevice device(spikes);
   const cudaStream_t stream = device.stream();
-  Tensor out = empty_per_neuron(spikes, n_post, weights.scalar_type());
+  Tensor out = empty_per_neuron(spikes, n_post, type_of_sums(weights));
 
-  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
+  csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
     auto* y = out.mutable_data_ptr<T>();
     if (out.numel() > 0) check(cudaMemsetAsync(y, 0, size_t(out.numel()) * sizeof(T), stream));
     if (out.numel() == 0 || spikes.numel() == 0 || csr.n_synapses == 0) return;
@@ -43,8 +44,8 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
                    n_spikes, events, n_events);
     check_launch();
     const int group = threads_per_row(csr);
-    BDTORCH_LAUNCH((scatter_events<T, P, S>), blocks_for(device, n_spikes, kBlockSize / group), kBlockSize, stream,
-                   events, n_events, weights.const_data_ptr<T>(), weights.dim() == 0,
+    BDTORCH_LAUNCH((scatter_events<W, P, S, T>), blocks_for(device, n_spikes, kBlockSize / group), kBlockSize, stream,
+                   events, n_events, weights_pointer<W>(weights), weights.dim() == 0,
                    csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), s, csr.n_pre, n_post, group,
                    y);
     check_launch();
@@ -57,12 +58,13 @@ Tensor event_csr_t(const Tensor& spikes_, const Tensor& weights_, const Tensor& 
   const int64_t n_post = spikes_.dim() > 0 ? spikes_.size(spikes_.dim() - 1) : 0;
   const Tensor weights = csr.weights(weights_), spikes = csr.per_neuron("spikes", spikes_, n_post);
   const CurrentDevice device(spikes);
-  Tensor out = empty_per_neuron(spikes, csr.n_pre, weights.scalar_type());
+  Tensor out = empty_per_neuron(spikes, csr.n_pre, type_of_sums(weights));
   if (out.numel() == 0) return out;
 
-  csr.dispatch("weights", weights, "spikes", spikes, [&]<class T, class P, class S>() {
-    BDTORCH_LAUNCH((gather_rows<T, P, S>), blocks_for(device, out.numel(), kBlockSize / kWarpSize), kBlockSize,
-                   device.stream(), weights.const_data_ptr<T>(), weights.dim() == 0,
+  csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
+    BDTORCH_LAUNCH((gather_rows<W, P, S, T>), blocks_for(device, out.numel(), kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), weights_pointer<W>(weights), weights.dim() == 0,
                    csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), spikes.const_data_ptr<S>(),
                    batch_size(spikes), csr.n_pre, n_post, out.mutable_data_ptr<T>());
     check_launch();
@@ -79,7 +81,7 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
   Tensor out = empty_on_device_of(g, &csr.n_synapses, 1, g.scalar_type());
   if (csr.n_synapses == 0) return out;
 
-  csr.dispatch("g", g, "x", x, [&]<class T, class P, class S>() {
+  csr.dispatch_values("g", g, "x", x, [&]<class T, class P, class S>() {
     BDTORCH_LAUNCH((outer_rows<T, P, S>), blocks_for(device, csr.n_pre, kBlockSize / kWarpSize), kBlockSize,
                    device.stream(), x.const_data_ptr<S>(), g.const_data_ptr<T>(), csr.indices.const_data_ptr<int32_t>(),
                    csr.indptr.const_data_ptr<P>(), batch_size(x), csr.n_pre, n_post, out.mutable_data_ptr<T>());

@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 
+#include "bdtorch/bfloat16.h"
 #include "compiler.h"
 
 namespace bdtorch::cuda {
@@ -46,9 +47,9 @@ __global__ void compact_spikes(const S* __restrict__ spikes, int64_t n_spikes, i
 
 // y[b][indices[k]] += w_k s_bi for the synapses k of every active neuron i of batch row b.
 // `threads_per_row` consecutive threads share a row; it divides the size of a block.
-template <class T, class P, class S>
+template <class W, class P, class S, class T>
 __global__ void scatter_events(const int64_t* __restrict__ events, const unsigned long long* __restrict__ n_events,
-                               const T* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
+                               const W* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
                                const P* __restrict__ indptr, const S* __restrict__ spikes, int64_t n_pre,
                                int64_t n_post, int threads_per_row, T* __restrict__ y) {
   const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -59,13 +60,13 @@ __global__ void scatter_events(const int64_t* __restrict__ events, const unsigne
     const T spike = T(spikes[event]);
     const int64_t end = int64_t(indptr[i + 1]);
     for (int64_t k = int64_t(indptr[i]) + thread % threads_per_row; k < end; k += threads_per_row)
-      atomicAdd(&y[b * n_post + indices[k]], (shared_weight ? weights[0] : weights[k]) * spike);
+      atomicAdd(&y[b * n_post + indices[k]], T(shared_weight ? weights[0] : weights[k]) * spike);
   }
 }
 
 // out[b][i] = sum_k w_k s[b][indices[k]]: one warp per row and batch row, partial sums added in the order of a tree.
-template <class T, class P, class S>
-__global__ void gather_rows(const T* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
+template <class W, class P, class S, class T>
+__global__ void gather_rows(const W* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
                             const P* __restrict__ indptr, const S* __restrict__ spikes, int64_t n_batch, int64_t n_pre,
                             int64_t n_post, T* __restrict__ out) {
   const int lane = int(threadIdx.x) % 32;
@@ -77,7 +78,7 @@ __global__ void gather_rows(const T* __restrict__ weights, bool shared_weight, c
     const int64_t end = int64_t(indptr[i + 1]);
     T sum = T(0);
     for (int64_t k = int64_t(indptr[i]) + lane; k < end; k += 32)
-      sum += (shared_weight ? weights[0] : weights[k]) * T(spikes_b[indices[k]]);
+      sum += T(shared_weight ? weights[0] : weights[k]) * T(spikes_b[indices[k]]);
     for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_down_sync(kAllLanes, sum, distance);
     if (lane == 0) out[row] = sum;
   }

@@ -189,7 +189,7 @@ def call(**changed: object) -> Callable[[], object]:
         ({"spikes": torch.zeros(5, dtype=torch.bool)}, ValueError, r"spikes=.*shape \(\*batch, 4\), got \(5,\)"),
         ({"spikes": torch.tensor(True)}, ValueError, r"spikes=.*got \(\)"),
         ({"spikes": torch.zeros(4, dtype=torch.bool, device="meta")}, ValueError, "spikes=.*device of indices, cpu"),
-        ({"weights": torch.zeros(12, dtype=torch.float16)}, TypeError, "weights=.*or float64, got torch.float16"),
+        ({"weights": torch.zeros(12, dtype=torch.float16)}, TypeError, "weights=.*or bfloat16, got torch.float16"),
         ({"weights": torch.zeros(11)}, ValueError, r"weights=.*expected shape \(\) or \(12,\), got \(11,\)"),
         ({"weights": torch.zeros(1)}, ValueError, r"weights=.*got \(1,\)"),
         ({"weights": torch.zeros(12, device="meta")}, ValueError, "weights=.*device"),

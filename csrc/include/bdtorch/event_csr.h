@@ -6,7 +6,8 @@
 //
 // Structure: row i owns the synapses k in [indptr[i], indptr[i + 1]); synapse k ends at neuron indices[k]; indices
 // ascend within a row. `shared_weight` says that weights[0] holds for every synapse, else weights[k] for synapse k.
-// Spikes are bool, or of the weights' type: nonzero is an event and its value a factor.
+// Spikes are bool, or of the sums' type: nonzero is an event and its value a factor. Weights have the type of the sums,
+// or BFloat16 for sums in float.
 //
 // Every sum has an order that does not depend on how the range of neurons is cut into parts, so the results are equal
 // to the bit for any number of threads. Included by generated code: no torch, no heavy standard headers, C++17.
@@ -14,6 +15,9 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+
+#include "bfloat16.h"
+#include "macros.h"
 
 namespace bdtorch {
 
@@ -52,23 +56,35 @@ inline int64_t lower_bound(const I* indices, int64_t begin, int64_t end, int64_t
   return begin;
 }
 
+// y[indices[k]] += amount(k) for the k in [begin, end), ascending. Eight at a time: the loop's own count costs a third.
+template <class I, class T, class Amount>
+BDTORCH_INLINE void add_at(const I* indices, int64_t begin, int64_t end, T* y, const Amount& amount) {
+  int64_t k = begin;
+  for (; k + 8 <= end; k += 8) {
+    BDTORCH_UNROLL(8)
+    for (int u = 0; u < 8; ++u) y[indices[k + u]] += amount(k + u);
+  }
+  for (; k < end; ++k) y[indices[k]] += amount(k);
+}
+
 // y[indices[k]] += weight * spike for the synapses k in [begin, end) of one active row.
-template <class T, class I, class S>
-inline void scatter_row(const T* weights, bool shared_weight, const I* indices, int64_t begin, int64_t end, S spike,
+template <class W, class I, class S, class T>
+inline void scatter_row(const W* weights, bool shared_weight, const I* indices, int64_t begin, int64_t end, S spike,
                         T* y) {
   constexpr bool plain_event = std::is_same<S, bool>::value;
   if (shared_weight) {
-    const T amount = plain_event ? weights[0] : weights[0] * T(spike);
-    for (int64_t k = begin; k < end; ++k) y[indices[k]] += amount;
+    const T amount = plain_event ? T(weights[0]) : T(weights[0]) * T(spike);
+    add_at(indices, begin, end, y, [=](int64_t) { return amount; });
   } else {
-    for (int64_t k = begin; k < end; ++k) y[indices[k]] += plain_event ? weights[k] : weights[k] * T(spike);
+    add_at(indices, begin, end, y,
+           [=](int64_t k) { return plain_event ? T(weights[k]) : T(weights[k]) * T(spike); });
   }
 }
 
 // Asks for the memory of a row's synapses from the first that ends at post_begin or above, guessing that they are
 // spread evenly: a few cache lines, from where the hardware reads on by itself.
-template <class T, class I, class P>
-inline void prefetch_row(const T* weights, bool shared_weight, const I* indices, const P* indptr, int64_t row,
+template <class W, class I, class P>
+inline void prefetch_row(const W* weights, bool shared_weight, const I* indices, const P* indptr, int64_t row,
                          int64_t n_post, int64_t post_begin) {
   constexpr int64_t per_line = 64 / int64_t(sizeof(I)), lines = 4;
   const int64_t begin = int64_t(indptr[row]), end = int64_t(indptr[row + 1]);
@@ -81,8 +97,8 @@ inline void prefetch_row(const T* weights, bool shared_weight, const I* indices,
 
 // y[j] += sum_i spikes[i] W[i][j] for the j in [post_begin, post_end); y is indexed by j, the rest of it is untouched.
 // For every j the rows are added in ascending order, whatever the range: threads may share the work by ranges of j.
-template <class T, class I, class P, class S>
-inline void event_csr_accumulate(const T* weights, bool shared_weight, const I* indices, const P* indptr,
+template <class W, class I, class P, class S, class T>
+inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* indices, const P* indptr,
                                  const S* spikes, int64_t n_pre, int64_t n_post, int64_t post_begin, int64_t post_end,
                                  T* y) {
   const bool whole_rows = post_begin <= 0 && post_end >= n_post;
@@ -95,12 +111,16 @@ inline void event_csr_accumulate(const T* weights, bool shared_weight, const I* 
     for (int r = 0; r < n_rows; ++r) {
       if (r + 2 < n_rows) __builtin_prefetch(indptr + rows[r + 2]);
       if (r + 1 < n_rows) prefetch_row(weights, shared_weight, indices, indptr, rows[r + 1], n_post, post_begin);
+      const S spike = spikes[rows[r]];
       int64_t begin = int64_t(indptr[rows[r]]), end = int64_t(indptr[rows[r] + 1]);
+      // Neighbours that are both active are one stretch of memory: no loop ends between them.
+      if (std::is_same<S, bool>::value && whole_rows)
+        for (; r + 1 < n_rows && rows[r + 1] == rows[r] + 1; ++r) end = int64_t(indptr[rows[r + 1] + 1]);
       if (!whole_rows) {
         begin = lower_bound(indices, begin, end, post_begin);
         end = lower_bound(indices, begin, end, post_end);
       }
-      scatter_row(weights, shared_weight, indices, begin, end, spikes[rows[r]], y);
+      scatter_row(weights, shared_weight, indices, begin, end, spike, y);
     }
     n_rows = 0;
   };
@@ -111,28 +131,57 @@ inline void event_csr_accumulate(const T* weights, bool shared_weight, const I* 
   add_rows();
 }
 
-// out[i] = sum_j W[i][j] spikes[j] for the rows i in [row_begin, row_end).
-// Four interleaved partial sums per row, added as (0 + 1) + (2 + 3): the additions of one sum wait for one another.
-template <class T, class I, class P, class S>
-inline void event_csr_gather(const T* weights, bool shared_weight, const I* indices, const P* indptr, const S* spikes,
-                             int64_t row_begin, int64_t row_end, T* out) {
-  const T shared = shared_weight ? weights[0] : T(0);
+// sum_j W[i][j] spikes[j] over the synapses [begin, end) of one row, where weight(k) is that of synapse k.
+// Four interleaved partial sums, added as (0 + 1) + (2 + 3): the additions of one sum wait for one another.
+template <class T, class I, class S, class Weight>
+BDTORCH_INLINE T gather_row(const Weight& weight, const I* indices, int64_t begin, int64_t end, const S* spikes) {
   const auto term = [&](int64_t k) {
-    const T weight = shared_weight ? shared : weights[k];
     if constexpr (std::is_same<S, bool>::value)
-      return spikes[indices[k]] ? weight : T(0);
+      return spikes[indices[k]] ? weight(k) : T(0);
     else
-      return weight * T(spikes[indices[k]]);
+      return weight(k) * T(spikes[indices[k]]);
   };
-  for (int64_t i = row_begin; i < row_end; ++i) {
-    T sum[4] = {T(0), T(0), T(0), T(0)};
-    const int64_t end = int64_t(indptr[i + 1]);
-    int64_t k = int64_t(indptr[i]);
-    for (; k + 4 <= end; k += 4)
-      for (int u = 0; u < 4; ++u) sum[u] += term(k + u);
-    for (int u = 0; k < end; ++k, ++u) sum[u] += term(k);
-    out[i] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  if (begin == end) return T(0);
+  T sum_0 = T(0), sum_1 = T(0), sum_2 = T(0), sum_3 = T(0);
+  int64_t k = begin;
+  for (; k + 4 <= end; k += 4) {
+    sum_0 += term(k);
+    BDTORCH_SCALAR_STEP;
+    sum_1 += term(k + 1);
+    BDTORCH_SCALAR_STEP;
+    sum_2 += term(k + 2);
+    BDTORCH_SCALAR_STEP;
+    sum_3 += term(k + 3);
+    BDTORCH_SCALAR_STEP;
   }
+  // The rest, up to three, without a branch that would be guessed wrong in most rows: to add -0 changes nothing.
+  const int64_t last = end - 1;
+  const T rest_0 = term(k < last ? k : last), rest_1 = term(k + 1 < last ? k + 1 : last), rest_2 = term(last);
+  sum_0 += k < end ? rest_0 : T(-0.0);
+  sum_1 += k + 1 < end ? rest_1 : T(-0.0);
+  sum_2 += k + 2 < end ? rest_2 : T(-0.0);
+  return (sum_0 + sum_1) + (sum_2 + sum_3);
+}
+
+// Calls visit(weight), where weight(k) is the weight of synapse k: one loop for each kind of weights, without a choice
+// in it.
+template <class T, class W, class Visit>
+BDTORCH_INLINE void with_weights(const W* weights, bool shared_weight, const Visit& visit) {
+  const T shared = shared_weight ? T(weights[0]) : T(0);
+  if (shared_weight)
+    visit([=](int64_t) { return shared; });
+  else
+    visit([=](int64_t k) { return T(weights[k]); });
+}
+
+// out[i] = sum_j W[i][j] spikes[j] for the rows i in [row_begin, row_end).
+template <class W, class I, class P, class S, class T>
+inline void event_csr_gather(const W* weights, bool shared_weight, const I* indices, const P* indptr, const S* spikes,
+                             int64_t row_begin, int64_t row_end, T* out) {
+  with_weights<T>(weights, shared_weight, [=](const auto& weight) {
+    for (int64_t i = row_begin; i < row_end; ++i)
+      out[i] = gather_row<T>(weight, indices, int64_t(indptr[i]), int64_t(indptr[i + 1]), spikes);
+  });
 }
 
 // out[k] = sum_b x[b][i] g[b][indices[k]] for the synapses k of the rows i in [row_begin, row_end), b ascending.

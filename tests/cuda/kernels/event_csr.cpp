@@ -86,11 +86,11 @@ void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, int max_degree, dou
   Buffer<T> y(n_batch * n_post), sums(n_batch * n_pre, T(-77)), products(n_synapses, T(-77));
   for (int threads_per_row : {32, 64}) {
     std::fill_n(y.get(), y.size, T(0));
-    BDTORCH_LAUNCH((scatter_events<T, P, S>), kBlocks, kBlock, nullptr, events.get(), n_events.get(), weights.get(),
+    BDTORCH_LAUNCH((scatter_events<T, P, S, T>), kBlocks, kBlock, nullptr, events.get(), n_events.get(), weights.get(),
                    shared_weight, indices.get(), indptr.get(), spikes.get(), n_pre, n_post, threads_per_row, y.get());
     expect_equal("scatter_events", y, scattered);
   }
-  BDTORCH_LAUNCH((gather_rows<T, P, T>), kBlocks, kBlock, nullptr, weights.get(), shared_weight, indices.get(),
+  BDTORCH_LAUNCH((gather_rows<T, P, T, T>), kBlocks, kBlock, nullptr, weights.get(), shared_weight, indices.get(),
                  indptr.get(), g.get(), n_batch, n_pre, n_post, sums.get());
   expect_equal("gather_rows", sums, gathered);
   BDTORCH_LAUNCH((outer_rows<T, P, S>), kBlocks, kBlock, nullptr, spikes.get(), g.get(), indices.get(), indptr.get(),
