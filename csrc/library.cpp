@@ -14,5 +14,8 @@ BDTORCH_LIBRARY(m) {
   m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());
   m.def("random_uniform(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
   m.def("random_normal(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
+  m.def("random_exponential(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
+  m.def("random_poisson(Tensor key, Tensor counter, Tensor rate, int n) -> Tensor");
+  m.def("random_binomial(Tensor key, Tensor counter, int trials, Tensor p, int n) -> Tensor");
   m.def("random_bernoulli(Tensor key, Tensor counter, Tensor p, int n) -> Tensor");
 }

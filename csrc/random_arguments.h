@@ -51,14 +51,15 @@ struct RandomStreams {
   const char* op;
 };
 
-// Probabilities: 0-d, (n,) or (*batch, n). The one of number i of batch element b is at b * batch_stride + i * stride.
-struct Probabilities {
-  Probabilities(const RandomStreams& streams, const Tensor& p) : values(as_contiguous(p)) {
-    streams.same_device("p", p);
+// A parameter of a distribution: 0-d, (n,) or (*batch, n). That of number i of batch element b is at
+// b * batch_stride + i * stride.
+struct RandomParameter {
+  RandomParameter(const RandomStreams& streams, const char* name, const Tensor& p) : values(as_contiguous(p)) {
+    streams.same_device(name, p);
     const bool per_number = p.dim() == 1 && p.size(0) == streams.n;
     const bool per_batch_element = streams.has_batch_shape(p, streams.batch_dim + 1);
-    STD_TORCH_CHECK(p.dim() == 0 || per_number || per_batch_element, streams.op,
-                    "(p=...): expected a 0-d tensor, shape (n,) or (*batch, n)");
+    STD_TORCH_CHECK(p.dim() == 0 || per_number || per_batch_element, streams.op, "(", name,
+                    "=...): expected a 0-d tensor, shape (n,) or (*batch, n)");
     stride = p.dim() == 0 ? 0 : 1;
     batch_stride = per_batch_element ? streams.n : 0;
   }
@@ -67,5 +68,10 @@ struct Probabilities {
   int64_t stride;
   int64_t batch_stride;
 };
+
+inline void check_trials(int64_t trials) {
+  STD_TORCH_CHECK(trials >= 0 && trials < int64_t(1) << 31, "random_binomial(trials=...): expected a number in [0, 2^31), ",
+                  "got ", trials);
+}
 
 }  // namespace bdtorch

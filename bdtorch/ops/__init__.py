@@ -11,7 +11,10 @@ from bdtorch.ops.procedural import procedural_event as procedural_event
 from bdtorch.ops.procedural import procedural_gather as procedural_gather
 from bdtorch.ops.procedural import procedural_rows as procedural_rows
 from bdtorch.ops.random import bernoulli as bernoulli
+from bdtorch.ops.random import exponential as exponential
 from bdtorch.ops.random import fold as fold
 from bdtorch.ops.random import make_key as make_key
 from bdtorch.ops.random import normal as normal
 from bdtorch.ops.random import uniform as uniform
+from bdtorch.ops.random_counts import binomial as binomial
+from bdtorch.ops.random_counts import poisson as poisson

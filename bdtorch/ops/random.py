@@ -27,6 +27,7 @@ from . import _library as _library  # the ops exist once the library is loaded
 
 _random_uniform = torch.ops.bdtorch.random_uniform.default
 _random_normal = torch.ops.bdtorch.random_normal.default
+_random_exponential = torch.ops.bdtorch.random_exponential.default
 _random_bernoulli = torch.ops.bdtorch.random_bernoulli.default
 
 _WORD = 2**64
@@ -84,6 +85,32 @@ def normal(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tenso
     return numbers
 
 
+def exponential(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tensor:
+    r"""Draws from the exponential distribution of mean 1: the intervals of a Poisson process of rate 1.
+
+    .. math:: x_i = -\ln u_i
+
+    with uniform :math:`u_i` in (0, 1]. Tails end at 22.2 (float32) and 37.5 (float64).
+
+    Args:
+        key: ``(*batch,)`` int64, one stream for each batch element; 0-d is one stream for all.
+        counter: ``(*batch,)`` int64, step of each stream; 0-d is one step for all.
+        n: How many numbers for each batch element.
+        dtype: float32 or float64.
+
+    Returns:
+        ``(*batch, n)`` of the given dtype.
+
+    Raises:
+        TypeError: If a dtype is not one of those above.
+        ValueError: If a shape, a device or n does not fit.
+    """
+    _expect_streams("exponential", key, counter, n)
+    _expect_floating("exponential", "dtype", dtype)
+    numbers: Tensor = _random_exponential(key, counter, n, dtype)
+    return numbers
+
+
 def bernoulli(key: Tensor, counter: Tensor, p: Tensor, n: int) -> Tensor:
     r"""Draws events of probability p, with the numbers of `uniform` in the dtype of p.
 
@@ -106,12 +133,7 @@ def bernoulli(key: Tensor, counter: Tensor, p: Tensor, n: int) -> Tensor:
         ValueError: If a shape, a device or n does not fit.
     """
     _expect_streams("bernoulli", key, counter, n)
-    _expect_floating("bernoulli", "p", p.dtype)
-    full_shape = (*_batch_shape(key, counter), n)
-    if p.dim() and p.shape != (n,) and p.shape != full_shape:
-        raise ValueError(f"`bernoulli(p=...)`: expected shape (), ({n},) or {full_shape}, got {tuple(p.shape)}")
-    if p.device != key.device:
-        raise ValueError(f"`bernoulli(p=...)`: expected the device of key, {key.device}, got {p.device}")
+    _expect_parameter("bernoulli", "p", p, key, counter, n)
     events: Tensor = _random_bernoulli(key, counter, p, n)
     return events
 
@@ -218,6 +240,15 @@ def _expect_floating(op: str, name: str, dtype: torch.dtype) -> None:
         raise TypeError(f"`{op}({name}=...)`: expected float32 or float64, got {dtype}")
 
 
+def _expect_parameter(op: str, name: str, parameter: Tensor, key: Tensor, counter: Tensor, n: int) -> None:
+    _expect_floating(op, name, parameter.dtype)
+    full_shape = (*_batch_shape(key, counter), n)
+    if parameter.dim() and parameter.shape != (n,) and parameter.shape != full_shape:
+        raise ValueError(f"`{op}({name}=...)`: expected shape (), ({n},) or {full_shape}, got {tuple(parameter.shape)}")
+    if parameter.device != key.device:
+        raise ValueError(f"`{op}({name}=...)`: expected the device of key, {key.device}, got {parameter.device}")
+
+
 def _batch_shape(key: Tensor, counter: Tensor) -> torch.Size:
     return key.shape if key.dim() else counter.shape
 
@@ -264,7 +295,9 @@ def _vmap_events(info: Any, in_dims: Any, key: Tensor, counter: Tensor, p: Tenso
 
 torch.library.register_fake(_random_uniform, _fake_numbers)
 torch.library.register_fake(_random_normal, _fake_numbers)
+torch.library.register_fake(_random_exponential, _fake_numbers)
 torch.library.register_fake(_random_bernoulli, _fake_events)
 torch.library.register_vmap(_random_uniform, _vmap_numbers(_random_uniform))
 torch.library.register_vmap(_random_normal, _vmap_numbers(_random_normal))
+torch.library.register_vmap(_random_exponential, _vmap_numbers(_random_exponential))
 torch.library.register_vmap(_random_bernoulli, _vmap_events)

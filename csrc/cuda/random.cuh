@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "bdtorch/random.h"
+#include "bdtorch/random_counts.h"
 #include "compiler.h"
 
 namespace bdtorch::cuda {
@@ -48,5 +48,32 @@ __global__ void fill_bernoulli(Streams streams, const T* __restrict__ p, int64_t
     out[b * streams.n + i] = u < p[b * p_batch_stride + i * p_stride];
   });
 }
+
+// out[b][i] = draw(key, step, i, parameter) with the parameter of number i: one thread per count.
+template <class T, class Draw>
+__global__ void fill_counts(Streams streams, const T* __restrict__ parameters, int64_t stride, int64_t batch_stride,
+                            Draw draw, int64_t* __restrict__ out) {
+  const int64_t n_threads = int64_t(gridDim.x) * blockDim.x;
+  for (int64_t e = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; e < streams.n_batch * streams.n; e += n_threads) {
+    const int64_t b = e / streams.n, i = e % streams.n;
+    const auto key = uint64_t(streams.keys[b * streams.key_stride]);
+    const auto step = uint64_t(streams.counters[b * streams.counter_stride]);
+    out[e] = draw(key, step, i, double(parameters[b * batch_stride + i * stride]));
+  }
+}
+
+struct DrawPoisson {
+  __device__ int64_t operator()(uint64_t key, uint64_t step, int64_t i, double rate) const {
+    return poisson(key, step, i, rate);
+  }
+};
+
+struct DrawBinomial {
+  int64_t trials;
+
+  __device__ int64_t operator()(uint64_t key, uint64_t step, int64_t i, double p) const {
+    return binomial(key, step, i, trials, p);
+  }
+};
 
 }  // namespace bdtorch::cuda

@@ -16,7 +16,7 @@ SIZES = [0, 1, 2, 3, 4, 5, 257, 1601]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("op", ["random_uniform", "random_normal"])
+@pytest.mark.parametrize("op", ["random_uniform", "random_normal", "random_exponential"])
 def test_numbers_equal_those_of_the_cpu(simulated_ops: Any, op: str, dtype: torch.dtype) -> None:
     simulated_ops.set_schedule(7, 2, 0.1)
     for batch, n in itertools.product(BATCHES, SIZES):
@@ -36,6 +36,19 @@ def test_events_equal_those_of_the_cpu(simulated_ops: Any, dtype: torch.dtype) -
             p = torch.rand(p_shape, generator=generator, dtype=dtype)
             actual = simulated_ops.random_bernoulli(key, counter, p, n)
             assert torch.equal(actual, CPU.random_bernoulli(key, counter, p, n))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_counts_equal_those_of_the_cpu(simulated_ops: Any, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for batch, n in itertools.product(BATCHES, SIZES):
+        key, counter = make_key(5, batch), torch.arange(make_key(5, batch).numel()).reshape(batch)
+        for shape in ((), (n,), (*batch, n)):
+            p = torch.rand(shape, generator=generator, dtype=dtype)
+            actual = simulated_ops.random_poisson(key, counter, p * 30, n)
+            assert torch.equal(actual, CPU.random_poisson(key, counter, p * 30, n))
+            actual = simulated_ops.random_binomial(key, counter, 40, p, n)
+            assert torch.equal(actual, CPU.random_binomial(key, counter, 40, p, n))
 
 
 @pytest.mark.parametrize("seed", range(3))

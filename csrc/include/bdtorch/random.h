@@ -2,6 +2,7 @@
 //
 //   uniform_fill     u_i in [0, 1)     float: multiples of 2^-24, double: of 2^-53
 //   normal_fill      z_i ~ N(0, 1)     float: |z_i| < 6.7, double: |z_i| < 8.7
+//   exponential_fill x_i ~ Exp(1)      float: x_i < 22.2, double: x_i < 37.5
 //   bernoulli_fill   u_i < p_i         with the uniforms of p's type
 //
 // They fill [begin, end) of an array that begins at out[0], so threads may cut the array anywhere, and a generated loop
@@ -22,6 +23,9 @@ struct Uniform;
 
 template <class T>
 struct Normal;
+
+template <class T>
+struct Exponential;
 
 template <class T, int N>
 struct Numbers {
@@ -57,6 +61,12 @@ struct Uniform<double> {
   }
 };
 
+// Uniform on (0, 1]. 31 bits, though a float holds 24: small numbers make the tails, and there all of them count.
+BDTORCH_INLINE float positive_uniform(uint32_t word) { return (float(int32_t(word >> 1)) + 0.5f) * 0x1p-31f; }
+BDTORCH_INLINE double positive_uniform(uint32_t high, uint32_t low) {
+  return (Uniform<double>::integer_from_words(high, low) + 0.5) * 0x1p-53;
+}
+
 // sqrt(-2 log u) (cos 2 pi turn, sin 2 pi turn), u in (0, 1]: Box & Muller (1958), doi:10.1214/aoms/1177706645
 template <class T>
 BDTORCH_INLINE SinCos<T> box_muller(T u, T turn) {
@@ -69,9 +79,8 @@ template <>
 struct Normal<float> {
   static constexpr int per_block = 4;
 
-  // 31 bits, though a float holds 24: small u make the tails, and there all of them count.
   BDTORCH_INLINE static SinCos<float> pair(uint32_t u, uint32_t turn) {
-    return box_muller((float(int32_t(u >> 1)) + 0.5f) * 0x1p-31f, float(int32_t(turn)) * 0x1p-32f);
+    return box_muller(positive_uniform(u), float(int32_t(turn)) * 0x1p-32f);
   }
 
   BDTORCH_INLINE static Numbers<float, 4> of(const PhiloxBlock& block) {
@@ -86,9 +95,30 @@ struct Normal<double> {
   static constexpr int per_block = 2;
 
   BDTORCH_INLINE static Numbers<double, 2> of(const PhiloxBlock& block) {
-    const double u = (Uniform<double>::integer_from_words(block.word[0], block.word[1]) + 0.5) * 0x1p-53;
+    const double u = positive_uniform(block.word[0], block.word[1]);
     const SinCos<double> pair = box_muller(u, Uniform<double>::from_words(block.word[2], block.word[3]));
     return {{pair.cos, pair.sin}};
+  }
+};
+
+// -log u, u uniform on (0, 1]
+template <>
+struct Exponential<float> {
+  static constexpr int per_block = 4;
+
+  BDTORCH_INLINE static Numbers<float, 4> of(const PhiloxBlock& block) {
+    return {{-log(positive_uniform(block.word[0])), -log(positive_uniform(block.word[1])),
+             -log(positive_uniform(block.word[2])), -log(positive_uniform(block.word[3]))}};
+  }
+};
+
+template <>
+struct Exponential<double> {
+  static constexpr int per_block = 2;
+
+  BDTORCH_INLINE static Numbers<double, 2> of(const PhiloxBlock& block) {
+    return {{-log(positive_uniform(block.word[0], block.word[1])),
+             -log(positive_uniform(block.word[2], block.word[3]))}};
   }
 };
 
@@ -125,6 +155,11 @@ BDTORCH_INLINE void uniform_fill(int64_t key, int64_t step, int64_t begin, int64
 template <class T>
 BDTORCH_INLINE void normal_fill(int64_t key, int64_t step, int64_t begin, int64_t end, T* out) {
   for_each_number<Normal<T>>(uint64_t(key), uint64_t(step), begin, end, [=](int64_t i, T z) { out[i] = z; });
+}
+
+template <class T>
+BDTORCH_INLINE void exponential_fill(int64_t key, int64_t step, int64_t begin, int64_t end, T* out) {
+  for_each_number<Exponential<T>>(uint64_t(key), uint64_t(step), begin, end, [=](int64_t i, T x) { out[i] = x; });
 }
 
 template <class T>

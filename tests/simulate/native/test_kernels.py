@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bdtorch.ops import binomial, poisson
 from bdtorch.ops import random as draws
 from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
 from bdtorch.ops.procedural import ProceduralMatrix, procedural_event, procedural_gather
@@ -67,7 +68,12 @@ def test_random_numbers(dtype, threads):
             draws.normal(key, counter, 150, dtype=dtype),
             draws.normal(many, counter.expand(B), 33, dtype=dtype),
             draws.normal(many, counter, 33, dtype=dtype),  # one counter for all streams, and the reverse
+            draws.exponential(key, counter, 150, dtype=dtype),
             draws.bernoulli(key, counter + many % 5, p, 150),
+            poisson(key, counter, p * 30, 150),
+            poisson(many, counter, p.mean(), 33),
+            binomial(many, counter, 40, p.expand(B, 150) * 0.5, 150),
+            binomial(key, counter, 7, p, 150),
             draws.bernoulli(key, counter, p.mean(), 150),
             draws.bernoulli(key, counter, p, 150),
             draws.bernoulli(many, counter.expand(B), p.expand(B, 150) * 0.5, 150),
@@ -106,6 +112,7 @@ def test_procedural_products(dtype, threads):
 
 def test_every_kernel_is_exercised():
     assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
-        "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal", "random_uniform",
+        "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal",
+        "random_uniform", "random_exponential", "random_poisson", "random_binomial",
         "_procedural_event_raw", "_procedural_gather_raw",
     }  # fmt: skip

@@ -136,8 +136,10 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
         # One of them may be shared by the whole batch.
         streams = ", ".join(f"{pointer(x)}[{'b' if x.numel > 1 else '0'}]" for x in (key, counter))
         target = f"{pointer(out)} + b * {n}"
-        probability = f"{_probability(refs[node.args[2]], n)}, " if fill == "bernoulli" else ""
-        kind = "" if fill == "bernoulli" else f"<{CPP[node.dtype]}>"
+        *trials, parameter = node.args[2:-1] if fill in ("bernoulli", "poisson", "binomial") else [None]
+        law = "".join(f"{count}, " for count in trials)
+        law += "" if parameter is None else f"{_parameter(refs[parameter], n)}, "
+        kind = f"<{CPP[node.dtype]}>" if parameter is None else ""
         if batch == 1:
             head = [f"const loop::Range r = loop::share({n}, now.thread, now.threads);", "const int64_t b = 0;"]
             span, partition = "r.begin, r.end", f"flat {n}"
@@ -147,7 +149,7 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
                 "for (int64_t b = r.begin; b < r.end; ++b)",
             ]
             span, partition = f"0, {n}", "rows"
-        return [*head, f"bdtorch::{fill}_fill{kind}({streams}, {span}, {probability}{target});"], partition
+        return [*head, f"bdtorch::{fill}_fill{kind}({streams}, {span}, {law}{target});"], partition
 
     return printer
 
@@ -179,7 +181,7 @@ def _procedural(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return lines, f"flat {n_out}" if batch == 1 else "rows"
 
 
-def _probability(p: Ref, n: int) -> str:
+def _parameter(p: Ref, n: int) -> str:
     kind = CPP[p.buffer.dtype]
     if not p.shape:
         return f"{kind}({pointer(p)}[0])"
@@ -358,6 +360,9 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch._procedural_event_raw.default": _procedural,
     "bdtorch._procedural_gather_raw.default": _procedural,
     "bdtorch.random_bernoulli.default": _random("bernoulli"),
+    "bdtorch.random_binomial.default": _random("binomial"),
+    "bdtorch.random_exponential.default": _random("exponential"),
     "bdtorch.random_normal.default": _random("normal"),
+    "bdtorch.random_poisson.default": _random("poisson"),
     "bdtorch.random_uniform.default": _random("uniform"),
 }

@@ -157,6 +157,7 @@ EXTERNAL = {
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
     "bdtorch._procedural_event_raw.default", "bdtorch._procedural_gather_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
+    "bdtorch.random_exponential.default", "bdtorch.random_poisson.default", "bdtorch.random_binomial.default",
 }  # fmt: skip
 """Operations with a kernel of their own."""
 
