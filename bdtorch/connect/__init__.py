@@ -1,5 +1,14 @@
 """Connectivity: rules that draw who connects to whom, and the data they draw."""
 
+from bdtorch.connect.convert import as_csr as as_csr
+from bdtorch.connect.convert import from_edges as from_edges
+from bdtorch.connect.convert import from_scipy as from_scipy
+from bdtorch.connect.convert import from_sources as from_sources
+from bdtorch.connect.convert import from_targets as from_targets
+from bdtorch.connect.convert import from_torch as from_torch
+from bdtorch.connect.convert import to_edges as to_edges
+from bdtorch.connect.convert import to_scipy as to_scipy
+from bdtorch.connect.convert import to_torch as to_torch
 from bdtorch.connect.data import CSR as CSR
 from bdtorch.connect.data import Connectivity as Connectivity
 from bdtorch.connect.data import Dense as Dense

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bdtorch._types import Value
-from bdtorch.ops.event_csr import check_csr, event_csr
+from bdtorch.ops.event_csr import check_csr, dtype_of_sums, event_csr, event_csr_t
 
 
 class Connectivity(nn.Module, abc.ABC):
@@ -42,6 +42,18 @@ class Connectivity(nn.Module, abc.ABC):
 
         Returns:
             Tensor ``(*batch, n_post)`` of the weight's dtype.
+        """
+
+    @abc.abstractmethod
+    def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The weighted sum over targets, ``y[..., i] = sum_j w_ij x[..., j]``: `forward` with the same matrix transposed.
+
+        Args:
+            x: Spikes or values, ``(*batch, n_post)``, as for `forward`.
+            weight: As for `forward`.
+
+        Returns:
+            Tensor ``(*batch, n_pre)`` of the weight's dtype.
         """
 
     @abc.abstractmethod
@@ -117,6 +129,24 @@ class CSR(Connectivity):
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         return event_csr(x, weight, self.indices, self.indptr, self.n_post)
 
+    def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return event_csr_t(x, weight, self.indices, self.indptr)
+
+    def transpose(self) -> tuple[CSR, Tensor]:
+        """The same synapses by target, for what happens where a target is active: its row lists its sources.
+
+        Weights are not copied: ``weight[order]`` are those of the transposed view, and what changes there for synapse m
+        belongs to ``weight[order[m]]``.
+
+        Returns:
+            The transposed connectivity, ``n_post`` rows; and ``order``, int64 ``(synapses,)``, this structure's number
+            of each of its synapses.
+        """
+        order = torch.argsort(self.indices, stable=True)
+        targets = torch.bincount(self.indices, minlength=self.n_post)
+        indptr = torch.cat([targets.new_zeros(1), targets.cumsum(0)])
+        return CSR(self.rows[order].to(torch.int32), indptr, self.n_pre), order
+
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         values = torch.as_tensor(weight, device=self.indices.device)
         values = values if values.is_floating_point() else values.to(torch.get_default_dtype())
@@ -140,6 +170,9 @@ class Identity(Connectivity):
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         return as_floats(x, weight) * weight
+
+    def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self(x, weight)
 
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         return torch.diag_embed(torch.as_tensor(weight).expand(self.n_pre).clone())
@@ -184,6 +217,15 @@ class Dense(Connectivity):
             total = total - nn.functional.pad(values, own)
         return total * weight
 
+    def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        values = as_floats(x, weight)
+        if weight.dim():
+            return values @ (weight if self.mask is None else weight * self.mask).mT
+        total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_pre)
+        if self.self_offset is not None:
+            total = total - values[..., self.self_offset : self.self_offset + self.n_pre]
+        return total * weight
+
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         values = torch.as_tensor(weight).expand(self.n_pre, self.n_post)
         return values.clone() if self.mask is None else values * self.mask
@@ -196,5 +238,5 @@ def _checked_count(n: int, label: str) -> int:
 
 
 def as_floats(x: Tensor, weight: Tensor) -> Tensor:
-    """Boolean spikes as 0 and 1 of the weight's dtype; floats as they are."""
-    return x if x.is_floating_point() else x.to(weight.dtype)
+    """Boolean spikes as 0 and 1 of the dtype of sums with the weight; floats as they are."""
+    return x if x.is_floating_point() else x.to(dtype_of_sums(weight))

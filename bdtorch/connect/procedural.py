@@ -12,7 +12,13 @@ from bdtorch._types import Value
 from bdtorch.connect.data import CSR, Connectivity
 from bdtorch.connect.rules import Rule
 from bdtorch.init import Normal, Uniform
-from bdtorch.ops.procedural import ProceduralMatrix, procedural_counts, procedural_event, procedural_rows
+from bdtorch.ops.procedural import (
+    ProceduralMatrix,
+    procedural_counts,
+    procedural_event,
+    procedural_gather,
+    procedural_rows,
+)
 from bdtorch.ops.random import fold
 
 Distribution: TypeAlias = Uniform | Normal
@@ -68,6 +74,10 @@ class Procedural(Connectivity):
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         offset, scale = self._parameters_of(weight)
         return procedural_event(x, offset, scale, self.matrix)
+
+    def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        offset, scale = self._parameters_of(weight)
+        return procedural_gather(x, offset, scale, self.matrix)
 
     def materialise(self, weight: Value = 1.0) -> tuple[CSR, Tensor]:
         """Store the synapses: the same connectivity as data.

@@ -18,3 +18,11 @@ from bdtorch.ops.random import normal as normal
 from bdtorch.ops.random import uniform as uniform
 from bdtorch.ops.random_counts import binomial as binomial
 from bdtorch.ops.random_counts import poisson as poisson
+from bdtorch.ops.segments import pre2post as pre2post
+from bdtorch.ops.segments import pre2syn as pre2syn
+from bdtorch.ops.segments import segment_max as segment_max
+from bdtorch.ops.segments import segment_mean as segment_mean
+from bdtorch.ops.segments import segment_min as segment_min
+from bdtorch.ops.segments import segment_softmax as segment_softmax
+from bdtorch.ops.segments import segment_sum as segment_sum
+from bdtorch.ops.segments import syn2post as syn2post
