@@ -26,3 +26,8 @@ from bdtorch.ops.segments import segment_min as segment_min
 from bdtorch.ops.segments import segment_softmax as segment_softmax
 from bdtorch.ops.segments import segment_sum as segment_sum
 from bdtorch.ops.segments import syn2post as syn2post
+from bdtorch.ops.user import NativeKernel as NativeKernel
+from bdtorch.ops.user import define as define
+from bdtorch.ops.user import native_kernel as native_kernel
+from bdtorch.ops.user import python_function as python_function
+from bdtorch.ops.user import set_native_kernel as set_native_kernel

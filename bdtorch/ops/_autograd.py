@@ -12,6 +12,7 @@ This is private API of torch. The transform tests of every op family run over ea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -26,7 +27,10 @@ from bdtorch.ops import _library  # noqa: F401  loads the ops
 Backward: TypeAlias = Callable[..., Sequence[Tensor | None]]
 Jvp: TypeAlias = Callable[[Sequence[Any], Sequence[Tensor | None]], Any]
 
-_implementations = torch.library.Library("bdtorch", "IMPL")
+
+@functools.cache
+def _implementations_of(namespace: str) -> torch.library.Library:
+    return torch.library.Library(namespace, "IMPL")
 
 
 def derivatives_possible(*args: Any) -> bool:
@@ -40,7 +44,7 @@ def derivatives_possible(*args: Any) -> bool:
 
 
 class DifferentiableOp:
-    """The op ``torch.ops.bdtorch.<name>`` and its raw twin ``_<name>_raw``.
+    """The op ``torch.ops.<namespace>.<name>`` and its raw twin ``_<name>_raw``.
 
     The public op carries a Python kernel for derivatives. The raw twin has none: a compiled graph, and an eager call
     that needs no derivative, run it without Python on their way. Calling the object picks the right one.
@@ -48,13 +52,16 @@ class DifferentiableOp:
     Tensor lists and mutated arguments are not supported.
 
     Args:
-        name: Name of the op in the namespace ``bdtorch``.
+        name: Name of the op.
+        namespace: Where it is registered.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, namespace: str = "bdtorch") -> None:
         self.name = name
-        self.public = getattr(torch.ops.bdtorch, name).default
-        self.raw = getattr(torch.ops.bdtorch, f"_{name}_raw").default
+        self.namespace = namespace
+        registered = getattr(torch.ops, namespace)
+        self.public = getattr(registered, name).default
+        self.raw = getattr(registered, f"_{name}_raw").default
 
     def __call__(self, *args: Any) -> Any:
         return self.public(*args) if derivatives_possible(*args) else self.raw(*args)
@@ -93,7 +100,7 @@ class DifferentiableOp:
                     return record(keyset, *args)
             return record(keyset, *args)
 
-        _implementations.impl(self.name, kernel, "Autograd", with_keyset=True)
+        _implementations_of(self.namespace).impl(self.name, kernel, "Autograd", with_keyset=True)
 
 
 def _bind_vmap(rule: Callable[..., tuple[Any, Any]], op: Any) -> Callable[..., tuple[Any, Any]]:

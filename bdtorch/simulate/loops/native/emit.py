@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.external import print_external
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
@@ -60,7 +61,14 @@ class _Printer:
         self._records()
         self._copies()
         headers = ["loop.h", *(["procedural.h"] if self._draws_connectivity() else [])]
-        return "\n".join([*(f'#include "bdtorch/{name}"' for name in headers), "", *self.functions, self._loop()])
+        included = [f'#include "bdtorch/{name}"' for name in headers]
+        return "\n".join([*included, *self._user_sources(), "", *self.functions, self._loop()])
+
+    def _user_sources(self) -> list[str]:
+        """The C++ of users' operators, each text once."""
+        kernels = [native_kernel(node.op) for kernel in self.plan.kernels for node in kernel.nodes]
+        sources = dict.fromkeys(kernel.source for kernel in kernels if kernel is not None)
+        return ['#include "bdtorch/view.h"', *sources] if sources else []
 
     def _draws_connectivity(self) -> bool:
         """Whether the loop needs a header that others are spared, for it takes a while to compile."""

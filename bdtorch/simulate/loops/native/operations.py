@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bdtorch.ops import native_kernel
+
 VIEWS = {
     "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.flip.default", "aten.permute.default",
     "aten.select.int", "aten.slice.Tensor", "aten.split.Tensor", "aten.split_with_sizes.default",
@@ -168,4 +170,5 @@ def is_supported(name: str, kwargs: dict[str, Any]) -> bool:
     """Whether there is a lowering for the operation."""
     if name in PRODUCTS and kwargs:
         return False  # scaled: taken apart
-    return any(name in known for known in (POINTWISE, VIEWS, REDUCTIONS, PRODUCTS, EXTERNAL, CREATIONS))
+    known = any(name in table for table in (POINTWISE, VIEWS, REDUCTIONS, PRODUCTS, EXTERNAL, CREATIONS))
+    return known or native_kernel(name) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
 from bdtorch.simulate.loops.native.operations import POINTWISE, VIEWS
@@ -92,7 +93,7 @@ class _Planner:
 
     def _lower_external(self, node: Node) -> None:
         """Kernels of this package take contiguous operands; those of ATen's operations take any strides."""
-        if node.op.startswith("bdtorch."):
+        if node.op.startswith("bdtorch.") or native_kernel(node.op) is not None:
             node.args = tuple(self._dense(x) if isinstance(x, Node) else x for x in node.args)
         for operand in node.operands():
             self._in_memory(operand)

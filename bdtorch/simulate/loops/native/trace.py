@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bdtorch.ops import python_function
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
@@ -205,7 +206,9 @@ class _Tracer(TorchDispatchMode):
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
 
-        decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
+        decomposition = (
+            decompositions.TABLE.get(str(func)) or python_function(str(func)) or decomposition_table.get(func)
+        )
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
