@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def define(
     fake: Callable[..., Tensor],
     backward: Backward | None = None,
     jvp: Jvp | None = None,
-    native: NativeKernel | None = None,
+    native: NativeKernel | Literal["python"] | None = None,
 ) -> DifferentiableOp:
     r"""Defines an operator that runs in every loop, compiles without graph breaks, and maps over samples.
 
@@ -61,13 +62,13 @@ def define(
         signature: Name and types as torch's schemas write them, one tensor out, none mutated:
             ``"threshold_sum(Tensor spikes, Tensor weights, float theta) -> Tensor"``.
         function: What it computes: a pure function that returns a new tensor, never one of its arguments. It may leave
-            torch, for instance for NumPy; then the native loop needs `native`. The native loop otherwise follows it
-            operation by operation, like the model itself.
+            torch, for instance for NumPy.
         fake: Returns an empty tensor of the result's shape, dtype and device for the same arguments.
         backward: ``backward(inputs, needs_grad, grad)`` returns a gradient or None for each argument; `grad` is None
             where it is zero. Made of torch operations and defined operators it is differentiable again.
         jvp: ``jvp(inputs, tangents)`` returns the tangent of the result; a tangent of None is zero.
-        native: Its kernel in the native loop.
+        native: Its kernel in the native loop; or "python" for a function of torch operations alone, which that loop
+            then follows, like the model itself. None leaves models with this operator to the other loops.
 
     Returns:
         The operator: call it with its arguments. Without `backward`, torch warns where a gradient is asked for and
@@ -78,6 +79,8 @@ def define(
         TypeError: If one of `backward` and `jvp` is given without the other.
     """
     name = _name_in(signature)
+    if not (native is None or native == "python" or isinstance(native, NativeKernel)):
+        raise TypeError(f"`define(native=...)`: expected a NativeKernel, 'python' or None, got {native!r}")
     if (backward is None) != (jvp is None):
         raise TypeError("`define(backward=..., jvp=...)`: expected both or none of them")
     library = torch.library.Library(NAMESPACE, "FRAGMENT")
@@ -94,9 +97,10 @@ def define(
     if backward is not None and jvp is not None:
         op.register_autograd(backward=backward, jvp=jvp)
     for overload in (op.public, op.raw):
-        _functions[str(overload)] = function
-        if native is not None:
+        if isinstance(native, NativeKernel):
             _kernels[str(overload)] = native
+        elif native == "python":
+            _functions[str(overload)] = function
     return op
 
 
@@ -121,7 +125,7 @@ def native_kernel(name: str) -> NativeKernel | None:
 
 
 def python_function(name: str) -> Callable[..., Tensor] | None:
-    """What the defined operator of this name computes."""
+    """What the defined operator of this name computes, if the native loop may follow it."""
     return _functions.get(name)
 
 

@@ -69,7 +69,7 @@ def test_an_operator_in_python_alone_is_followed_by_the_native_loop() -> None:
         return (x > theta).sum(-1).to(x.dtype)
 
     signature = "count_above(Tensor x, float theta) -> Tensor"
-    op = ops.define(signature, count_above, fake=lambda x, theta: x.new_empty(x.shape[:-1]))
+    op = ops.define(signature, count_above, fake=lambda x, theta: x.new_empty(x.shape[:-1]), native="python")
 
     def step(x: list[Tensor], t: Tensor) -> tuple[list[Tensor], Tensor]:
         return [x[0] * 0.5], op(x[0], 0.1)
@@ -87,12 +87,15 @@ def test_an_operator_outside_of_torch_needs_a_kernel() -> None:
         return torch.from_numpy(x.numpy()[..., ::-1].copy())
 
     op = ops.define("mirrored(Tensor x) -> Tensor", by_numpy, fake=torch.empty_like)
+    followed = ops.define("mirrored_2(Tensor x) -> Tensor", by_numpy, fake=torch.empty_like, native="python")
 
     def step(x: list[Tensor], t: Tensor) -> tuple[list[Tensor], Tensor]:
         return [x[0] + 1.0], op(x[0])
 
-    with pytest.raises(LoopError, match="numpy"):
+    with pytest.raises(LoopError, match=r"_mirrored_raw\.default has no lowering"):
         run(step, torch.randn(4), loop=bt.Native())
+    with pytest.raises(LoopError, match="torch operations did not make its result"):
+        run(lambda x, t: ([x[0] + 1.0], followed(x[0])), torch.randn(4), loop=bt.Native())
     source = """namespace user_mirrored {
     template <class T> void mirror(bdtorch::View<const T> x, bdtorch::View<T> out) {
       const int64_t n = x.size(-1);

@@ -206,9 +206,16 @@ class _Tracer(TorchDispatchMode):
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
 
-        decomposition = (
-            decompositions.TABLE.get(str(func)) or python_function(str(func)) or decomposition_table.get(func)
-        )
+        written_by_user = python_function(str(func))
+        if written_by_user is not None:
+            with self:
+                result = written_by_user(*args, **kwargs)
+            if is_constant(self.node_of(result)):
+                raise self._error(
+                    func, 'is followed with native="python", but torch operations did not make its result'
+                )
+            return result
+        decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
