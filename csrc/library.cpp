@@ -4,6 +4,7 @@
 BDTORCH_LIBRARY(m) {
   using bdtorch::define_with_raw;
   define_with_raw(m, "event_csr", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, int n_post) -> Tensor");
+  define_with_raw(m, "event_csr_ordered", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, int n_post) -> Tensor");
   define_with_raw(m, "event_csr_t", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr) -> Tensor");
   define_with_raw(m, "csr_outer", "(Tensor x, Tensor g, Tensor indices, Tensor indptr) -> Tensor");
   const std::string matrix = "int n_pre, int n_post, int key, float? p, int? number, int draws, int self_offset";

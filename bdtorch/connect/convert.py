@@ -55,11 +55,14 @@ def from_edges(pre: Tensor, post: Tensor, weight: Tensor, n_pre: int, n_post: in
         The structure, and the weights in its order.
 
     Raises:
-        ValueError: Lengths differ, or an index is outside its population.
+        ValueError: Lengths differ, an index is outside its population, or a weight is NaN.
     """
     csr = CSR.from_edges(pre, post, n_pre, n_post)
     if weight.shape != pre.shape:
         raise ValueError(f"`from_edges(weight=...)`: expected shape {tuple(pre.shape)}, got {tuple(weight.shape)}")
+    missing = weight.detach().isnan().nonzero()
+    if missing.numel():
+        raise ValueError(f"`from_edges(weight=...)`: expected numbers, got nan at position {int(missing[0])}")
     return csr, weight[torch.argsort(pre.long() * n_post + post.long(), stable=True)]
 
 

@@ -7,7 +7,8 @@ row. A 0-d weight is shared by all synapses, a 1-D one has a value for each.
 The three ops are the partial derivatives of one trilinear form :math:`\sum_{bij} s_{bi} W_{ij} g_{bj}`, so they are
 each other's derivatives, of any order. Weights may be stored in bfloat16; sums are then made and returned in float32.
 Results are equal to the bit for any number of threads, and those of a batch
-equal those of its samples.
+equal those of its samples. On a GPU `event_csr` adds with atomics, in no fixed order, unless
+`torch.use_deterministic_algorithms` is on: then its results are those of the CPU, to the bit, and take longer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
 
-_event_csr = DifferentiableOp("event_csr")
+_event_csr_unordered = DifferentiableOp("event_csr")
+_event_csr_ordered = DifferentiableOp("event_csr_ordered")
 _event_csr_t = DifferentiableOp("event_csr_t")
 _csr_outer = DifferentiableOp("csr_outer")
 
@@ -52,7 +54,7 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
     if n_post < 0:
         raise ValueError(f"`event_csr(n_post=...)`: expected a nonnegative number, got {n_post}")
     _expect_per_neuron("event_csr", "spikes", spikes, indptr.shape[0] - 1, dtype_of_sums(weights), indices)
-    y: Tensor = _event_csr(_flatten_batch(spikes), weights, indices, indptr, n_post)
+    y = _event_csr(_flatten_batch(spikes), weights, indices, indptr, n_post)
     return y if spikes.dim() <= 2 else y.reshape(*spikes.shape[:-1], n_post)
 
 
@@ -113,19 +115,26 @@ def csr_outer(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     return products
 
 
-def check_csr(indices: Tensor, indptr: Tensor, n_post: int) -> None:
+def check_csr(
+    indices: Tensor, indptr: Tensor, n_post: int, *, weights: Tensor | None = None, distinct: bool = False
+) -> None:
     """Verifies the values of a CSR structure, once; the ops rely on it and never read outside a verified structure.
 
     Args:
         indices: ``(n_synapses,)`` int32, in [0, n_post), ascending within each row; equal ones are parallel synapses.
         indptr: ``(n_pre + 1,)`` int32 or int64, ascending from 0 to n_synapses.
         n_post: Number of postsynaptic neurons.
+        weights: ``()`` or ``(n_synapses,)``, to be verified too: no NaN.
+        distinct: Whether parallel synapses are forbidden.
 
     Raises:
         TypeError: If a dtype is not one of those above.
         ValueError: If a shape or a value is not as above; the message names the first such position.
     """
     _expect_structure("check_csr", indices, indptr)
+    if weights is not None:
+        _expect_weights("check_csr", weights, indices)
+        _expect_numbers(weights)
     if not 0 <= n_post <= torch.iinfo(torch.int32).max:
         raise ValueError(f"`check_csr(n_post=...)`: expected a number in [0, 2**31), got {n_post}")
     n_synapses = indices.shape[0]
@@ -147,16 +156,24 @@ def check_csr(indices: Tensor, indptr: Tensor, n_post: int) -> None:
         raise ValueError(
             f"`check_csr(indices=...)`: expected values in [0, {n_post}), got {int(indices[k])} at position {k}"
         )
-    unsorted = indices[1:] < indices[:-1]
+    within_row = torch.ones(max(0, n_synapses - 1), dtype=torch.bool, device=indices.device)
     first_of_row = indptr[1:-1].to(torch.int64)
     first_of_row = first_of_row[(first_of_row > 0) & (first_of_row < n_synapses)]
-    unsorted[first_of_row - 1] = False  # from the end of one row to the start of the next
-    if unsorted.any():
-        k = int(unsorted.nonzero()[0])
+    within_row[first_of_row - 1] = False  # from the end of one row to the start of the next
+    follows = indices[1:] > indices[:-1] if distinct else indices[1:] >= indices[:-1]
+    unsorted = (within_row & ~follows).nonzero()
+    if unsorted.numel():
+        k, order = int(unsorted[0]), "ascending, distinct" if distinct else "ascending"
         raise ValueError(
-            f"`check_csr(indices=...)`: expected ascending values within each row, "
+            f"`check_csr(indices=...)`: expected {order} values within each row, "
             f"got {int(indices[k])} before {int(indices[k + 1])} at position {k}"
         )
+
+
+def _expect_numbers(weights: Tensor) -> None:
+    missing = weights.detach().isnan().reshape(-1).nonzero()
+    if missing.numel():
+        raise ValueError(f"`check_csr(weights=...)`: expected numbers, got nan at position {int(missing[0])}")
 
 
 def dtype_of_sums(weights: Tensor) -> torch.dtype:
@@ -208,12 +225,18 @@ def _expect_per_neuron(
         raise ValueError(f"`{op}({name}=...)`: expected the device of indices, {indices.device}, got {tensor.device}")
 
 
+def _event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
+    ordered = spikes.device.type != "cpu" and torch.are_deterministic_algorithms_enabled()
+    y: Tensor = (_event_csr_ordered if ordered else _event_csr_unordered)(spikes, weights, indices, indptr, n_post)
+    return y
+
+
 def _weight_gradient(x: Tensor, g: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     """The derivative of sum_bij x_bi W_ij g_bj with respect to the weights."""
     if weights.dim() == 1:
         products: Tensor = _csr_outer(x, g, indices, indptr)
         return products.to(weights.dtype)
-    inputs: Tensor = _event_csr(x, g.new_ones(()), indices, indptr, g.shape[-1])
+    inputs = _event_csr(x, g.new_ones(()), indices, indptr, g.shape[-1])
     return (inputs * g).sum().to(weights.dtype)
 
 
@@ -294,8 +317,7 @@ def _fold_into_batch(op: Any, batch_size: int, in_dims: Sequence[int | None], *a
     return out.reshape(*spikes.shape[:-1], out.shape[-1]), 0
 
 
-@_event_csr.register_fake
-def _(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
+def _event_csr_fake(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
     return weights.new_empty((*spikes.shape[:-1], n_post), dtype=dtype_of_sums(weights))
 
 
@@ -309,9 +331,11 @@ def _(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     return g.new_empty(indices.shape)
 
 
-_event_csr.register_vmap(_fold_into_batch)
+for _scatter in (_event_csr_unordered, _event_csr_ordered):
+    _scatter.register_fake(_event_csr_fake)
+    _scatter.register_vmap(_fold_into_batch)
+    _scatter.register_autograd(backward=_event_csr_backward, jvp=_event_csr_jvp)
 _event_csr_t.register_vmap(_fold_into_batch)
 _csr_outer.register_vmap(_loop_over_samples)
-_event_csr.register_autograd(backward=_event_csr_backward, jvp=_event_csr_jvp)
 _event_csr_t.register_autograd(backward=_event_csr_t_backward, jvp=_event_csr_t_jvp)
 _csr_outer.register_autograd(backward=_csr_outer_backward, jvp=_csr_outer_jvp)

@@ -116,7 +116,13 @@ def procedural_event(spikes: Tensor, offset: Tensor, scale: Tensor | None, matri
     Raises:
         TypeError: If a dtype is not one of those above.
         ValueError: If a shape or a device does not fit, or `scale` does not fit the draws of the matrix.
+        RuntimeError: On a GPU, if torch was asked for deterministic algorithms.
     """
+    if spikes.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError(
+            "`procedural_event` adds in no fixed order on a GPU, and torch.use_deterministic_algorithms is on: "
+            "materialise the matrix, for `event_csr` has a deterministic kernel"
+        )
     return _product("procedural_event", _event, spikes, matrix.n_pre, matrix.n_post, offset, scale, matrix)
 
 

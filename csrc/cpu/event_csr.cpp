@@ -181,6 +181,7 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
 
 BDTORCH_CPU_LIBRARY(m) {
   implement_with_raw(m, "event_csr", TORCH_BOX(&event_csr));
+  implement_with_raw(m, "event_csr_ordered", TORCH_BOX(&event_csr));  // sums on the CPU have a fixed order anyway
   implement_with_raw(m, "event_csr_t", TORCH_BOX(&event_csr_t));
   implement_with_raw(m, "csr_outer", TORCH_BOX(&csr_outer));
 }

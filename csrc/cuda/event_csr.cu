@@ -53,6 +53,31 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
   return out;
 }
 
+Tensor event_csr_ordered(const Tensor& spikes_, const Tensor& weights_, const Tensor& indices, const Tensor& indptr,
+                         int64_t n_post) {
+  const CsrArguments csr("event_csr_ordered", indices, indptr);
+  STD_TORCH_CHECK(n_post >= 0, "event_csr_ordered(n_post=...): expected a nonnegative number, got ", n_post);
+  const Tensor weights = csr.weights(weights_), spikes = csr.per_neuron("spikes", spikes_, csr.n_pre);
+  const CurrentDevice device(spikes);
+  Tensor out = empty_per_neuron(spikes, n_post, type_of_sums(weights));
+  if (out.numel() == 0) return out;
+
+  csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
+    const int64_t n_batch = batch_size(spikes);
+    // As many parts as blocks that run at once: every part goes over all spikes.
+    const int64_t parts = std::max<int64_t>(1, device.max_blocks() / std::max<int64_t>(1, n_batch));
+    const int64_t part_size = std::max<int64_t>(kWarpSize, (n_post + parts - 1) / parts);
+    const int64_t n_tasks = n_batch * ((n_post + part_size - 1) / part_size);
+    BDTORCH_LAUNCH((scatter_ordered<W, P, S, T, kBlockSize>), blocks_for(device, n_tasks, 1), kBlockSize,
+                   device.stream(), weights_pointer<W>(weights), weights.dim() == 0,
+                   csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), spikes.const_data_ptr<S>(),
+                   n_batch, csr.n_pre, n_post, part_size, out.mutable_data_ptr<T>());
+    check_launch();
+  });
+  return out;
+}
+
 Tensor event_csr_t(const Tensor& spikes_, const Tensor& weights_, const Tensor& indices, const Tensor& indptr) {
   const CsrArguments csr("event_csr_t", indices, indptr);
   const int64_t n_post = spikes_.dim() > 0 ? spikes_.size(spikes_.dim() - 1) : 0;
@@ -94,6 +119,7 @@ Tensor csr_outer(const Tensor& x_, const Tensor& g_, const Tensor& indices, cons
 
 BDTORCH_CUDA_LIBRARY(m) {
   implement_with_raw(m, "event_csr", TORCH_BOX(&event_csr));
+  implement_with_raw(m, "event_csr_ordered", TORCH_BOX(&event_csr_ordered));
   implement_with_raw(m, "event_csr_t", TORCH_BOX(&event_csr_t));
   implement_with_raw(m, "csr_outer", TORCH_BOX(&csr_outer));
 }

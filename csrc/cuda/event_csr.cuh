@@ -2,7 +2,8 @@
 //
 // Two launches make a product y = s W: compact_spikes lists the active neurons of the whole batch, scatter_events gives
 // each of them a group of threads. The number of events stays on the device, so the host never waits. scatter_events
-// adds with atomics: its sums are in no fixed order, unlike those of the CPU and of the other two kernels.
+// adds with atomics: its sums are in no fixed order, unlike those of the CPU and of the other kernels. scatter_ordered
+// makes the same product in the order of the CPU, to the bit, for deterministic runs; it takes longer.
 #pragma once
 #include <cstdint>
 
@@ -12,6 +13,18 @@
 namespace bdtorch::cuda {
 
 constexpr unsigned kAllLanes = 0xffffffffu;
+
+// The first k in [begin, end) with indices[k] >= bound, or end.
+__device__ inline int64_t first_at_least(const int32_t* indices, int64_t begin, int64_t end, int64_t bound) {
+  while (begin < end) {
+    const int64_t middle = begin + (end - begin) / 2;
+    if (indices[middle] < bound)
+      begin = middle + 1;
+    else
+      end = middle;
+  }
+  return begin;
+}
 
 // Appends the indices n of nonzero spikes[n] to `events`, in no particular order, and their number to *n_events.
 // One global atomic per block and stride: positions within a block come from a prefix sum over its warps.
@@ -61,6 +74,45 @@ __global__ void scatter_events(const int64_t* __restrict__ events, const unsigne
     const int64_t end = int64_t(indptr[i + 1]);
     for (int64_t k = int64_t(indptr[i]) + thread % threads_per_row; k < end; k += threads_per_row)
       atomicAdd(&y[b * n_post + indices[k]], T(shared_weight ? weights[0] : weights[k]) * spike);
+  }
+}
+
+// y[b][j] = sum_i w_ij s_bi, the rows i ascending. A block owns a part of the targets of one batch row: nobody else adds
+// to them, and it takes one active row after the other. Parallel synapses are neighbours, and belong to one thread.
+template <class W, class P, class S, class T, int kThreads>
+__global__ void scatter_ordered(const W* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
+                                const P* __restrict__ indptr, const S* __restrict__ spikes, int64_t n_batch,
+                                int64_t n_pre, int64_t n_post, int64_t part_size, T* __restrict__ y) {
+  BDTORCH_SHARED(bool, active, kThreads);
+  const int64_t n_parts = (n_post + part_size - 1) / part_size;
+  for (int64_t task = blockIdx.x; task < n_batch * n_parts; task += gridDim.x) {
+    const int64_t b = task / n_parts, begin = task % n_parts * part_size;
+    const int64_t end = begin + part_size < n_post ? begin + part_size : n_post;
+    T* y_b = y + b * n_post;
+    for (int64_t j = begin + threadIdx.x; j < end; j += kThreads) y_b[j] = T(0);
+    for (int64_t first = 0; first < n_pre; first += kThreads) {
+      const int64_t mine = first + threadIdx.x;
+      __syncthreads();  // all have read the last stretch of flags
+      active[threadIdx.x] = mine < n_pre && spikes[b * n_pre + mine] != S(0);
+      __syncthreads();
+      for (int r = 0; r < kThreads; ++r) {
+        if (!active[r]) continue;  // the same for all threads of the block
+        const int64_t i = first + r;
+        const T spike = T(spikes[b * n_pre + i]);
+        const int64_t row_end = int64_t(indptr[i + 1]);
+        const int64_t k_begin = first_at_least(indices, int64_t(indptr[i]), row_end, begin);
+        const int64_t k_end = first_at_least(indices, k_begin, row_end, end);
+        for (int64_t k = k_begin + threadIdx.x; k < k_end; k += kThreads) {
+          const int32_t j = indices[k];
+          if (k > k_begin && indices[k - 1] == j) continue;
+          T sum = y_b[j];
+          for (int64_t m = k; m < k_end && indices[m] == j; ++m)
+            sum += T(shared_weight ? weights[0] : weights[m]) * spike;
+          y_b[j] = sum;
+        }
+        __syncthreads();  // the next row adds to the same targets
+      }
+    }
   }
 }
 

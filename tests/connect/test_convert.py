@@ -115,6 +115,7 @@ def test_scipy_products_agree() -> None:
     [
         (lambda i: connect.from_edges(i, i, torch.ones(2), 4, 4), r"from_edges\(weight=.*\(3,\).*\(2,\)"),
         (lambda i: connect.from_edges(i, i + 2, torch.ones(3), 4, 4), r"from_edges\(post=.*\[0, 4\)"),
+        (lambda i: connect.from_edges(i, i, i / i * i, 4, 4), r"from_edges\(weight=.*nan at position 0"),
         (lambda i: connect.from_torch(torch.ones(3)), r"from_torch\(matrix=.*\(3,\)"),
         (lambda i: connect.to_torch(make("csr")[0], layout=torch.strided), r"to_torch\(layout=.*strided"),
         (lambda i: connect.from_targets(i, torch.ones(3), 4), r"from_targets\(targets=.*\(3,\)"),

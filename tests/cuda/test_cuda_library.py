@@ -11,7 +11,7 @@ LIBRARIES = sorted(Path(bdtorch.ops.__file__).resolve().parents[1].glob("_C_cuda
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="built without nvcc")
-@pytest.mark.parametrize("name", ["event_csr", "event_csr_t", "csr_outer"])
+@pytest.mark.parametrize("name", ["event_csr", "event_csr_ordered", "event_csr_t", "csr_outer"])
 def test_cuda_kernels_are_registered_for_both_twins(name: str) -> None:
     for library in LIBRARIES:
         torch.ops.load_library(library)

@@ -13,7 +13,8 @@ import pytest
 TESTS = Path(__file__).parent
 SIMULATOR = TESTS / "simulator"
 CUDA = TESTS.parents[1] / "csrc" / "cuda"
-FLAGS = ["-std=c++20", "-O1", "-g", "-DBDTORCH_SIMULATE_CUDA", f"-I{SIMULATOR}"]
+FLAGS = ["-std=c++20", "-O1", "-g", "-ffp-contract=off", "-DBDTORCH_SIMULATE_CUDA", f"-I{SIMULATOR}"]
+FLAGS += [f"-I{CUDA.parent / 'include'}", f"-I{TESTS / 'kernels'}"]
 KERNEL_FLAGS = {
     "simulator": [],
     "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
@@ -23,12 +24,17 @@ KERNEL_FLAGS = {
 SIMULATOR_FLAGS = KERNEL_FLAGS | {"thread": ["-DSIMULATOR_THREAD_SANITIZER"]}
 
 
+# The launches of each program with three schedules.
+LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54}
+
+
 class Fault(NamedTuple):
     name: str
     found_by: str  # the checker
     report: str  # what it says
     original: str
     planted: str
+    program: str = "event_csr"
 
 
 FAULTS = [
@@ -45,6 +51,12 @@ FAULTS = [
           "y[b * n_post + indices[k]] += T(shared_weight ? weights[0] : weights[k]) * spike;"),
     Fault("all lanes write the sum", "thread", "data race",
           "if (lane == 0) out[row] = sum;", "out[row] = sum;"),
+    Fault("no barrier between rows", "thread", "data race",
+          "        __syncthreads();  // the next row adds to the same targets\n", ""),
+    Fault("parallel synapses by two threads", "thread", "data race",
+          "if (k > k_begin && indices[k - 1] == j) continue;", ""),
+    Fault("a target of the next part", "thread", "data race",
+          "first_at_least(indices, k_begin, row_end, end);", "first_at_least(indices, k_begin, row_end, end + 1);"),
     Fault("one spike too many", "address", "heap-buffer-overflow",
           "active = n < n_spikes &&", "active = n <= n_spikes &&"),
     Fault("beyond a shared array", "address", "out of bounds",
@@ -58,6 +70,23 @@ FAULTS = [
     Fault("mask of the lanes that happen to be active", "simulator", "not in its mask",
           "sum += __shfl_down_sync(kAllLanes, sum, distance);",
           "sum += __shfl_down_sync(__activemask(), sum, distance);"),
+    Fault("a number too many", "address", "heap-buffer-overflow",
+          "if (i < streams.n) store", "if (i <= streams.n) store", "random"),
+    Fault("a count too many", "address", "heap-buffer-overflow",
+          "e < streams.n_batch * streams.n; e +=", "e <= streams.n_batch * streams.n; e +=", "random"),
+    Fault("threads that draw one number twice", "thread", "data race",
+          "first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;",
+          "first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x / 2;", "random"),
+    Fault("procedural sums added without an atomic", "thread", "data race",
+          "atomicAdd(&y[b * matrix.n_post + tile.target[j]], weight[j] * spike);",
+          "y[b * matrix.n_post + tile.target[j]] += weight[j] * spike;", "procedural"),
+    Fault("a target beyond the last", "address", "heap-buffer-overflow",
+          "candidate < end_ && candidate != barred_", "candidate <= end_ && candidate != barred_", "procedural"),
+    Fault("a lane that leaves the scan", "simulator", "mismatched warp collectives",
+          "if (lane >= distance) value += below;",
+          "if (lane >= distance) value += below + 0 * __shfl_sync(kAllLanes, value, 0);", "procedural"),
+    Fault("every lane stores the row", "thread", "data race",
+          "if (lane == 0) out[row] = sum;", "out[row] = sum;", "procedural"),
 ]  # fmt: skip
 
 
@@ -91,9 +120,13 @@ class Runner:
             [str(executable), *arguments], capture_output=True, text=True, env=environment, timeout=300, check=False
         )
 
-    def run_event_csr(self, checker: str, kernels: Path = CUDA) -> subprocess.CompletedProcess[str]:
-        """The kernel test with three schedules and more spikes than the grid of 3 x 64 threads takes in one stride."""
-        return self.run(checker, "event_csr", ["3", "250" if checker == "thread" else "517"], kernels)
+    def run_kernels(
+        self, checker: str, program: str, kernels: Path = CUDA
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        """Three schedules, and more work than the grid of 3 x 64 threads takes in one stride."""
+        large = {"event_csr": "517", "procedural": "250", "random": "1601"}
+        small = {"event_csr": "250", "procedural": "100", "random": "901"}
+        return self.run(checker, program, ["3", (small if checker == "thread" else large)[program]], kernels)
 
 
 @pytest.fixture(scope="session")
@@ -101,11 +134,14 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     return Runner(tmp_path_factory.mktemp("kernels"))
 
 
+@pytest.mark.parametrize(
+    "program", [name if name == "event_csr" else pytest.param(name, marks=pytest.mark.slow) for name in LAUNCHES]
+)
 @pytest.mark.parametrize("checker", ["address", "thread"])
-def test_kernels_are_clean(checker: str, runner: Runner) -> None:
-    result = runner.run_event_csr(checker)
+def test_kernels_are_clean(checker: str, program: str, runner: Runner) -> None:
+    result = runner.run_kernels(checker, program)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "0 failures in 45 launches" in result.stdout
+    assert f"0 failures in {LAUNCHES[program]} launches" in result.stdout
 
 
 def test_simulator_reports_violations(runner: Runner) -> None:
@@ -117,9 +153,9 @@ def test_simulator_reports_violations(runner: Runner) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_planted_faults_are_found(fault: Fault, runner: Runner, tmp_path: Path) -> None:
-    source = (CUDA / "event_csr.cuh").read_text()
+    source = (CUDA / f"{fault.program}.cuh").read_text()
     assert source.count(fault.original) == 1
-    (tmp_path / "event_csr.cuh").write_text(source.replace(fault.original, fault.planted))
-    result = runner.run_event_csr(fault.found_by, tmp_path)
+    (tmp_path / f"{fault.program}.cuh").write_text(source.replace(fault.original, fault.planted))
+    result = runner.run_kernels(fault.found_by, fault.program, tmp_path)
     assert result.returncode != 0
     assert fault.report in result.stdout + result.stderr

@@ -22,7 +22,7 @@ def assert_ops_agree(
     simulated: Any, indices: Tensor, indptr: Tensor, n_post: int, dtype: torch.dtype, shared: bool, event: bool,
     batch: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Compares all three ops; values are multiples of 1/4, so sums are exact in any order."""
+    """Compares all ops; values are multiples of 1/4, so sums are exact in any order."""
     generator = torch.Generator().manual_seed(1)
 
     def values(*shape: int) -> Tensor:
@@ -37,13 +37,14 @@ def assert_ops_agree(
     launches = simulated.launch_count()
     for name, arguments in (
         ("event_csr", (pre, weights, indices, indptr, n_post)),
+        ("event_csr_ordered", (pre, weights, indices, indptr, n_post)),
         ("event_csr_t", (post, weights, indices, indptr)),
         ("csr_outer", (pre, g, indices, indptr)),
     ):
         actual, expected = getattr(simulated, name)(*arguments), getattr(CPU, name)(*arguments)
         assert torch.equal(actual, expected), name
     if 0 not in (*batch, n_post, len(indptr) - 1, len(indices)):
-        assert simulated.launch_count() == launches + 4
+        assert simulated.launch_count() == launches + 5
 
 
 @pytest.mark.parametrize("batch", [(), (3,)], ids=str)
@@ -85,3 +86,34 @@ def test_no_schedule_changes_the_result(simulated_ops: Any, seed: int) -> None:
     simulated_ops.set_schedule(seed, 1 + seed, 0.3)
     indices, indptr = random_csr(130, 20, 0.3)
     assert_ops_agree(simulated_ops, indices, indptr, 20, torch.float32, False, False, (2,))
+
+
+@pytest.mark.parametrize("weights_dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+def test_the_ordered_product_has_the_bits_of_the_cpu(
+    simulated_ops: Any, batch: tuple[int, ...], weights_dtype: torch.dtype
+) -> None:
+    """Sums that round, so that their order shows, and parallel synapses."""
+    generator = torch.Generator().manual_seed(2)
+    dtype = torch.float64 if weights_dtype == torch.float64 else torch.float32
+    indices, indptr = random_csr(150, 90, 0.5)
+    indices = indices.repeat_interleave(2)
+    weights = torch.randn(len(indices), generator=generator).to(weights_dtype)
+    spikes = torch.randn(*batch, 150, generator=generator, dtype=dtype).relu()
+    for seed in range(3):
+        simulated_ops.set_schedule(seed, 1 + seed, 0.2)
+        for s in (spikes, spikes > 0):
+            arguments = (s, weights, indices, 2 * indptr, 90)
+            assert torch.equal(simulated_ops.event_csr_ordered(*arguments), CPU.event_csr(*arguments))
+
+
+def test_weights_in_bfloat16(simulated_ops: Any) -> None:
+    indices, indptr = random_csr(70, 45, 0.2)
+    weights = (torch.randint(-8, 9, (len(indices),)) / 4).bfloat16()  # sums are exact in any order
+    pre, post = torch.rand(70) < 0.4, torch.rand(45).round()
+    for w in (weights, weights[0]):
+        scattered = simulated_ops.event_csr(pre, w, indices, indptr, 45)
+        assert scattered.dtype == torch.float32
+        assert torch.equal(scattered, CPU.event_csr(pre, w, indices, indptr, 45))
+        gathered = simulated_ops.event_csr_t(post, w, indices, indptr)
+        assert torch.equal(gathered, CPU.event_csr_t(post, w, indices, indptr))

@@ -1,45 +1,16 @@
-// The CSR kernels against loops on the CPU, under several schedules. Every buffer is a heap object of exact size, so
-// that AddressSanitizer sees an access beyond its end. Prints a line per failure; exit code 0: none.
+// The CSR kernels against loops on the CPU, under several schedules. Prints a line per failure; exit code 0: none.
 //
 //   usage: event_csr N_SCHEDULES N_PRE
 #include "event_csr.cuh"
 
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
-#include <memory>
 #include <random>
 #include <set>
+
+#include "buffer.h"
 
 using namespace bdtorch::cuda;
 
 namespace {
-
-constexpr int kBlock = 64;
-constexpr unsigned kBlocks = 3;
-int n_failures = 0;
-
-template <class T>
-struct Buffer {
-  explicit Buffer(size_t size_, T value = T()) : data(new T[size_]), size(size_) {
-    std::fill_n(data.get(), size, value);
-  }
-  T* get() { return data.get(); }
-  T& operator[](size_t i) { return data[i]; }
-  std::unique_ptr<T[]> data;
-  size_t size;
-};
-
-template <class T>
-void expect_equal(const char* what, Buffer<T>& actual, Buffer<T>& expected) {
-  for (size_t i = 0; i < expected.size; ++i) {
-    if (actual[i] == expected[i]) continue;
-    ++n_failures;
-    std::printf("FAILED seed %d: %s[%zu] is %g, expected %g\n", int(simulator::options().seed), what, i,
-                double(actual[i]), double(expected[i]));
-    return;
-  }
-}
 
 template <class T, class P, class S>
 void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, int max_degree, double rate, bool shared_weight,
@@ -53,6 +24,7 @@ void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, int max_degree, dou
   Buffer<T> weights(shared_weight ? 1 : n_synapses), g(n_batch * n_post);
   Buffer<S> spikes(n_batch * n_pre);
   for (size_t k = 0; k < n_synapses; ++k) indices[k] = int32_t(random() % unsigned(n_post));
+  for (int64_t i = 0; i < n_pre; ++i) std::sort(indices.get() + indptr[i], indices.get() + indptr[i + 1]);
   for (size_t k = 0; k < weights.size; ++k) weights[k] = dyadic();
   for (size_t n = 0; n < g.size; ++n) g[n] = dyadic();
   for (size_t n = 0; n < spikes.size; ++n) spikes[n] = S(random() % 1000 < rate * 1000);
@@ -90,6 +62,12 @@ void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, int max_degree, dou
                    shared_weight, indices.get(), indptr.get(), spikes.get(), n_pre, n_post, threads_per_row, y.get());
     expect_equal("scatter_events", y, scattered);
   }
+  for (int64_t part_size : {7, 200}) {
+    std::fill_n(y.get(), y.size, T(-77));
+    BDTORCH_LAUNCH((scatter_ordered<T, P, S, T, kBlock>), kBlocks, kBlock, nullptr, weights.get(), shared_weight,
+                   indices.get(), indptr.get(), spikes.get(), n_batch, n_pre, n_post, part_size, y.get());
+    expect_equal("scatter_ordered", y, scattered);
+  }
   BDTORCH_LAUNCH((gather_rows<T, P, T, T>), kBlocks, kBlock, nullptr, weights.get(), shared_weight, indices.get(),
                  indptr.get(), g.get(), n_batch, n_pre, n_post, sums.get());
   expect_equal("gather_rows", sums, gathered);
@@ -102,19 +80,10 @@ void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, int max_degree, dou
 
 int main(int argc, char** argv) {
   if (argc != 3) return 2;
-  const int n_schedules = std::atoi(argv[1]), n_pre = std::atoi(argv[2]);
-  try {
-    for (int seed = 0; seed < n_schedules; ++seed) {
-      simulator::options() = {uint64_t(seed), 2 + unsigned(seed) % 2, 0.1};
-      compare<float, int32_t, bool>(1, n_pre, 97, 70, 0.3, false, unsigned(seed));
-      compare<double, int64_t, double>(2, n_pre / 2, 33, 9, 0.5, true, unsigned(seed));
-      compare<float, int64_t, bool>(1, 1, 1, 1, 1.0, true, unsigned(seed));
-    }
-  } catch (const std::exception& exception) {
-    ++n_failures;
-    std::printf("EXCEPTION %s\n", exception.what());
-  }
-  if (simulator::launch_count() == 0) ++n_failures;
-  std::printf("%d failures in %d launches\n", n_failures, int(simulator::launch_count()));
-  return n_failures != 0;
+  const int n_pre = std::atoi(argv[2]);
+  return run_schedules(std::atoi(argv[1]), [&](unsigned seed) {
+    compare<float, int32_t, bool>(1, n_pre, 97, 70, 0.3, false, seed);
+    compare<double, int64_t, double>(2, n_pre / 2, 33, 9, 0.5, true, seed);
+    compare<float, int64_t, bool>(1, 1, 1, 1, 1.0, true, seed);
+  });
 }
