@@ -35,7 +35,13 @@ class Advance:
 
 
 class Runner(abc.ABC):
-    """A loop made ready for one body."""
+    """A loop made ready for one body.
+
+    Attributes:
+        chunk: Steps of each advance, where its results depend on them to the last bit; None where any number will do.
+    """
+
+    chunk: int | None = None
 
     @abc.abstractmethod
     def advance(

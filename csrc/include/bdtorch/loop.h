@@ -1,5 +1,5 @@
-// What generated time loops are made of, besides the kernels: scalar operations with ATen's semantics, dense products,
-// gathers and scatters over strided memory, and the barrier between the threads of a loop.
+// What generated time loops are made of, besides the kernels: scalar operations with ATen's semantics, look-ups, and the
+// barrier between the threads of a loop.
 #pragma once
 
 #include <sched.h>
@@ -8,6 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "dense.h"
 #include "event_csr.h"
 #include "math.h"
 #include "random_counts.h"
@@ -146,72 +147,6 @@ BDTORCH_INLINE T pow(T a, T b) {
 template <class T>
 BDTORCH_INLINE T lerp(T a, T b, T w) { return w < T(0.5) ? a + w * (b - a) : b - (b - a) * (T(1) - w); }
 
-// A batch of matrices, or of vectors in one of the two directions.
-template <class T>
-struct Matrices {
-  const T* data;
-  int64_t batch, row, column;  // strides, in elements
-};
-
-// sum_k a[k] b[k] as eight interleaved partial sums: the additions of one wait for one another.
-template <class T>
-inline T dot(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t n) {
-  T sum[8] = {};
-  int64_t k = 0;
-  if (a_stride == 1 && b_stride == 1)
-    for (; k + 8 <= n; k += 8)
-      for (int u = 0; u < 8; ++u) sum[u] += a[k + u] * b[k + u];
-  for (int u = 0; k < n; ++k, u = (u + 1) % 8) sum[u] += a[k * a_stride] * b[k * b_stride];
-  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-}
-
-// out += factors[0] rows[0] + ... + factors[3] rows[3], added one after the other.
-template <class T>
-inline void add_four_rows(T* out, const T* const* rows, const T* factors, int64_t begin, int64_t end) {
-  const T *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
-  const T f0 = factors[0], f1 = factors[1], f2 = factors[2], f3 = factors[3];
-#pragma GCC ivdep
-  for (int64_t j = begin; j < end; ++j) out[j] = (((out[j] + f0 * r0[j]) + f1 * r1[j]) + f2 * r2[j]) + f3 * r3[j];
-}
-
-// c = start + a b for the rows [row_begin, row_end), counted through the batch, and the columns [begin, end).
-// k ascends in every sum, whatever the range. With `skip_zeros` those of `a` are left out, for finite `b`.
-template <class T, bool skip_zeros>
-inline void multiply(Matrices<T> a, Matrices<T> b, Matrices<T> start, T* c, int64_t rows, int64_t inner, int64_t columns,
-                     int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
-  for (int64_t r = row_begin; r < row_end; ++r) {
-    const int64_t batch = r / rows, i = r % rows;
-    const T* left = a.data + batch * a.batch + i * a.row;
-    const T* right = b.data + batch * b.batch;
-    T* out = c + r * columns;
-    for (int64_t j = begin; j < end; ++j)
-      out[j] = start.data ? start.data[batch * start.batch + i * start.row + j * start.column] : T(0);
-    if (columns == 1 || b.column != 1) {
-      for (int64_t j = begin; j < end; ++j) out[j] += dot(left, a.column, right + j * b.column, b.row, inner);
-      continue;
-    }
-    // Four rows of `b` at a time, so that `out` is read and written a quarter as often; the order of additions is kept.
-    const T* rows_of_b[4];
-    T factors[4];
-    int held = 0;
-    for (int64_t k = 0; k < inner; ++k) {
-      const T factor = left[k * a.column];
-      if (skip_zeros && factor == T(0)) continue;
-      rows_of_b[held] = right + k * b.row;
-      factors[held++] = factor;
-      if (held < 4) continue;
-      held = 0;
-      add_four_rows(out, rows_of_b, factors, begin, end);
-    }
-    for (int h = 0; h < held; ++h) {
-      const T factor = factors[h];
-      const T* row = rows_of_b[h];
-#pragma GCC ivdep
-      for (int64_t j = begin; j < end; ++j) out[j] += factor * row[j];
-    }
-  }
-}
-
 }  // namespace op
 
 namespace loop {
@@ -226,7 +161,8 @@ struct Frame {
   int64_t done;      // steps taken
   int64_t stop[2];   // a record is full: no further step
   int64_t error[2];  // number of the operation that met an index out of range
-  int64_t unused[7];
+  int64_t backward;  // where steps are taken from the last to the first: their number, else 0
+  int64_t unused[6];
   alignas(64) int64_t arrived;  // of the barrier: threads that wait
   alignas(64) int64_t phase;    // of the barrier: how often all have met
   alignas(64) int64_t kept[];   // entries of each sparse record
@@ -260,14 +196,16 @@ struct Now {
   void* const* buffers;
   int64_t* error;
   int64_t thread, threads;
-  int64_t k;     // number of the step in this run of the loop
+  int64_t k;     // how many steps this run of the loop has taken before
+  int64_t row;   // number of the step among those of this run, in order of time
   int64_t step;  // the same, counted from t = 0
   double time;   // ms
 };
 
 inline Now at(Frame* frame, int64_t thread, int64_t k, double dt) {
-  const int64_t step = frame->first + k;
-  return {frame, (void* const*)frame->buffers, &frame->error[k & 1], thread, frame->threads, k, step, double(step) * dt};
+  const int64_t row = frame->backward ? frame->backward - 1 - k : k, step = frame->first + row;
+  return {frame, (void* const*)frame->buffers, &frame->error[k & 1], thread, frame->threads, k, row, step,
+          double(step) * dt};
 }
 
 struct Range {

@@ -19,6 +19,7 @@ from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
 from bdtorch.simulate.loops.native.trace import trace
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
+_INTERVAL = 32  # steps between kept states where a run is to be recomputed
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,36 @@ class Native(Loop):
 
     Args:
         threads: Number of threads; default one, or as many as `torch.get_num_threads` says where that proves faster.
-        recompute: Where a gradient is needed, keep the state only at the start of each chunk of steps, and run the chunk
-            again on the way back. By default the state of every step is kept.
+        recompute: Where a gradient is needed, keep the state only every so many steps (32 for True), and take the steps
+            between again on the way back: less memory, for the time of another run forward. By default what the way
+            back needs of every step's state is kept.
     """
 
     threads: int | None = None
-    recompute: bool = False
+    recompute: bool | int = False
     name = "native"
 
     def __post_init__(self) -> None:
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise ValueError(f"`Native(threads=...)`: expected a positive integer or None, got {self.threads!r}")
+        if not isinstance(self.recompute, int) or self.recompute < 0:
+            raise ValueError(
+                f"`Native(recompute=...)`: expected True, False or a number of steps, got {self.recompute!r}"
+            )
+
+    def _interval(self) -> int:
+        """Steps between kept states, or 0 where all are kept."""
+        return _INTERVAL if self.recompute is True else int(self.recompute)
 
     def start(self, body: Body, state: list[Tensor]) -> Runner:
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
         if body.differentiable:
-            return DifferentiableRunner(body, state, self._made, self.recompute)
-        return self._made(body, state)
+            return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())
+        return self._made(body, trace(body, state))
 
-    def _made(self, body: Body, state: list[Tensor]) -> NativeRunner:
-        graph, layout, text = generate(body, state)
+    def _made(self, body: Body, graph: Graph) -> NativeRunner:
+        layout, text = generate(body, graph)
         return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
 
     def _crew(self, graph: Graph) -> Crew:
@@ -62,12 +72,11 @@ class Native(Loop):
         return Crew(1, most) if most > 1 else Crew(1)
 
 
-def generate(body: Body, state: list[Tensor]) -> tuple[Graph, Plan, str]:
-    """Trace the step, lay it out and print it: everything but the compiler."""
-    graph = trace(body, state)
+def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
+    """Lay a traced step out and print it."""
     for node in graph.nodes:
         if node.dtype not in CPP:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
     layout = plan(graph)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
-    return graph, layout, source(layout, recordings, body.dt)
+    return layout, source(layout, recordings, body.dt)

@@ -1,16 +1,15 @@
 """Backpropagation through time in the native loop.
 
-A chunk of steps is one node of autograd's graph. Forward, the loop also keeps the state before each step. Backward is
-the same kind of loop over the traced vector-Jacobian product of the step: its state is the gradient with respect to the
-model's state and the gradients summed so far, its inputs are the kept states in reverse. Each step is computed again
-within the reversed step, so nothing but the states is kept.
+A chunk of steps is one node of autograd's graph. Forward, the loop also keeps of each step's state what the way back
+needs. Backward is the same kind of loop over the traced vector-Jacobian product of the step (`reverse.py`), which runs
+through the kept states from the last to the first: its state is the gradient with respect to the model's state and the
+gradients summed so far. Products that make up the gradient of a matrix are taken for many steps at once.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,9 +18,16 @@ from torch.autograd.function import once_differentiable
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import Advance, LoopError, Runner
+from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.outer import add_outer
+from bdtorch.simulate.loops.native.reverse import Factor, Reversed, reversed_graph
 from bdtorch.simulate.loops.native.runner import NativeRunner
+from bdtorch.simulate.loops.native.trace import trace
 
-MakeRunner = Callable[[Any, list[Tensor]], NativeRunner]
+MakeRunner = Callable[[Any, Graph], NativeRunner]
+
+_CHUNK_BYTES, _BLOCK_BYTES = 1 << 27, 1 << 22  # of kept states in a chunk, of postponed products in a block
+_LONGEST = 512  # steps of a chunk or block
 
 
 class DifferentiableRunner(Runner):
@@ -30,24 +36,37 @@ class DifferentiableRunner(Runner):
     Args:
         body: The step.
         state: The state at the start, as an example.
-        make: Traces and compiles a body.
-        recompute: Keep only the state at the start of a chunk, and run the chunk again before going back through it.
+        make: Compiles a traced body.
+        threads: How many threads share the postponed products.
+        interval: Steps between kept states; those between are taken again on the way back. 0: nothing is taken again.
     """
 
-    def __init__(self, body: Body, state: list[Tensor], make: MakeRunner, recompute: bool) -> None:
+    def __init__(self, body: Body, state: list[Tensor], make: MakeRunner, threads: int, interval: int) -> None:
         self.body = body
         self.make = make
-        self.recompute = recompute
+        self.threads = threads
+        self.interval = interval
         self.parameters = {
             name: x
             for name, x in (*body.system.named_parameters(), *(body.parameters or {}).items())
             if x.requires_grad
         }
         self.observing = [k for k, (x, sparse) in enumerate(zip(body.observed, body.sparse, strict=True)) if not sparse]
-        self.kept_runner = make(_Kept(body, state), state)
-        self._check_sources(self.kept_runner.graph.captured)
-        self.plain_runner = make(body, state) if recompute else self.kept_runner
-        self.backward_runner: Runner | None = None
+        self.reverse = Reversed(body, state, body.inputs.sequences, body.inputs.constants(), self.parameters)
+        self.reduced = reversed_graph(self.reverse)
+        after = len(state) + len(body.inputs.sequences) + len(self.reverse.shown)
+        needed = self.reduced.inputs
+        self.needed = [k for k in range(len(state)) if k in needed or after + k in needed]
+        self.plain = _Kept(body, state, list(range(len(state))), interval) if interval else self._every_step()
+        graph = trace(self.plain, state)  # type: ignore[arg-type]
+        self._check_sources(graph.captured)
+        self.forward_runner = make(self.plain, graph)
+        self.replay_runner: NativeRunner | None = None if interval else self.forward_runner
+        self.backward_runner: NativeRunner | None = None
+        self.chunk = _steps_within(_CHUNK_BYTES, state)
+
+    def _every_step(self) -> _Kept:
+        return _Kept(self.body, self.reverse.state, self.needed, 1)
 
     def _check_sources(self, captured: list[Tensor]) -> None:
         """A gradient must not be lost: what requires one must come through a door that this node knows."""
@@ -70,26 +89,54 @@ class DifferentiableRunner(Runner):
             kept[number] = values
         return Advance(list(flat[: len(state)]), outcome.steps, kept)
 
-    def back(self, example: _Reversed, carry: list[Tensor]) -> Runner:
+    def replay(self, state: list[Tensor], sequences: list[Tensor], first: int, count: int) -> dict[int, Tensor]:
+        """Take steps again, and keep the states that the way back needs: as `_Kept.trajectories`."""
+        if self.replay_runner is None:
+            body = self._every_step()
+            self.replay_runner = self.make(body, trace(body, state))  # type: ignore[arg-type]
+        return self._every_step().trajectories(state, self.replay_runner.advance(state, sequences, first, count, _never))
+
+    def back(self) -> NativeRunner:
         """The compiled reversed loop, made at the first backward pass."""
         if self.backward_runner is None:
-            self.backward_runner = self.make(example, carry)
+            self.backward_runner = self.make(self.reverse, self.reduced.graph)
+            self.backward_runner.backward = True
         return self.backward_runner
 
 
-class _Kept:
-    """A body that also shows the state after each step."""
+def _never() -> bool:
+    return False
 
-    def __init__(self, body: Body, state: list[Tensor]) -> None:
+
+def _steps_within(limit: int, tensors: list[Tensor]) -> int:
+    """How many steps that keep these tensors fit into so many bytes. A function of nothing else, for the bits of a sum
+    depend on where it is cut."""
+    return max(1, min(_LONGEST, limit // max(1, sum(x.numel() * x.element_size() for x in tensors))))
+
+
+class _Kept:
+    """A body that also shows some leaves of the state after every so many steps."""
+
+    def __init__(self, body: Body, state: list[Tensor], leaves: list[int], every: int) -> None:
         self.body = body
+        self.leaves = leaves
         self.system, self.inputs, self.dt = body.system, body.inputs, body.dt
-        self.every = body.every + [1] * len(state)
-        self.sparse = body.sparse + [False] * len(state)
-        self.observed = body.observed + [leaf.detach() for leaf in state]
+        self.every = body.every + [every] * len(leaves)
+        self.sparse = body.sparse + [False] * len(leaves)
+        self.observed = body.observed + [state[k].detach() for k in leaves]
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         after, observed = self.body(state, slices, t)
-        return after, [*observed, *after]
+        return after, [*observed, *(after[k] for k in self.leaves)]
+
+    def trajectories(self, state: list[Tensor], result: Advance) -> dict[int, Tensor]:
+        """By leaf, the states before the first step and after each that was kept."""
+        after = result.kept[len(self.body.observed) :]
+        return {k: _with_first(state[k].detach(), values) for k, values in zip(self.leaves, after, strict=True)}  # type: ignore[arg-type]
+
+
+def _with_first(first: Tensor, rest: Tensor) -> Tensor:
+    return torch.cat([first[None], rest])
 
 
 @dataclasses.dataclass(eq=False)
@@ -118,14 +165,11 @@ class _Chunk(torch.autograd.Function):
     def forward(ctx: Any, outcome: _Outcome, *flat: Tensor) -> tuple[Tensor, ...]:
         runner = outcome.runner
         state, sequences, _, _ = outcome.parts(list(flat))
-        engine = runner.plain_runner if runner.recompute else runner.kept_runner
-        result = engine.advance(state, sequences, outcome.first, outcome.count, lambda: False)
-        observed = len(runner.body.observed)
-        outcome.steps, outcome.kept = result.steps, result.kept[:observed]
-        trajectory = [] if runner.recompute else _before(state, result.kept[observed:])
+        result = runner.forward_runner.advance(state, sequences, outcome.first, outcome.count, _never)
+        outcome.steps, outcome.kept = result.steps, result.kept[: len(runner.body.observed)]
         ctx.outcome = outcome
-        ctx.save_for_backward(*flat, *trajectory)
-        values = _dense(result.kept, runner.observing)
+        ctx.save_for_backward(*flat, *runner.plain.trajectories(state, result).values())
+        values: list[Tensor] = [result.kept[number] for number in runner.observing]  # type: ignore[misc]
         outputs = (*result.state, *values)
         ctx.mark_non_differentiable(*(x for x in outputs if not x.is_floating_point()))
         return outputs
@@ -137,37 +181,87 @@ class _Chunk(torch.autograd.Function):
         runner = outcome.runner
         saved = list(ctx.saved_tensors)
         count = outcome.states + outcome.sequences + outcome.constants + len(runner.parameters)
-        flat, trajectory = saved[:count], saved[count:]
-        state, sequences, constants, parameters = outcome.parts(flat)
-        if runner.recompute:
-            again = runner.kept_runner.advance(state, sequences, outcome.first, outcome.steps, lambda: False)
-            trajectory = _before(state, again.kept[len(runner.body.observed) :])
-        reverse = _Reversed(
-            runner.body, state, sequences, constants, dict(zip(runner.parameters, parameters, strict=True))
-        )
-        carry = reverse.start(gradients[: outcome.states])
-        steps = outcome.steps
-        window = [sequence[:steps].flip(0) for sequence in (*trajectory, *sequences)]
-        numbers = torch.arange(outcome.first, outcome.first + steps, dtype=torch.float64)
-        window.append((numbers * runner.body.dt).flip(0))
-        for number, gradient in zip(runner.observing, gradients[outcome.states :], strict=True):
-            if runner.body.observed[number].is_floating_point():
-                window.append(_spread(gradient, outcome, runner.body.every[number]).flip(0))
-        result = runner.back(reverse, carry).advance(carry, window, 0, steps, lambda: False)
-        into_state, into_constants, into_parameters = reverse.finish(result.state)
-        shown = _dense(result.kept, range(len(result.kept)))
-        into_sequences = reverse.per_step([kept.flip(0) for kept in shown], outcome)
-        return (None, *into_state, *into_sequences, *into_constants, *into_parameters)
+        state, sequences, constants, parameters = outcome.parts(saved[:count])
+        way = _WayBack(outcome, sequences, [*constants, *parameters], gradients)
+        kept = dict(zip(runner.plain.leaves, saved[count:], strict=True))
+        for begin, end, trajectories in _segments(outcome, state, sequences, kept):
+            way.go(begin, end, trajectories)
+        into_state, into_sequences, into_sums = way.finish()
+        return (None, *into_state, *into_sequences, *into_sums)
 
 
-def _dense(kept: list[Tensor | tuple[Tensor, Tensor]], numbers: Iterable[int]) -> list[Tensor]:
-    """The kept values of records that are not sparse."""
-    return [kept[number] for number in numbers]  # type: ignore[misc]
+def _segments(
+    outcome: _Outcome, state: list[Tensor], sequences: list[Tensor], kept: dict[int, Tensor]
+) -> Iterator[tuple[int, int, dict[int, Tensor]]]:
+    """From the last to the first: steps ``begin`` to ``end`` of a chunk, and the states before, between and after them."""
+    runner = outcome.runner
+    if not runner.interval:
+        yield 0, outcome.steps, kept
+        return
+    begins = [0, *(k for k in range(1, outcome.steps + 1) if (outcome.first + k) % runner.interval == 0)]
+    ends = [*begins[1:], outcome.steps]
+    for number in reversed(range(len(begins))):
+        begin, end = begins[number], ends[number]
+        if begin < end:
+            before = [kept[k][number] for k in range(len(state))]
+            window = [sequence[begin:end] for sequence in sequences]
+            yield begin, end, runner.replay(before, window, outcome.first + begin, end - begin)
 
 
-def _before(state: list[Tensor], after: list[Any]) -> list[Tensor]:
-    """The states before each step, from the first one and those after each step."""
-    return [torch.cat([first.detach()[None], rest[:-1]]) for first, rest in zip(state, after, strict=True)]
+class _WayBack:
+    """The gradients of one chunk on their way through the reversed loop."""
+
+    def __init__(
+        self, outcome: _Outcome, sequences: list[Tensor], summed: list[Tensor], gradients: tuple[Tensor, ...]
+    ) -> None:
+        self.outcome = outcome
+        self.runner = outcome.runner
+        self.reverse, self.reduced = self.runner.reverse, self.runner.reduced
+        self.sequences = [sequence.detach() for sequence in sequences]
+        self.shown: list[Tensor] = []
+        for number, gradient in zip(self.runner.observing, gradients[outcome.states :], strict=True):
+            if number in self.reverse.shown:
+                self.shown.append(_spread(gradient, outcome, self.runner.body.every[number]))
+        self.sums = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in summed]
+        self.carry = [gradients[k] for k in self.reverse.floating] + [self.sums[k] for k in self.reduced.carried]
+        self.into = {k: torch.zeros_like(self.sequences[k]) for k in self.reverse.moving}
+
+    def go(self, begin: int, end: int, trajectories: dict[int, Tensor]) -> None:
+        """Through the steps from ``end`` back to ``begin``, block by block."""
+        block = _steps_within(_BLOCK_BYTES, self.reverse.observed)
+        loop = self.runner.back()
+        for high in range(end, begin, -block):
+            low = max(begin, high - block)
+            window = self._window(low, high, begin, trajectories)
+            result = loop.advance(self.carry, window, self.outcome.first + low, high - low, _never)
+            self.carry = result.state
+            for k, values in zip(self.reverse.moving, result.kept, strict=False):
+                self.into[k][low:high] = values  # type: ignore[assignment]
+            for outer in self.reduced.products:
+                left, right = (self._factor(factor, window, result.kept) for factor in (outer.left, outer.right))
+                add_outer(self.sums[outer.total], left, right, self.runner.threads)
+
+    def _factor(self, factor: Factor, window: list[Tensor], kept: list[Any]) -> Tensor:
+        values: Tensor = (window if factor.is_input else kept)[factor.number]
+        return values.reshape(-1, values.shape[-1])
+
+    def _window(self, low: int, high: int, begin: int, trajectories: dict[int, Tensor]) -> list[Tensor]:
+        """The inputs of the reversed loop; those that it does not need are left empty."""
+        none = torch.empty(0)
+        leaves = range(self.outcome.states)
+        before = [trajectories[k][low - begin : high - begin] if k in trajectories else none for k in leaves]
+        after = [trajectories[k][low - begin + 1 : high - begin + 1] if k in trajectories else none for k in leaves]
+        return before + [x[low:high] for x in (*self.sequences, *self.shown)] + after
+
+    def finish(self) -> tuple[list[Tensor | None], list[Tensor | None], list[Tensor]]:
+        """The gradients of state, sequences, and constants and parameters."""
+        into_state: list[Tensor | None] = [None] * self.outcome.states
+        floating = len(self.reverse.floating)
+        for k, gradient in zip(self.reverse.floating, self.carry[:floating], strict=True):
+            into_state[k] = gradient
+        for k, total in zip(self.reduced.carried, self.carry[floating:], strict=True):
+            self.sums[k] = total
+        return into_state, [self.into.get(k) for k in range(self.outcome.sequences)], self.sums
 
 
 def _spread(gradient: Tensor, outcome: _Outcome, every: int) -> Tensor:
@@ -177,102 +271,3 @@ def _spread(gradient: Tensor, outcome: _Outcome, every: int) -> Tensor:
     number = torch.arange(outcome.first + 1, outcome.first + outcome.steps + 1)
     whole = gradient.new_zeros((outcome.steps, *gradient.shape[1:]))
     return whole.index_copy(0, (number % every == 0).nonzero()[:, 0], gradient)
-
-
-class _Reversed:
-    """The body of the reversed loop: the vector-Jacobian product of one step.
-
-    Its state: the gradient with respect to every floating leaf of the model's state, and the sums for constant inputs and
-    parameters. Its inputs: the model's state before the step, the step's input slices, its time, and the gradients of
-    what it showed. What it shows: the gradients with respect to the floating input slices.
-    """
-
-    def __init__(
-        self,
-        body: Body,
-        state: list[Tensor],
-        sequences: list[Tensor],
-        constants: list[Tensor],
-        parameters: dict[str, Tensor],
-    ) -> None:
-        self.body = body
-        self.system, self.dt = body.system, body.dt
-        self.state, self.sequences = state, sequences
-        self.constants, self.parameters = constants, parameters
-        self.floating = [k for k, x in enumerate(state) if x.is_floating_point()]
-        self.shown = [
-            k for k, (x, sparse) in enumerate(zip(body.observed, body.sparse, strict=True))
-            if x.is_floating_point() and not sparse
-        ]  # fmt: skip
-        self.moving = [k for k, x in enumerate(sequences) if x.is_floating_point()]
-        self.observed = [sequences[k][0] for k in self.moving]
-        self.every = [1] * len(self.observed)
-        self.sparse = [False] * len(self.observed)
-        example = [x[None] for x in state] + [x[:1] for x in sequences] + [torch.zeros(1, dtype=torch.float64)]
-        example += [torch.zeros_like(body.observed[k])[None] for k in self.shown]
-        self.inputs = dataclasses.replace(body.inputs, sequences=example)
-
-    def start(self, gradients: tuple[Tensor, ...]) -> list[Tensor]:
-        """The reversed loop's state before its first step."""
-        into_state = [gradients[k].contiguous() for k in self.floating]
-        return into_state + [torch.zeros_like(x) for x in (*self.constants, *self.parameters.values())]
-
-    def finish(self, carry: list[Tensor]) -> tuple[list[Tensor | None], list[Tensor], list[Tensor]]:
-        """Its state after the last step, as gradients of state, constants and parameters."""
-        into_state: list[Tensor | None] = [None] * len(self.state)
-        for k, gradient in zip(self.floating, carry, strict=False):
-            into_state[k] = gradient
-        rest = carry[len(self.floating) :]
-        return into_state, rest[: len(self.constants)], rest[len(self.constants) :]
-
-    def per_step(self, kept: list[Tensor], outcome: _Outcome) -> list[Tensor | None]:
-        """What it showed, as gradients of the sequences; steps that were not taken have none."""
-        into: list[Tensor | None] = [None] * len(self.sequences)
-        for k, gradient in zip(self.moving, kept, strict=True):
-            missing = outcome.count - outcome.steps
-            into[k] = torch.cat([gradient, gradient.new_zeros((missing, *gradient.shape[1:]))]) if missing else gradient
-        return into
-
-    def __call__(self, carry: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        del t  # time runs backward, and comes as an input
-        states, sequences = len(self.state), len(self.sequences)
-        with torch.enable_grad():
-            state, inputs, constants, parameters = (
-                [_leaf(x) for x in group]
-                for group in (
-                    slices[:states], slices[states : states + sequences], self.constants, self.parameters.values(),
-                )
-            )  # fmt: skip
-            after, observed = self._replaced(constants, parameters)(state, inputs, slices[states + sequences])
-            shown = [observed[k] for k in self.shown]
-            outputs = [after[k] for k in self.floating] + shown
-            gradients = carry[: len(self.floating)] + slices[states + sequences + 1 :]
-            sources = [state[k] for k in self.floating] + [inputs[k] for k in self.moving] + constants + parameters
-            pulled = _pull(outputs, sources, gradients)
-        a, b = len(self.floating), len(self.floating) + len(self.moving)
-        sums = [total + more for total, more in zip(carry[a:], pulled[b:], strict=True)]
-        return pulled[:a] + sums, pulled[a:b]
-
-    def _replaced(self, constants: list[Tensor], parameters: list[Tensor]) -> Body:
-        """The model's body over these constants and parameters."""
-        body = copy.copy(self.body)
-        places = iter(constants)
-        leaves = [next(places) if isinstance(leaf, Tensor) else leaf for leaf in body.inputs.leaves]
-        body.inputs = dataclasses.replace(body.inputs, leaves=leaves)
-        named = dict(zip(self.parameters, parameters, strict=True))
-        body.parameters = {**(body.parameters or {}), **named} or None
-        return body
-
-
-def _leaf(x: Tensor) -> Tensor:
-    return x.detach().requires_grad_() if x.is_floating_point() else x
-
-
-def _pull(outputs: list[Tensor], sources: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-    """Vector-Jacobian product; zeros where a source has no part in the outputs."""
-    pairs = [(y, g) for y, g in zip(outputs, gradients, strict=True) if y.requires_grad]
-    if not pairs or not sources:
-        return [torch.zeros_like(x) for x in sources]
-    ends, weights = zip(*pairs, strict=True)
-    pulled = torch.autograd.grad(ends, sources, weights, allow_unused=True)
-    return [torch.zeros_like(x) if g is None else g for g, x in zip(pulled, sources, strict=True)]

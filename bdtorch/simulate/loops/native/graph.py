@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,3 +102,26 @@ def constant_tensor(node: Node) -> Tensor:
     """The value of a constant node."""
     tensor: Tensor = node.source
     return tensor
+
+
+def replaced(nodes: list[Node], substitutes: dict[Node, Node]) -> list[Node]:
+    """The nodes with some of what they are made of replaced; what depends on none of that stays as it is."""
+    done = dict(substitutes)
+
+    def rebuilt(value: Any) -> Any:
+        if isinstance(value, Node):
+            return done[value]
+        if isinstance(value, (tuple, list)):
+            return type(value)(rebuilt(item) for item in value)
+        return value
+
+    needed = pruned(nodes, [], []).nodes  # in an order in which what a node is made of comes first
+    for node in needed:
+        if node in done:
+            continue
+        if all(done[operand] is operand for operand in node.operands()):
+            done[node] = node
+            continue
+        arguments = {"args": rebuilt(node.args), "kwargs": {key: rebuilt(x) for key, x in node.kwargs.items()}}
+        done[node] = dataclasses.replace(node, **arguments)
+    return [done[node] for node in nodes]

@@ -46,7 +46,7 @@ def base_pointer(ref: Ref) -> str:
     if home.role == "time":
         return "(&now.time)"
     text = f"(({CPP[home.dtype]}*)now.buffers[{home.number}])"
-    return f"({text} + now.k * INT64_C({home.numel}))" if home.role == "sequence" else text
+    return f"({text} + now.row * INT64_C({home.numel}))" if home.role == "sequence" else text
 
 
 def pointer(ref: Ref) -> str:

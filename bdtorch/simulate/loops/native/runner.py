@@ -17,7 +17,7 @@ from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan
 
 # Positions in loop::Frame, see csrc/include/bdtorch/loop.h.
-_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 7, 32
+_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _BACKWARD, _KEPT = 0, 1, 2, 3, 4, 7, 9, 32
 _SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst case
 
 
@@ -51,6 +51,8 @@ class Crew:
 
 class NativeRunner(Runner):
     """Hands a compiled loop its memory, and takes its records."""
+
+    backward = False  # whether steps are taken from the last to the first
 
     def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, crew: Crew) -> None:
         self.body = body
@@ -86,6 +88,7 @@ class NativeRunner(Runner):
         addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
         frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64)
         frame[_BUFFERS], frame[_FIRST] = addresses.data_ptr(), first
+        frame[_BACKWARD] = count if self.backward else 0
         self._run(frame, count)
         done = int(frame[_DONE])
         if error := int(frame[_ERROR + (done - 1) % 2]):
