@@ -60,10 +60,15 @@ class DifferentiableRunner(Runner):
         self.plain = _Kept(body, state, list(range(len(state))), interval) if interval else self._every_step()
         graph = trace(self.plain, state)  # type: ignore[arg-type]
         self._check_sources(graph.captured)
-        self.forward_runner = make(self.plain, graph)
+        self.forward_runner = self._made(self.plain, graph)
         self.replay_runner: NativeRunner | None = None if interval else self.forward_runner
         self.backward_runner: NativeRunner | None = None
         self.chunk = _steps_within(_CHUNK_BYTES, state)
+
+    def _made(self, body: _Kept, graph: Graph) -> NativeRunner:
+        made = self.make(body, graph)
+        made.with_room = len(body.leaves)
+        return made
 
     def _every_step(self) -> _Kept:
         return _Kept(self.body, self.reverse.state, self.needed, 1)
@@ -93,7 +98,7 @@ class DifferentiableRunner(Runner):
         """Take steps again, and keep the states that the way back needs: as `_Kept.trajectories`."""
         if self.replay_runner is None:
             body = self._every_step()
-            self.replay_runner = self.make(body, trace(body, state))  # type: ignore[arg-type]
+            self.replay_runner = self._made(body, trace(body, state))  # type: ignore[arg-type]
         return self._every_step().trajectories(state, self.replay_runner.advance(state, sequences, first, count, _never))
 
     def back(self) -> NativeRunner:
@@ -136,7 +141,10 @@ class _Kept:
 
 
 def _with_first(first: Tensor, rest: Tensor) -> Tensor:
-    return torch.cat([first[None], rest])
+    """Put a row in front of records that were kept with room for it."""
+    whole = rest.as_strided((len(rest) + 1, *first.shape), (first.numel(), *rest.stride()[1:]), 0)
+    whole[0] = first
+    return whole
 
 
 @dataclasses.dataclass(eq=False)

@@ -19,7 +19,7 @@ class Reversed:
 
     Its state: the gradient with respect to every floating leaf of the model's state, and the sums for constant inputs and
     parameters. Its inputs: the model's state before the step, the step's input slices, the gradients of what it showed,
-    and the model's state after the step. What it shows: the gradients with respect to the floating input slices, and
+    and the model's state after the step. What it shows: the gradients with respect to the input slices that want one, and
     the state after the step as it finds it, which `reversed_graph` replaces by the one that is known.
     """
 
@@ -40,7 +40,7 @@ class Reversed:
             k for k, (x, sparse) in enumerate(zip(body.observed, body.sparse, strict=True))
             if x.is_floating_point() and not sparse
         ]  # fmt: skip
-        self.moving = [k for k, x in enumerate(sequences) if x.is_floating_point()]
+        self.moving = [k for k, x in enumerate(sequences) if x.requires_grad]
         slices = [x.detach()[0] if len(x) else x.new_zeros(x.shape[1:]) for x in sequences]
         example = [x.detach() for x in state] + slices + [torch.zeros_like(body.observed[k]) for k in self.shown]
         example += [x.detach().clone() for x in state]

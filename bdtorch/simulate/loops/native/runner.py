@@ -53,6 +53,7 @@ class NativeRunner(Runner):
     """Hands a compiled loop its memory, and takes its records."""
 
     backward = False  # whether steps are taken from the last to the first
+    with_room = 0  # how many of the records, the last ones, leave room in memory for a row in front of theirs
 
     def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, crew: Crew) -> None:
         self.body = body
@@ -125,12 +126,17 @@ class NativeRunner(Runner):
 
     def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:
         targets = []
-        for example, every, room in zip(self.body.observed, self.body.every, self.room, strict=True):
+        plain = len(self.room) - self.with_room
+        for number, (example, every, room) in enumerate(
+            zip(self.body.observed, self.body.every, self.room, strict=True)
+        ):
             if room:
                 targets.append((torch.empty(room, dtype=torch.int64), torch.empty(room, dtype=torch.int64)))
             else:
                 rows = (first + count) // every - first // every
-                targets.append((torch.empty((rows, *example.shape), dtype=example.dtype), torch.empty(0)))
+                front = int(number >= plain)
+                values = torch.empty((front + rows, *example.shape), dtype=example.dtype)
+                targets.append((values[front:], torch.empty(0)))
         return targets
 
     def _kept(
