@@ -55,13 +55,14 @@ constexpr int64_t tile_rows = 6, deep = 256, wide = 256, event_share = 4, outer_
 template <class T>
 constexpr int64_t tile_columns = 64 / int64_t(sizeof(T));
 
-// c[i][j] += sum_k a[k][i] b[k][j] for one tile; `a` is a packed strip.
+// c[i][j] += sum_k a[k][i] b[k][j] for one tile, whose rows lie anywhere; `a` is a packed strip.
 template <class T>
-static __attribute__((noinline)) void add_to_tile(const T* a, const T* b, int64_t b_row, int64_t inner, T* c) {
+static __attribute__((noinline)) void add_to_tile(const T* a, const T* b, int64_t b_row, int64_t inner, T* const* c) {
   constexpr int64_t columns = tile_columns<T>;
   T sum[tile_rows][columns];
+#pragma GCC unroll 6
   for (int64_t i = 0; i < tile_rows; ++i)
-    for (int64_t j = 0; j < columns; ++j) sum[i][j] = c[i * columns + j];
+    for (int64_t j = 0; j < columns; ++j) sum[i][j] = c[i][j];
   for (int64_t k = 0; k < inner; ++k) {
     const T* row = b + k * b_row;
 #pragma GCC unroll 6
@@ -71,31 +72,34 @@ static __attribute__((noinline)) void add_to_tile(const T* a, const T* b, int64_
       for (int64_t j = 0; j < columns; ++j) sum[i][j] = multiply_add(factor, row[j], sum[i][j]);
     }
   }
+#pragma GCC unroll 6
   for (int64_t i = 0; i < tile_rows; ++i)
-    for (int64_t j = 0; j < columns; ++j) c[i * columns + j] = sum[i][j];
+    for (int64_t j = 0; j < columns; ++j) c[i][j] = sum[i][j];
 }
 
-// Up to `tile_rows` rows of the result, `inner` <= deep, and the columns [begin, end), at most `wide` of them.
+// Up to `tile_rows` rows of the result, `inner` <= deep, and the columns [begin, end). What a tile has beyond the last
+// row or column goes to memory of no concern.
 template <class T>
 inline void add_strip(const T* strip, const T* b, int64_t b_row, int64_t inner, T* const* out, int64_t rows,
                       int64_t begin, int64_t end) {
   constexpr int64_t columns = tile_columns<T>;
-  alignas(64) T tile[tile_rows * columns] = {};
-  T edge[deep * columns];
-  for (int64_t j = begin; j < end; j += columns) {
-    const int64_t n = end - j < columns ? end - j : columns;
-    for (int64_t i = 0; i < rows; ++i) std::memcpy(tile + i * columns, out[i] + j, n * sizeof(T));
-    if (n == columns) {
-      add_to_tile(strip, b + j, b_row, inner, tile);
-    } else {
-      for (int64_t k = 0; k < inner; ++k) {
-        for (int64_t u = 0; u < n; ++u) edge[k * columns + u] = b[k * b_row + j + u];
-        for (int64_t u = n; u < columns; ++u) edge[k * columns + u] = T(0);
-      }
-      add_to_tile(strip, edge, columns, inner, tile);
-    }
-    for (int64_t i = 0; i < rows; ++i) std::memcpy(out[i] + j, tile + i * columns, n * sizeof(T));
+  alignas(64) T spare[columns] = {};
+  T* row[tile_rows];
+  int64_t j = begin;
+  for (; j + columns <= end; j += columns) {
+    for (int64_t i = 0; i < tile_rows; ++i) row[i] = i < rows ? out[i] + j : spare;
+    add_to_tile(strip, b + j, b_row, inner, row);
   }
+  if (j == end) return;
+  alignas(64) T tile[tile_rows * columns] = {}, edge[deep * columns];
+  for (int64_t k = 0; k < inner; ++k)
+    for (int64_t u = 0; u < columns; ++u) edge[k * columns + u] = j + u < end ? b[k * b_row + j + u] : T(0);
+  for (int64_t i = 0; i < tile_rows; ++i) {
+    row[i] = tile + i * columns;
+    if (i < rows) std::memcpy(row[i], out[i] + j, (end - j) * sizeof(T));
+  }
+  add_to_tile(strip, edge, columns, inner, row);
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(out[i] + j, row[i], (end - j) * sizeof(T));
 }
 
 // out[i] += left[i] b for the columns [begin, end) of some rows; left[i] has the stride `step`, and b is `inner` deep.
@@ -109,9 +113,10 @@ inline void add_in_blocks(const T* const* left, int64_t step, const T* b, int64_
       const int64_t last = end - j < wide ? end : j + wide;
       for (int64_t i = 0; i < rows; i += tile_rows) {
         const int64_t held = rows - i < tile_rows ? rows - i : tile_rows;
+        const T* row[tile_rows];
+        for (int64_t u = 0; u < tile_rows; ++u) row[u] = left[i + (u < held ? u : 0)] + from * step;
         for (int64_t k = 0; k < depth; ++k)
-          for (int64_t u = 0; u < tile_rows; ++u)
-            strip[k * tile_rows + u] = u < held ? left[i + u][(from + k) * step] : T(0);
+          for (int64_t u = 0; u < tile_rows; ++u) strip[k * tile_rows + u] = row[u][k * step];
         add_strip(strip, b + from * b_row, b_row, depth, out + i, held, j, last);
       }
     }
@@ -194,8 +199,9 @@ inline void multiply(Matrices<T> a, Matrices<T> b, Matrices<T> start, T* c, int6
       out[held++] = target;
     }
     if (held < most && r + 1 < row_end && i + 1 < rows) continue;
-    if (held == 1)  // a tile would be nearly empty
-      add_by_entry<T, false>(left[0], a.column, right, b.row, inner, out[0], begin, end);
+    if (held == 1 || inner < tile_rows)  // tiles would be nearly empty, or not worth their making
+      for (int64_t h = 0; h < held; ++h)
+        add_by_entry<T, false>(left[h], a.column, right, b.row, inner, out[h], begin, end);
     else if (held)
       add_in_blocks(left, a.column, right, b.row, inner, out, held, begin, end);
     held = 0;

@@ -45,6 +45,8 @@ def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
         return text
     if want == torch.bool:
         return f"({text} != 0)"
+    if have == torch.bool and want.is_floating_point:  # gcc vectorises the choice, and not the conversion
+        return f"({text} ? {literal(1, want)} : {literal(0, want)})"
     return f"{CPP[want]}({text})"
 
 
