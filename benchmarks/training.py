@@ -1,119 +1,145 @@
 """Backpropagation through time: a recurrent spiking network, forward, backward and optimizer step.
 
-100 Poisson inputs, 256 recurrent leaky integrate-and-fire neurons, 2 leaky readouts, 500 steps, batch 64, cross-entropy,
-Adam; about 3 % of the neurons spike in a step. The same modules and the same spikes run in bdtorch's native loop and in a
-plain PyTorch loop, in turn, in one process; the first losses must agree.
+100 Poisson inputs, 256 recurrent leaky integrate-and-fire neurons, 2 leaky readouts, batch 64, cross-entropy, Adam; about
+3 % of the neurons spike in a step (`training_contestants.py`). Every contestant runs in a process of its own; they take
+turns for several rounds, so that all see the same moods of the machine. The first losses of bdtorch and plain PyTorch
+must agree.
 
-    python benchmarks/training.py --steps 500 --threads 1 --repeats 5 --json FILE
+    python benchmarks/training.py --contestants bdtorch,pytorch --steps 500 --json FILE
+    python benchmarks/training.py --steps 250,500,1000,2000,4000          # does it grow linearly?
+
+The peers live in an environment of their own:
+
+    python -m venv PEERS && PEERS/bin/pip install torch norse snntorch spikingjelly
+    python benchmarks/training.py --contestants bdtorch,pytorch,norse,spikingjelly,snntorch --peers PEERS/bin/python
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch import Tensor
-
-import bdtorch as bt
-
-INPUTS, NEURONS, READOUTS, BATCH = 100, 256, 2, 64
-RATE_HZ, TAU_MEMBRANE, TAU_READOUT, SLOPE = 20.0, 20.0, 20.0, 25.0
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ("norse", "spikingjelly", "snntorch")
 
 
-class RecurrentNetwork(bt.DynamicalSystem):
-    """Leaky integrate-and-fire neurons with input, recurrent and readout weights; puts out the readouts' potentials."""
+def work(name: str, steps: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Iterations of one contestant, after one that is not counted."""
+    import torch
 
-    class State(NamedTuple):
-        v: Tensor
-        z: Tensor
-        y: Tensor
+    from benchmarks.training_contestants import BATCH, CONTESTANTS, INPUTS, RATE_HZ, READOUTS, Watch
 
-    def __init__(self) -> None:
-        super().__init__(NEURONS)
-        self.surrogate = bt.surrogate.SuperSpike(SLOPE)
-        self.w_in = torch.nn.Parameter(torch.randn(INPUTS, NEURONS) * 1.5 / math.sqrt(INPUTS))
-        self.w_rec = torch.nn.Parameter(torch.randn(NEURONS, NEURONS) * 1.0 / math.sqrt(NEURONS))
-        self.w_out = torch.nn.Parameter(torch.randn(NEURONS, READOUTS) / math.sqrt(NEURONS))
-
-    def init_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
-        zeros = self.fill(batch_shape, 0.0)
-        return self.State(v=zeros, z=zeros.clone(), y=zeros.new_zeros(*batch_shape, READOUTS))
-
-    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> tuple[Any, Tensor]:
-        keep, keep_out = math.exp(-dt / TAU_MEMBRANE), math.exp(-dt / TAU_READOUT)
-        drive = inputs @ self.w_in + state.z @ self.w_rec
-        v = keep * state.v * (1.0 - state.z.detach()) + drive
-        z = self.surrogate(v - 1.0)
-        y = keep_out * state.y + z @ self.w_out
-        return self.State(v=v, z=z, y=y), y
-
-
-def eager(model: RecurrentNetwork, x: Tensor) -> Tensor:
-    """The plain loop."""
-    state, t, outs = model.init_state((x.shape[1],)), torch.zeros((), dtype=torch.float64), []
-    for now in x.unbind(0):
-        state, y = model.step(state, now, t, 1.0)
-        outs.append(y)
-    return torch.stack(outs)
-
-
-def native(model: RecurrentNetwork, x: Tensor) -> Tensor:
-    """The native loop."""
-    return bt.simulate(model, x, dt=1.0, loop="native", check_finite=False).out
-
-
-def train(run: Callable[..., Tensor], x: Tensor, labels: Tensor, repeats: int) -> dict[str, Any]:
-    """Median seconds of an iteration, after one that is not counted."""
-    torch.manual_seed(0)
-    model = RecurrentNetwork()
+    torch.set_num_threads(threads)
+    generator = torch.Generator().manual_seed(1)
+    x = (torch.rand(steps, BATCH, INPUTS, generator=generator) < RATE_HZ * 1e-3).float()
+    labels = torch.randint(0, READOUTS, (BATCH,), generator=generator)
+    model, run = CONTESTANTS[name]()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    losses, seconds = [], []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
+
+    def iterate(x: Any) -> float:
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(run(model, x).mean(0), labels)
+        loss = torch.nn.functional.cross_entropy(run(x, None).mean(0), labels)
         loss.backward()
         optimizer.step()
+        return float(loss.item())
+
+    initial = {key: value.clone() for key, value in model.state_dict().items()}
+    began = time.perf_counter()
+    iterate(x[:2])  # imports and compilers are not what the memory of a step is
+    model.load_state_dict(initial)
+    before, first = _peak_mb(), time.perf_counter() - began
+    loss = iterate(x)
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        iterate(x)
         seconds.append(time.perf_counter() - began)
-        losses.append(loss.item())
-    return {"first_s": seconds[0], "seconds": seconds[1:], "losses": losses}
+    memory, watch = _peak_mb() - before, Watch()
+    model.load_state_dict(initial)
+    with torch.no_grad():
+        run(x, watch)
+    return {"first_s": first, "loss": loss, "active": watch.mean, "extra_mb": memory, "seconds": seconds}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure(names: list[str], steps: int, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The contestants in turn, round after round; a row for each."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for _ in range(arguments.rounds):
+        for name in names:
+            python = arguments.peers if name in PEERS else sys.executable
+            numbers = map(str, (steps, arguments.threads, arguments.repeats))
+            command = [python, "-m", "benchmarks.training", "--work", name, *numbers]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(f"{name} failed:\n{done.stderr[-2000:]}")
+            runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+    rows = []
+    for name, results in runs.items():
+        every = [second for result in results for second in result["seconds"]]
+        spread = {"median_s": statistics.median(every), "least_s": min(every)}
+        memory = max(result["extra_mb"] for result in results)
+        rest = {key: results[0][key] for key in ("first_s", "loss", "active")}
+        rows.append({
+            "contestant": name, "steps": steps, "threads": arguments.threads, **spread, "extra_mb": memory, **rest,
+        })  # fmt: skip
+    return rows
+
+
+def check(rows: list[dict[str, Any]]) -> None:
+    """The same network gives the same loss."""
+    found = {row["contestant"]: row["loss"] for row in rows}
+    for ours, plain in (("bdtorch", "pytorch"), ("bdtorch-graded", "pytorch-graded")):
+        if ours in found and plain in found and abs(found[ours] - found[plain]) > 1e-3 * abs(found[plain]):
+            raise SystemExit(f"the first losses differ: {ours} {found[ours]}, {plain} {found[plain]}")
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as text, with times as ratios to plain PyTorch where it ran."""
+    plain = {(row["contestant"].endswith("-graded"), row["steps"]): row["median_s"] for row in rows
+             if row["contestant"].startswith("pytorch")}  # fmt: skip
+    lines = [f"{'contestant':15} {'steps':>5} {'s':>7} {'least':>7} {'/ plain':>8} {'extra MB':>9} {'active':>7}"]
+    for row in rows:
+        base = plain.get((row["contestant"].endswith("-graded"), row["steps"]))
+        ratio = f"{row['median_s'] / base:8.2f}" if base else f"{'':8}"
+        lines.append(
+            f"{row['contestant']:15} {row['steps']:5} {row['median_s']:7.3f} {row['least_s']:7.3f} {ratio} "
+            f"{row['extra_mb']:9.0f} {row['active']:7.1%}"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Print the table, and write its rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contestants", default="bdtorch,pytorch,bdtorch-graded,pytorch-graded")
+    parser.add_argument("--steps", default="500", help="numbers, joined by commas")
+    parser.add_argument("--repeats", type=int, default=5, help="iterations of a contestant in a round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peers", default=sys.executable, help="the python of the peers' environment")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    generator = torch.Generator().manual_seed(0)
-    x = (torch.rand(arguments.steps, BATCH, INPUTS, generator=generator) < RATE_HZ * 1e-3).float()
-    labels = torch.randint(0, READOUTS, (BATCH,), generator=generator)
-    with torch.no_grad():
-        torch.manual_seed(0)
-        sol = bt.simulate(RecurrentNetwork(), x, dt=1.0, record={"z": lambda state, out: state.z.mean()})
-    rows = []
-    for name, run in (("bdtorch native", native), ("plain PyTorch", eager)):
-        result = train(run, x, labels, arguments.repeats)
-        rows.append({"implementation": name, "steps": arguments.steps, "threads": arguments.threads, **result})
-    ours, plain = rows
-    if abs(ours["losses"][0] - plain["losses"][0]) > 1e-4:
-        raise SystemExit(f"the first losses differ: {ours['losses'][0]} and {plain['losses'][0]}")
-    print(f"{float(sol['z'].mean()):.1%} of the neurons spike in a step; {arguments.threads} thread(s)")
-    for row in rows:
-        median = statistics.median(row["seconds"])
-        print(f"{row['implementation']:16} {median:7.3f} s an iteration, first {row['first_s']:.1f} s")
-    ratio = statistics.median(plain["seconds"]) / statistics.median(ours["seconds"])
-    print(f"plain PyTorch takes {ratio:.1f} times as long")
+    if arguments.work:
+        name, *numbers = arguments.work
+        print(json.dumps(work(name, *map(int, numbers))))
+        return
+    rows: list[dict[str, Any]] = []
+    for steps in map(int, arguments.steps.split(",")):
+        rows += measure(arguments.contestants.split(","), steps, arguments)
+    check(rows)
+    print(f"{arguments.threads} thread(s); seconds of an iteration: median, and least\n{table(rows)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -197,7 +197,7 @@ class _Run:
         loop, runner = chosen
         self.loop = loop.name
         largest = max(1, _CHUNK_BYTES // max(1, sum(x.numel() * x.element_size() for x in self.body.observed)))
-        chunk = runner.chunk or min(64, largest)
+        chunk = runner.fixed_chunk or min(64, largest)
         with Interrupt() as interrupt, _Bar(self.steps, self.body.dt, progress) as bar:
             while self.done < self.steps and not self.interrupted:
                 began = time.perf_counter()
@@ -206,7 +206,7 @@ class _Run:
                 bar.update(taken)
                 self.interrupted = interrupt.requested() and self.done < self.steps
                 # The pace of this chunk sets the length of the next, which grows at most fourfold.
-                chunk = runner.chunk or max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
+                chunk = runner.fixed_chunk or max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
         if self.interrupted:
             t = (self.start + self.done) * self.body.dt
             warnings.warn(f"simulate was interrupted at t = {t:g} ms; the solution holds what was done", stacklevel=3)

@@ -38,10 +38,10 @@ class Runner(abc.ABC):
     """A loop made ready for one body.
 
     Attributes:
-        chunk: Steps of each advance, where its results depend on them to the last bit; None where any number will do.
+        fixed_chunk: Steps of each advance, where its results depend on them to the last bit; None where any number will do.
     """
 
-    chunk: int | None = None
+    fixed_chunk: int | None = None
 
     @abc.abstractmethod
     def advance(

@@ -63,7 +63,7 @@ class DifferentiableRunner(Runner):
         self.forward_runner = self._made(self.plain, graph)
         self.replay_runner: NativeRunner | None = None if interval else self.forward_runner
         self.backward_runner: NativeRunner | None = None
-        self.chunk = _steps_within(_CHUNK_BYTES, state)
+        self.fixed_chunk = _steps_within(_CHUNK_BYTES, state)
 
     def _made(self, body: _Kept, graph: Graph) -> NativeRunner:
         made = self.make(body, graph)
@@ -99,7 +99,9 @@ class DifferentiableRunner(Runner):
         if self.replay_runner is None:
             body = self._every_step()
             self.replay_runner = self._made(body, trace(body, state))  # type: ignore[arg-type]
-        return self._every_step().trajectories(state, self.replay_runner.advance(state, sequences, first, count, _never))
+        return self._every_step().trajectories(
+            state, self.replay_runner.advance(state, sequences, first, count, _never)
+        )
 
     def back(self) -> NativeRunner:
         """The compiled reversed loop, made at the first backward pass."""
@@ -114,8 +116,10 @@ def _never() -> bool:
 
 
 def _steps_within(limit: int, tensors: list[Tensor]) -> int:
-    """How many steps that keep these tensors fit into so many bytes. A function of nothing else, for the bits of a sum
-    depend on where it is cut."""
+    """How many steps that keep these tensors fit into so many bytes.
+
+    A function of nothing else, for the bits of a sum depend on where it is cut.
+    """
     return max(1, min(_LONGEST, limit // max(1, sum(x.numel() * x.element_size() for x in tensors))))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -35,8 +36,7 @@ def add_outer(total: Tensor, left: Tensor, right: Tensor, threads: int) -> None:
         return
     cuts = [n * thread // threads for thread in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:  # the call releases the interpreter's lock
-        for future in [pool.submit(function, *pointers, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]:
-            future.result()
+        list(pool.map(lambda cut: function(*pointers, *cut), itertools.pairwise(cuts)))
 
 
 @functools.cache
