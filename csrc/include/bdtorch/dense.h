@@ -215,12 +215,12 @@ inline void add_outer(const T* a, const T* b, int64_t rows, int64_t n_a, int64_t
                       T* total) {
   constexpr int64_t most = 16 * tile_rows;
   for (int64_t from = 0; from < rows; from += deep) {
-    const int64_t depth = rows - from < deep ? rows - from : deep;
+    const int64_t depth = rows - from < deep ? rows - from : deep, sampled = depth < 64 ? 1 : 8;
     const T *a_block = a + from * n_a, *b_block = b + from * n_b;
     int32_t nonzero = 0;
-    for (int64_t r = 0; r < depth; ++r)
+    for (int64_t r = 0; r < depth; r += sampled)
       for (int64_t i = begin; i < end; ++i) nonzero += a_block[r * n_a + i] != T(0);
-    if (int64_t(nonzero) * outer_event_share < depth * (end - begin)) {
+    if (int64_t(nonzero) * sampled * outer_event_share < depth * (end - begin)) {
       bool finite = true;
       for (int64_t e = 0; e < depth * n_b; ++e) finite &= b_block[e] - b_block[e] == T(0);  // else NaN
       if (finite) {

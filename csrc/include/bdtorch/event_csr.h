@@ -27,15 +27,10 @@ inline void for_each_active(const S* spikes, int64_t begin, int64_t end, Visit&&
   constexpr int64_t block = 8;
   int64_t i = begin;
   for (; i + block <= end; i += block) {
-    bool any = false;
-    if constexpr (sizeof(S) == 1) {
-      uint64_t word;  // spikes are rare: eight silent neurons cost one comparison
-      std::memcpy(&word, spikes + i, sizeof word);
-      any = word != 0;
-    } else {
-      for (int64_t u = 0; u < block; ++u) any |= spikes[i + u] != S(0);
-    }
-    if (!any) continue;
+    uint64_t words[sizeof(S)], any = 0;  // spikes are rare: eight silent neurons cost one comparison of their bits
+    std::memcpy(words, spikes + i, sizeof words);
+    for (uint64_t word : words) any |= word;
+    if (any == 0) continue;
     for (int64_t u = 0; u < block; ++u)
       if (spikes[i + u] != S(0)) visit(i + u);
   }
