@@ -236,7 +236,7 @@ CASES: dict[str, Case] = {
 }
 
 # One of each family compiles in the default suite; the others take minutes.
-INDUCTOR = {
+_INDUCTOR = {
     "LIF",
     "HodgkinHuxley",
     "SodiumTM",
@@ -248,6 +248,14 @@ INDUCTOR = {
     "user-flow-exponential",
 }
 
+_GRADIENTS = {"LIF-surrogate", "Izhikevich", "DualExponential", "WilsonCowan", "Network-surrogate", "user-module"}
+
+QUICK: dict[Callable[[Case], None], set[str]] = {
+    testing.check_inductor: _INDUCTOR,
+    testing.check_native_gradients: _GRADIENTS,
+}
+"""Of some checks the cases that run by default."""
+
 _NOT_ALONE = {"Leak", "Channel", "Synapse", "IntegrateFire", "Delay"}
 """Abstract classes; parts without a state of their own, which the networks run."""
 
@@ -256,7 +264,7 @@ def _pairs() -> list[Any]:
     pairs = []
     for name in CASES:
         for check in testing.CHECKS:
-            slow = check is testing.check_inductor and name not in INDUCTOR
+            slow = name not in QUICK.get(check, CASES)
             marks = [pytest.mark.slow] if slow else []
             pairs.append(pytest.param(name, check, id=f"{name}-{check.__name__}", marks=marks))
     return pairs

@@ -190,6 +190,7 @@ class _Run:
         self.check_finite = check_finite and not _transformed()
         self.done = 0
         self.kept: list[list[Any]] = [[] for _ in body.observed]
+        self.pieces: list[tuple[Tensor, ...]] = []
         self.interrupted = False
         self.loop = ""
 
@@ -214,12 +215,21 @@ class _Run:
 
     def _advance(self, runner: Runner, count: int, stop: Callable[[], bool]) -> int:
         before, first = self.state, self.start + self.done
-        window = [sequence[self.done : self.done + count] for sequence in self.body.inputs.sequences]
+        window = self._window(count, runner.fixed_chunk)
         result = runner.advance(before, window, first, count, stop)
         if self.check_finite and not _finite(result.state):
             self._report_nonfinite(runner, before, window, first, result.steps)
         self._take(result)
         return result.steps
+
+    def _window(self, count: int, chunk: int | None) -> list[Tensor]:
+        """The input slices of the next steps."""
+        sequences = self.body.inputs.sequences
+        if not chunk or self.done % chunk:
+            return [sequence[self.done : self.done + count] for sequence in sequences]
+        # Going back through slices would cost the whole length for each of them; through a split, once for all.
+        self.pieces = self.pieces or [sequence.split(chunk) for sequence in sequences]
+        return [piece[self.done // chunk] for piece in self.pieces]
 
     def _take(self, result: Advance) -> None:
         self.state = result.state

@@ -20,6 +20,7 @@ from bdtorch.testing.copies import check_checkpoint as check_checkpoint
 from bdtorch.testing.copies import check_copies as check_copies
 from bdtorch.testing.copies import check_dtype as check_dtype
 from bdtorch.testing.copies import check_state_dict as check_state_dict
+from bdtorch.testing.gradients import check_native_gradients as check_native_gradients
 from bdtorch.testing.loops import check_chunks as check_chunks
 from bdtorch.testing.loops import check_inductor as check_inductor
 from bdtorch.testing.loops import check_native as check_native

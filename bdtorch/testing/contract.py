@@ -8,6 +8,7 @@ from bdtorch.testing.batch import check_batch, check_vmap, check_vmap_parameters
 from bdtorch.testing.calculus import check_gradients, check_linear, check_time
 from bdtorch.testing.case import Case
 from bdtorch.testing.copies import check_checkpoint, check_copies, check_dtype, check_state_dict
+from bdtorch.testing.gradients import check_native_gradients
 from bdtorch.testing.loops import check_chunks, check_inductor, check_native
 from bdtorch.testing.values import check_determinism, check_purity, check_stability
 
@@ -27,9 +28,10 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     check_time,
     check_chunks,
     check_native,
+    check_native_gradients,
     check_inductor,
 )
-"""Every check, the quick ones first; the last two need compilers."""
+"""Every check, the quick ones first; the last three need compilers."""
 
 
 def check_contract(case: Case, *, without: Sequence[Callable[[Case], None]] = ()) -> None:

@@ -131,3 +131,68 @@ def test_training_reduces_the_loss():
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+class Recurrent(bt.DynamicalSystem):
+    """Spiking neurons with weights in several forms: a plain matrix, a layer with a bias, and a transposed one."""
+
+    def __init__(self, inputs: int, n: int) -> None:
+        super().__init__(n, dtype=torch.float64)
+        generator = torch.Generator().manual_seed(0)
+        self.spike = bt.surrogate.SuperSpike(2.0)
+        self.layer = torch.nn.Linear(inputs, n).double()
+        self.w = torch.nn.Parameter(torch.randn(n, n, generator=generator, **DOUBLE))
+        self.tied = torch.nn.Parameter(torch.randn(n, n, generator=generator, **DOUBLE) / n)
+        self.idle = torch.nn.Parameter(torch.ones(5, 5, **DOUBLE))
+        with torch.no_grad():
+            self.layer.weight.copy_(torch.randn(n, inputs, generator=generator))
+            self.layer.bias.fill_(0.3)
+
+    def init_state(self, batch_shape=()):
+        return {"v": self.fill(batch_shape, 0.0), "z": self.fill(batch_shape, 0.0)}
+
+    def step(self, state, inputs, t, dt):
+        v, z = state["v"], state["z"]
+        drive = self.layer(inputs) + z @ self.w + v @ self.tied.T + torch.tanh(v) @ self.tied
+        v = 0.8 * v * (1 - z) + drive
+        z = self.spike(v - 1.0)
+        return {"v": v, "z": z}, z
+
+
+def gradients_of_recurrent(loop, batch, steps=30):
+    torch.manual_seed(3)
+    system = Recurrent(4, 7)
+    x = torch.rand(steps, *batch, 4, **DOUBLE).requires_grad_()
+    state = {"v": leaf(torch.rand(*batch, 7)), "z": leaf(torch.zeros(*batch, 7))}
+    record = {"z": bt.trace("z", every=4)}
+    sol = bt.simulate(system, x, dt=1.0, state=state, record=record, keep_out=True, loop=loop, check_finite=False)
+    total = (sol.out * torch.linspace(-1, 1, 7, **DOUBLE)).sum() + sol["z"].square().sum() + sol.state["v"].sum()
+    sources = [x, *state.values(), *system.parameters()]
+    return torch.autograd.grad(total, sources, allow_unused=True, materialize_grads=True)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("recompute", [0, 7])
+def test_weights_in_any_form(batch, recompute):
+    expected = gradients_of_recurrent("reference", batch)
+    found = gradients_of_recurrent(bt.Native(recompute=recompute), batch)
+    for a, b in zip(expected, found, strict=True):
+        assert (a - b).abs().max() <= 1e-9 * a.abs().max()
+
+
+def test_gradients_have_the_same_bits_for_any_number_of_threads():
+    first = gradients_of_recurrent(bt.Native(threads=1), (5,))
+    for loop in (bt.Native(threads=1), bt.Native(threads=3)):
+        assert all(torch.equal(a, b) for a, b in zip(first, gradients_of_recurrent(loop, (5,)), strict=True))
+
+
+def test_gradients_go_through_the_cuts_between_chunks():
+    found = gradients_of_recurrent(bt.Native(), (), steps=1100)  # two cuts
+    for a, b in zip(gradients_of_recurrent("reference", (), steps=1100), found, strict=True):
+        assert (a - b).abs().max() <= 1e-9 * a.abs().max()
+
+
+@pytest.mark.parametrize("recompute", [-1, 2.5, "all"])
+def test_a_wrong_interval_is_refused(recompute):
+    with pytest.raises(ValueError, match=r"Native\(recompute=...\)"):
+        bt.Native(recompute=recompute)
