@@ -221,9 +221,9 @@ inline void add_outer(const T* a, const T* b, int64_t rows, int64_t n_a, int64_t
     for (int64_t r = 0; r < depth; r += sampled)
       for (int64_t i = begin; i < end; ++i) nonzero += a_block[r * n_a + i] != T(0);
     if (int64_t(nonzero) * sampled * outer_event_share < depth * (end - begin)) {
-      bool finite = true;
-      for (int64_t e = 0; e < depth * n_b; ++e) finite &= b_block[e] - b_block[e] == T(0);  // else NaN
-      if (finite) {
+      int32_t strange = 0;  // infinite, or not a number
+      for (int64_t e = 0; e < depth * n_b; ++e) strange += b_block[e] - b_block[e] != T(0);
+      if (strange == 0) {
         for (int64_t r = 0; r < depth; ++r)
           bdtorch::for_each_active(a_block + r * n_a, begin, end, [&](int64_t i) {
             add_row(total + i * n_b, b_block + r * n_b, a_block[r * n_a + i], 0, n_b);
