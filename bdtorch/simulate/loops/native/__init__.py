@@ -16,6 +16,7 @@ from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan, plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
+from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.trace import trace
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
@@ -77,6 +78,7 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
     for node in graph.nodes:
         if node.dtype not in CPP:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
+    graph = split(graph)
     layout = plan(graph)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return layout, source(layout, recordings, body.dt)

@@ -37,9 +37,9 @@ class Access(NamedTuple):
 
     def conflicts(self, other: Access) -> bool:
         """Whether a thread may touch what another thread has written, or the reverse."""
-        if self.ref.buffer.home is not other.ref.buffer.home or not (self.written or other.written):
+        if not (self.written or other.written) or not self.ref.overlaps(other.ref):
             return False
-        own_shares = self.partition.startswith("flat") and self.ref.whole and other.ref.whole
+        own_shares = self.partition.startswith("flat") and self.ref.contiguous and self.ref.same(other.ref)
         return self.partition != other.partition or not (own_shares or self.partition == "single")
 
 
@@ -85,7 +85,7 @@ class _Printer:
         extent, flat = iteration.shape[0], len(iteration.shape) == 1
         partition = "single" if iteration.shape == (1,) else f"flat {extent}" if flat else "rows"
         self._order(
-            [Access(self.plan.refs[x], False, partition) for x in operands]
+            [Access(self.plan.refs[x], x in kernel.clears, partition) for x in operands]
             + [Access(ref, True, partition) for ref in writes.values()]
         )
         if partition == "single":
@@ -180,7 +180,7 @@ def _print_pass(
     strides = dict(zip([*reads, *writes], iteration.strides, strict=False))
     write_strides = dict(zip(writes, iteration.strides[len(reads) :], strict=True))
     axes = [f"i{axis}" for axis in range(len(iteration.shape))]
-    written = {ref.buffer.home for ref in writes.values()}
+    written = {ref.buffer.home for ref in (*writes.values(), *(reads[node] for node in kernel.clears))}
     parameters: list[str] = []
     arguments: list[str] = []
     locals_of: dict[Buffer, str] = {}
@@ -207,6 +207,8 @@ def _print_pass(
     for node, ref in writes.items():
         index = position(ref.offset, write_strides[node], axes)
         inner.append(f"{locals_of[ref.buffer.home]}[{index}] = {names[node]};")
+    for node in kernel.clears:
+        inner.append(f"{locals_of[reads[node].buffer.home]}[{position(reads[node].offset, strides[node], axes)}] = 0;")
     lines = [f"BDTORCH_APART void {name}({', '.join(parameters)}, int64_t begin, int64_t end) {{", *hoisted]
     for axis, extent in zip(axes, iteration.shape, strict=True):
         low, high = ("begin", "end") if axis == "i0" else ("0", str(extent))

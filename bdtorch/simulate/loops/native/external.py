@@ -11,7 +11,7 @@ from bdtorch.ops import NativeKernel, native_kernel
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.graph import Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Ref
-from bdtorch.simulate.loops.native.operations import REDUCTIONS
+from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
 from bdtorch.simulate.loops.native.printing import pointer, position
 
@@ -85,25 +85,29 @@ def _contiguous(*refs: Ref) -> None:
     assert all(ref.contiguous for ref in refs), "the planner lays operands of kernels out contiguously"
 
 
-def _event_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    spikes, weights, (shared, indices, indptr) = _csr(node, refs, 1)
-    _contiguous(spikes, out)
-    n_pre, n_post = spikes.shape[-1], out.shape[-1]
-    kind = CPP[node.dtype]
-    if len(spikes.shape) == 1:
-        call = f"bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)}, "
-        return [
-            f"const loop::Range r = loop::share({n_post}, now.thread, now.threads);",
-            f"std::memset({pointer(out)} + r.begin, 0, (r.end - r.begin) * sizeof({kind}));",
-            f"{call}{n_pre}, {n_post}, r.begin, r.end, {pointer(out)});",
-        ], f"flat {n_post}"
-    return [
-        f"const loop::Range r = loop::share_rows({spikes.shape[0]}, now.thread, now.threads);",
-        f"std::memset({pointer(out)} + r.begin * {n_post}, 0, (r.end - r.begin) * {n_post} * sizeof({kind}));",
-        "for (int64_t b = r.begin; b < r.end; ++b)",
-        f"  bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)} + b * {n_pre}, "
-        f"{n_pre}, {n_post}, 0, {n_post}, {pointer(out)} + b * {n_post});",
-    ], "rows"
+def _event_csr(clears: bool) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
+    def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        spikes, weights, (shared, indices, indptr) = _csr(node, refs, 1)
+        _contiguous(spikes, out)
+        n_pre, n_post = spikes.shape[-1], out.shape[-1]
+        call = f"bdtorch::event_csr_accumulate({weights}, {shared}, {indices}, {indptr}, {pointer(spikes)}"
+        single = len(spikes.shape) == 1
+        if single:
+            share, stride = f"share({n_post}", 1
+            lines = [f"{call}, {n_pre}, {n_post}, r.begin, r.end, {pointer(out)});"]
+        else:
+            share, stride = f"share_rows({spikes.shape[0]}", n_post
+            lines = [
+                "for (int64_t b = r.begin; b < r.end; ++b)",
+                f"  {call} + b * {n_pre}, {n_pre}, {n_post}, 0, {n_post}, {pointer(out)} + b * {n_post});",
+            ]
+        if clears:
+            size = f"(r.end - r.begin) * {stride} * sizeof({CPP[node.dtype]})"
+            lines.insert(0, f"std::memset({pointer(out)} + r.begin * {stride}, 0, {size});")
+        head = f"const loop::Range r = loop::{share}, now.thread, now.threads);"
+        return [head, *lines], f"flat {n_post}" if single else "rows"
+
+    return printer
 
 
 def _event_csr_t(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
@@ -272,18 +276,6 @@ def _as_matrices(ref: Ref, side: str) -> Ref:
 # Movement
 
 
-def _cat(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    parts = [refs[part] for part in node.args[0]]
-    axis = (node.args[1] if len(node.args) > 1 else 0) % len(out.shape)
-    lines, start = [], 0
-    for part in parts:
-        if part.numel:
-            window = Ref(out.buffer, part.shape, out.strides, out.offset + start * out.strides[axis])
-            lines.append(_assign(part, window))
-            start += part.shape[axis]
-    return lines, "single"
-
-
 def _pad(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     source = refs[node.args[0]]
     amounts = node.args[1]
@@ -380,7 +372,6 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "aten.addmm.default": _product(bias=True),
     "aten.addmv.default": _product(bias=True),
     "aten.bmm.default": _product(bias=False),
-    "aten.cat.default": _cat,
     "aten.constant_pad_nd.default": _pad,
     "aten.dot.default": _product(bias=False),
     "aten.gather.default": _gather,
@@ -392,7 +383,8 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "aten.scatter.value": _scatter,
     "aten.scatter_add.default": _scatter,
     "bdtorch._csr_outer_raw.default": _csr_outer,
-    "bdtorch._event_csr_raw.default": _event_csr,
+    "bdtorch._event_csr_raw.default": _event_csr(clears=True),
+    ONTO_ZEROS["bdtorch._event_csr_raw.default"]: _event_csr(clears=False),
     "bdtorch._event_csr_t_raw.default": _event_csr_t,
     "bdtorch._procedural_event_raw.default": _procedural,
     "bdtorch._procedural_gather_raw.default": _procedural,

@@ -60,6 +60,38 @@ class Ref:
         """Whether it is the whole buffer in its own order."""
         return self.contiguous and self.offset == 0 and self.numel == self.buffer.numel
 
+    def same(self, other: Ref) -> bool:
+        """Whether the other is the same view of the same memory."""
+        return self._place() == other._place()
+
+    def _place(self) -> tuple[Any, ...]:
+        return id(self.buffer.home), self.shape, self.strides, self.offset
+
+    def overlaps(self, other: Ref) -> bool:
+        """Whether the two may share an element: for sure where they are slices of the last axis of one array."""
+        if self.buffer.home is not other.buffer.home or not self.numel or not other.numel:
+            return False
+        row = self._row()
+        if row is not None and row == other._row():
+            own, its = self.offset % row, other.offset % row
+            if own + self.shape[-1] <= row and its + other.shape[-1] <= row:
+                return own < its + other.shape[-1] and its < own + self.shape[-1]
+        own_low, own_high = self._extent()
+        its_low, its_high = other._extent()
+        return own_low <= its_high and its_low <= own_high
+
+    def _row(self) -> int | None:
+        """The length of the rows of which this view takes the same columns, or None where it is no such view."""
+        if not self.shape or self.strides[-1] != 1:
+            return None
+        outer = [s for n, s in zip(self.shape[:-1], self.strides[:-1], strict=True) if n > 1]
+        row = min(outer, default=self.buffer.numel)
+        return row if row > 0 and all(s % row == 0 for s in outer) else None
+
+    def _extent(self) -> tuple[int, int]:
+        spans = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        return self.offset + sum(s for s in spans if s < 0), self.offset + sum(s for s in spans if s > 0)
+
     def expanded(self, shape: tuple[int, ...]) -> Ref:
         """Broadcast to ``shape``."""
         lead = len(shape) - len(self.shape)

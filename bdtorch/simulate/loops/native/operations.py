@@ -163,6 +163,9 @@ EXTERNAL = {
 }  # fmt: skip
 """Operations with a kernel of their own."""
 
+ONTO_ZEROS = {"bdtorch._event_csr_raw.default": "bdtorch._event_csr_raw.onto_zeros"}
+"""Kernels that add to their output, by the name of the twin that finds it cleared by those who read it last."""
+
 POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
-from bdtorch.simulate.loops.native.operations import POINTWISE, VIEWS
+from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, VIEWS
 
 
 @dataclass(eq=False)
@@ -19,12 +21,14 @@ class Kernel:
         nodes: Operations, in order. An external kernel has one.
         stores: Which of them are written to memory.
         fused: Whether it is an element-wise pass.
+        clears: Operands that it sets to zero once read.
     """
 
     shape: tuple[int, ...]
     nodes: list[Node]
     fused: bool
     stores: dict[Node, Ref] = field(default_factory=dict)
+    clears: list[Node] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -59,15 +63,17 @@ class _Planner:
         self.refs: dict[Node, Ref] = {}
         self.state: dict[int, Buffer] = {}
         self.copies: list[Node] = []  # made for the sake of their memory
+        self.wholes: dict[Node, Node] = {}  # what is written into its place in a `cat`, and that `cat`
 
     def plan(self) -> Plan:
-        for node in self.graph.nodes:
+        for node in _kernels_first(self.graph.nodes):
             self._lower(node)
         observed = [self._laid_out(node) for node in self.graph.observed]
         self._declare_untouched_states()
         sources = self._made_states()
         self._sink()
         copies = self._write_states(sources, observed)
+        self._clear({ref.buffer for ref in (*observed, *(ref for _, ref in copies))})
         buffers: list[Buffer] = []
         for ref in [*self.refs.values(), *observed]:
             self._number(ref.buffer, buffers)
@@ -88,8 +94,30 @@ class _Planner:
             self._take_view(node)
         elif node.op in POINTWISE:
             self._fuse(node)
+        elif node.op == "aten.cat.default":
+            self._assemble(node)
         else:
             self._lower_external(node)
+
+    def _assemble(self, node: Node) -> None:
+        """Let the passes that make the parts of a ``cat`` write them where they belong."""
+        whole = Ref(Buffer(node.dtype, node.numel, "temporary"), node.shape, dense(node.shape))
+        axis = (node.args[1] if len(node.args) > 1 else 0) % len(node.shape)
+        self.refs[node] = whole
+        start = 0
+        for part in node.args[0]:
+            if not part.numel:  # which may have any number of axes
+                continue
+            window = Ref(whole.buffer, part.shape, whole.strides, start * whole.strides[axis])
+            start += part.shape[axis]
+            direct = part.op in POINTWISE and part in self.place and part not in self.refs and part.dtype == node.dtype
+            source = part if direct else self._fused_copy(part, node.dtype)
+            self.refs[source] = self.kernels[self.place[source]].stores[source] = window
+            self.wholes[source] = node
+        self._place_whole(node)
+
+    def _place_whole(self, node: Node) -> None:
+        self.place[node] = max((self.place[part] for part, whole in self.wholes.items() if whole is node), default=-1)
 
     def _lower_external(self, node: Node) -> None:
         """Kernels of this package take contiguous operands; those of ATen's operations take any strides."""
@@ -110,9 +138,13 @@ class _Planner:
         return self._in_memory(self._dense(node))
 
     def _copied(self, node: Node) -> Node:
-        copy = Node(node.number, "op", node.shape, node.dtype, "aten.clone.default", (node,), compute=node.dtype)
-        self._fuse(copy)
+        copy = self._fused_copy(node, node.dtype)
         self._in_memory(copy)
+        return copy
+
+    def _fused_copy(self, node: Node, dtype: torch.dtype) -> Node:
+        copy = Node(node.number, "op", node.shape, dtype, "aten.clone.default", (node,), compute=dtype)
+        self._fuse(copy)
         self.copies.append(copy)
         return copy
 
@@ -202,27 +234,42 @@ class _Planner:
             for node in kernel.nodes:
                 for operand in loads(node):
                     users.setdefault(operand, set()).add(node)
+        kept |= {part for part, whole in self.wholes.items() if whole in kept or whole in users or whole not in leaves}
         for number in reversed(range(len(self.kernels))):
             for node in reversed(self.kernels[number].nodes if self.kernels[number].fused else []):
-                target = self._destination({self.place[user] for user in users.get(node, ())}, leaves.get(node))
-                if node not in kept and target > number:
-                    self._move(node, target, stored=node in leaves)
+                if node not in kept:
+                    self._move_to_its_users({self.place[user] for user in users.get(node, ())}, node, leaves)
 
-    def _destination(self, users: set[int], leaf: int | None) -> int:
-        """The kernel that should compute a node, given those that use it and the state that it renews; or -1."""
-        if leaf is None:
-            return users.pop() if len(users) == 1 else -1
-        last = self._last_reader(self.state[leaf])
-        return last if all(number >= last for number in users) else -1
+    def _move_to_its_users(self, users: set[int], node: Node, leaves: dict[Node, int]) -> None:
+        whole = self.wholes.get(node, node)
+        if whole not in leaves:
+            if len(users) == 1:
+                self._move(node, users.pop(), stored=False)
+            return
+        written = self.refs[node]
+        old = Ref(self.state[leaves[whole]], written.shape, written.strides, written.offset)
+        last = self._last_reader(old)
+        if last <= self.place[node] or any(number < last for number in users):
+            return
+        for target in range(last, len(self.kernels)):
+            if self.kernels[target].fused and self.kernels[target].shape == node.shape:
+                break
+        else:
+            target = len(self.kernels)
+            self.kernels.append(Kernel(node.shape, [], fused=True))
+        if all(number >= target for number in users):
+            self._move(node, target, stored=True)
+            if whole is not node:
+                self._place_whole(whole)
 
-    def _last_reader(self, buffer: Buffer) -> int:
-        """The last kernel that reads a buffer, or -1."""
-        reading = (k for k, kernel in enumerate(self.kernels) if any(r.buffer is buffer for r in self.reads(kernel)))
+    def _last_reader(self, old: Ref) -> int:
+        """The last kernel that reads any of this memory, or -1."""
+        reading = (k for k, kernel in enumerate(self.kernels) if any(r.overlaps(old) for r in self.reads(kernel)))
         return max(reading, default=-1)
 
     def _move(self, node: Node, number: int, stored: bool) -> None:
         home, target = self.kernels[self.place[node]], self.kernels[number]
-        if not target.fused or target.shape != home.shape:
+        if number <= self.place[node] or not target.fused or target.shape != home.shape:
             return
         home.nodes = [other for other in home.nodes if other is not node]
         target.nodes = [node, *target.nodes]  # those that it needs follow, to stand before it
@@ -248,31 +295,81 @@ class _Planner:
         return copies
 
     def _may_overwrite(self, node: Node, ref: Ref, state: Buffer, late: list[Buffer]) -> bool:
-        """Whether nothing needs the old state once the kernel that makes the new one has begun."""
+        """Whether nothing needs the old state once the kernels that make the new one have begun."""
         temporary = ref.buffer.role == "temporary" and ref.buffer.alias is None and ref.whole
-        if (
-            not temporary
-            or node not in self.place
-            or state in late
-            or node not in self.kernels[self.place[node]].stores
-        ):
+        if not temporary or node not in self.place or state in late:
             return False
+        makers = [part for part, whole in self.wholes.items() if whole is node] or [node]
+        return all(self._may_write(maker, state) for maker in makers)
+
+    def _may_write(self, node: Node, state: Buffer) -> bool:
+        """Whether the kernel that makes a node may write it over the place in the old state that it takes in the new."""
         number = self.place[node]
-        if any(read.buffer is state for kernel in self.kernels[number + 1 :] for read in self.reads(kernel)):
+        kernel = self.kernels[number]
+        if node not in kernel.stores:
             return False
-        here = [read for read in self.reads(self.kernels[number]) if read.buffer is state]
-        if self.kernels[number].fused:
-            return all(read.whole and read.shape == node.shape for read in here)
+        made = kernel.stores[node]
+        old = Ref(state, made.shape, made.strides, made.offset)
+        if any(read.overlaps(old) for later in self.kernels[number + 1 :] for read in self.reads(later)):
+            return False
+        here = [read for read in self.reads(kernel) if read.overlaps(old)]
+        if kernel.fused:
+            return all(read.same(old) for read in here)
         return not here or (node.op.startswith("aten.scatter.") and len(here) == 1 and here[0].whole)
+
+    def _clear(self, results: set[Buffer]) -> None:
+        """Spare kernels that add to their output from clearing it: the passes that read it do so while it is at hand."""
+        for producer in self.kernels:
+            node = producer.nodes[0] if producer.nodes else None
+            if producer.fused or node is None or node.op not in ONTO_ZEROS:
+                continue
+            buffer = self.refs[node].buffer
+            if buffer.alias is not None or buffer in results:
+                continue
+            readers = [
+                (kernel, x) for kernel in self.kernels for x in kernel_operands(kernel) if self.refs[x].buffer is buffer
+            ]
+            if self._covers([self.refs[x] for _, x in readers], buffer) and all(
+                kernel.fused and self.refs[x].shape == kernel.shape for kernel, x in readers
+            ):
+                node.op = ONTO_ZEROS[node.op]
+                for kernel, x in readers:
+                    kernel.clears.append(x)
+
+    @staticmethod
+    def _covers(refs: list[Ref], buffer: Buffer) -> bool:
+        """Whether the views make up the whole buffer, each element in one of them."""
+        apart = not any(a.overlaps(b) for k, a in enumerate(refs) for b in refs[:k])
+        dense_rows = all(ref.strides and ref.strides[-1] == 1 and 0 not in ref.strides for ref in refs)
+        return apart and dense_rows and sum(ref.numel for ref in refs) == buffer.numel
+
+
+def kernel_operands(kernel: Kernel) -> list[Node]:
+    """What a kernel reads from memory."""
+    inside = set(kernel.nodes) if kernel.fused else set()
+    return list({operand: None for node in kernel.nodes for operand in loads(node) if operand not in inside})
 
 
 def kernel_reads(kernel: Kernel, refs: dict[Node, Ref]) -> list[Ref]:
     """The memory that a kernel reads."""
-    inside = set(kernel.nodes) if kernel.fused else set()
-    operands = {operand: None for node in kernel.nodes for operand in loads(node) if operand not in inside}
-    return [refs[operand] for operand in operands]
+    return [refs[operand] for operand in kernel_operands(kernel)]
 
 
 def loads(node: Node) -> list[Node]:
     """The operands that a node takes from other nodes; element-wise operations have numbers as literals."""
     return [x for x in node.operands() if not (x.op == "full" and node.op in POINTWISE)]
+
+
+def _kernels_first(nodes: list[Node]) -> list[Node]:
+    """Reordered so that operations with kernels of their own run as early as they can.
+
+    Element-wise work between them then meets in fewer, larger passes.
+    """
+    depth: dict[Node, int] = {}  # kernels one after the other until then
+    apart: dict[Node, bool] = {}
+    for node in nodes:
+        apart[node] = node.kind == "op" and not (
+            node.op in VIEWS or node.op in POINTWISE or node.op == "aten.cat.default"
+        )
+        depth[node] = max((depth[operand] for operand in node.operands()), default=0) + apart[node]
+    return sorted(nodes, key=lambda node: (depth[node], not apart[node]))  # a stable sort

@@ -76,7 +76,7 @@ class NativeRunner(Runner):
         if buffer.role == "constant":
             return buffer.source.detach()
         if buffer.role == "temporary":
-            return torch.empty(buffer.numel, dtype=buffer.dtype)
+            return torch.zeros(buffer.numel, dtype=buffer.dtype)  # kernels that add find it clear, and leave it so
         return None
 
     def advance(

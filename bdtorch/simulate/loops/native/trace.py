@@ -159,6 +159,10 @@ class _Tracer(TorchDispatchMode):
     def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
         name, arguments, keywords = _simplified(name, *nodes)
         outputs = [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        if name in _RELABELS and outputs[0].shape == arguments[0].shape:
+            self.fresh.add(id(outputs[0]))
+            self._bind(outputs[0], arguments[0])
+            return
         key: Any = (
             name,
             _key(arguments),
@@ -241,6 +245,10 @@ class _Escapes(TorchFunctionMode):
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
+_RELABELS = {
+    "aten.alias.default", "aten.detach.default", "aten.expand.default", "aten.view.default", "aten._unsafe_view.default",
+}  # fmt: skip
+"""Views that change nothing where they keep the shape."""
 _UNFILLED = {"aten.empty_like.default", "aten.new_empty.default"}
 _LEAVES = {
     Tensor.numpy,
