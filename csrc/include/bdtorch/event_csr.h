@@ -21,18 +21,33 @@
 
 namespace bdtorch {
 
-// Calls visit(i) for every i in [begin, end) with spikes[i] != 0, in ascending order.
+// The eight bytes at p, without the sign bits of floating point numbers: 0 where all that lies there equals zero.
+template <class S>
+inline uint64_t nonzero_word(const S* p) {
+  uint64_t word;
+  std::memcpy(&word, p, sizeof word);
+  if constexpr (std::is_floating_point<S>::value)
+    word &= sizeof(S) == 4 ? ~UINT64_C(0x8000000080000000) : ~UINT64_C(0x8000000000000000);
+  return word;
+}
+
+// Calls visit(i) for every i in [begin, end) with spikes[i] != 0, in ascending order. Spikes are rare: a cache line of
+// silent neurons costs one comparison, and one with an event is searched by words.
 template <class S, class Visit>
 inline void for_each_active(const S* spikes, int64_t begin, int64_t end, Visit&& visit) {
-  constexpr int64_t block = 8;
+  constexpr int64_t per_word = sizeof(S) < 8 ? 8 / int64_t(sizeof(S)) : 1, line = 8 * per_word;
   int64_t i = begin;
-  for (; i + block <= end; i += block) {
-    uint64_t words[sizeof(S)], any = 0;  // spikes are rare: eight silent neurons cost one comparison of their bits
-    std::memcpy(words, spikes + i, sizeof words);
-    for (uint64_t word : words) any |= word;
-    if (any == 0) continue;
-    for (int64_t u = 0; u < block; ++u)
-      if (spikes[i + u] != S(0)) visit(i + u);
+  for (; i + line <= end; i += line) {
+    const auto word = [spikes, i](int64_t w) { return nonzero_word(spikes + i + w * per_word); };
+    if (!((word(0) | word(1) | word(2) | word(3)) | (word(4) | word(5) | word(6) | word(7)))) continue;
+    if constexpr (std::is_same<S, bool>::value) {
+      uint64_t events = 0;  // a bit for each neuron: a product gathers the low bits of eight bytes in the highest
+      for (int64_t w = 0; w < 8; ++w) events |= (word(w) * UINT64_C(0x0102040810204080) >> 56) << (8 * w);
+      for (; events; events &= events - 1) visit(i + __builtin_ctzll(events));
+    } else {
+      for (int64_t j = i; j < i + line; ++j)
+        if (spikes[j] != S(0)) visit(j);
+    }
   }
   for (; i < end; ++i)
     if (spikes[i] != S(0)) visit(i);
