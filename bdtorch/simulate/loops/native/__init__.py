@@ -13,6 +13,7 @@ from bdtorch.simulate.loops.native.compiler import compiled
 from bdtorch.simulate.loops.native.emit import Recording, source
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.narrow import narrowed
 from bdtorch.simulate.loops.native.plan import Plan, plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
@@ -78,7 +79,7 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
     for node in graph.nodes:
         if node.dtype not in CPP:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
-    graph = split(graph)
+    graph = narrowed(split(graph))
     layout = plan(graph)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return layout, source(layout, recordings, body.dt)
