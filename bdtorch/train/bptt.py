@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
+from torch.utils.checkpoint import checkpoint
 
 from bdtorch import _tree as tree
 from bdtorch._files import replacing
@@ -216,9 +216,7 @@ class BPTT:
             return tuple(tree.leaves((sol.state, sol.outputs, sol.records)))
 
         # The random state is left alone: noise is a function of the state's own key.
-        # A compiled loop runs as one operation, so the recomputation goes through to its end.
-        with set_checkpoint_early_stop(False):
-            results = checkpoint(run, *flat, use_reentrant=False, preserve_rng_state=False)
+        results = checkpoint(run, *flat, use_reentrant=False, preserve_rng_state=False)
         sol = kept[0]
         _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
         sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)

@@ -60,7 +60,8 @@ class Reversed:
 
     def __call__(self, carry: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         states, sequences, shown = len(self.state), len(self.sequences), len(self.shown)
-        with torch.enable_grad():
+        # What the caller does with saved tensors, such as recomputing them later, is not for this graph.
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
             state, inputs, constants, parameters = (
                 [_leaf(x) for x in group]
                 for group in (
@@ -86,6 +87,10 @@ class Reversed:
         named = dict(zip(self.parameters, parameters, strict=True))
         body.parameters = {**(body.parameters or {}), **named} or None
         return body
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _leaf(x: Tensor) -> Tensor:
