@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -169,6 +170,8 @@ def main() -> None:
     parser.add_argument("--million", type=int, default=1_000_000, help="neurons of the largest network")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):  # one core for all, brainevent's process included
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
     default = ROOT / ".venv-brainevent" / "bin" / "python"
     python = arguments.brainevent_python or (str(default) if default.exists() else None)

@@ -226,7 +226,7 @@ def _expect_per_neuron(
 
 
 def _event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
-    ordered = spikes.device.type != "cpu" and torch.are_deterministic_algorithms_enabled()
+    ordered = torch.are_deterministic_algorithms_enabled() and spikes.is_cuda
     y: Tensor = (_event_csr_ordered if ordered else _event_csr_unordered)(spikes, weights, indices, indptr, n_post)
     return y
 

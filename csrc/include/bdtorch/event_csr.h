@@ -66,13 +66,34 @@ inline int64_t lower_bound(const I* indices, int64_t begin, int64_t end, int64_t
   return begin;
 }
 
+// Four indices, two at a time where they have 32 bits, since loads are what sparse loops wait for.
+struct FourIndices {
+  template <class I>
+  BDTORCH_INLINE explicit FourIndices(const I* indices) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if constexpr (sizeof(I) == 4) {
+      uint64_t pairs[2];
+      std::memcpy(pairs, indices, sizeof pairs);
+      for (int u = 0; u < 4; ++u) at[u] = int64_t(u % 2 ? pairs[u / 2] >> 32 : pairs[u / 2] & 0xffffffffu);
+      return;
+    }
+#endif
+    for (int u = 0; u < 4; ++u) at[u] = int64_t(indices[u]);
+  }
+
+  int64_t at[4];
+};
+
 // y[indices[k]] += amount(k) for the k in [begin, end), ascending. Eight at a time: the loop's own count costs a third.
 template <class I, class T, class Amount>
 BDTORCH_INLINE void add_at(const I* indices, int64_t begin, int64_t end, T* y, const Amount& amount) {
   int64_t k = begin;
   for (; k + 8 <= end; k += 8) {
-    BDTORCH_UNROLL(8)
-    for (int u = 0; u < 8; ++u) y[indices[k + u]] += amount(k + u);
+    const FourIndices low(indices + k), high(indices + k + 4);
+    BDTORCH_UNROLL(4)
+    for (int u = 0; u < 4; ++u) y[low.at[u]] += amount(k + u);
+    BDTORCH_UNROLL(4)
+    for (int u = 0; u < 4; ++u) y[high.at[u]] += amount(k + 4 + u);
   }
   for (; k < end; ++k) y[indices[k]] += amount(k);
 }
@@ -141,47 +162,81 @@ inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* 
   add_rows();
 }
 
-// sum_j W[i][j] spikes[j] over the synapses [begin, end) of one row, where weight(k) is that of synapse k.
+#if !defined(__CUDACC__)  // which does not know vectors as types, and gathers by warps
+
+// Four numbers as a type: gathered one by one, multiplied and added at once.
+template <class T>
+using FourNumbers __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)))) = T;
+
+// The weight of synapse k, as a function of k, and those of k to k + 3.
+template <class T>
+struct SharedWeight {
+  BDTORCH_INLINE T operator()(int64_t) const { return value; }
+  BDTORCH_INLINE void four(int64_t, FourNumbers<T>& out) const { out = FourNumbers<T>{value, value, value, value}; }
+
+  T value;
+};
+
+template <class T, class W>
+struct OwnWeights {
+  BDTORCH_INLINE T operator()(int64_t k) const { return T(values[k]); }
+  BDTORCH_INLINE void four(int64_t k, FourNumbers<T>& out) const {
+    if constexpr (std::is_same<T, W>::value)
+      std::memcpy(&out, values + k, sizeof out);
+    else
+      out = FourNumbers<T>{T(values[k]), T(values[k + 1]), T(values[k + 2]), T(values[k + 3])};
+  }
+
+  const W* values;
+};
+
+// Calls visit(weight) with one of these: one loop for each kind of weights, without a choice in it.
+template <class T, class W, class Visit>
+BDTORCH_INLINE void with_weights(const W* weights, bool shared_weight, const Visit& visit) {
+  if (shared_weight)
+    visit(SharedWeight<T>{T(weights[0])});
+  else
+    visit(OwnWeights<T, W>{weights});
+}
+
+// sum_j W[i][j] spikes[j] over the synapses [begin, end) of one row.
 // Four interleaved partial sums, added as (0 + 1) + (2 + 3): the additions of one sum wait for one another.
 template <class T, class I, class S, class Weight>
 BDTORCH_INLINE T gather_row(const Weight& weight, const I* indices, int64_t begin, int64_t end, const S* spikes) {
-  const auto term = [&](int64_t k) {
+  const auto term = [&](int64_t k, int64_t j) {
     if constexpr (std::is_same<S, bool>::value)
-      return spikes[indices[k]] ? weight(k) : T(0);
+      return spikes[j] ? weight(k) : T(0);
     else
-      return weight(k) * T(spikes[indices[k]]);
+      return weight(k) * spikes[j];
   };
-  if (begin == end) return T(0);
-  T sum_0 = T(0), sum_1 = T(0), sum_2 = T(0), sum_3 = T(0);
+  T sum[4] = {T(0), T(0), T(0), T(0)};
   int64_t k = begin;
-  for (; k + 4 <= end; k += 4) {
-    sum_0 += term(k);
-    BDTORCH_SCALAR_STEP;
-    sum_1 += term(k + 1);
-    BDTORCH_SCALAR_STEP;
-    sum_2 += term(k + 2);
-    BDTORCH_SCALAR_STEP;
-    sum_3 += term(k + 3);
-    BDTORCH_SCALAR_STEP;
+  if constexpr (std::is_same<S, bool>::value) {
+    T sum_0 = T(0), sum_1 = T(0), sum_2 = T(0), sum_3 = T(0);  // an array would not stay in registers
+    for (; k + 4 <= end; k += 4) {
+      const FourIndices j(indices + k);
+      sum_0 += term(k, j.at[0]);
+      BDTORCH_SCALAR_STEP;
+      sum_1 += term(k + 1, j.at[1]);
+      BDTORCH_SCALAR_STEP;
+      sum_2 += term(k + 2, j.at[2]);
+      BDTORCH_SCALAR_STEP;
+      sum_3 += term(k + 3, j.at[3]);
+      BDTORCH_SCALAR_STEP;
+    }
+    sum[0] = sum_0, sum[1] = sum_1, sum[2] = sum_2, sum[3] = sum_3;
+  } else {
+    FourNumbers<T> sums = {};
+    for (; k + 4 <= end; k += 4) {
+      const FourIndices j(indices + k);
+      FourNumbers<T> weights;
+      weight.four(k, weights);
+      sums += weights * FourNumbers<T>{spikes[j.at[0]], spikes[j.at[1]], spikes[j.at[2]], spikes[j.at[3]]};
+    }
+    std::memcpy(sum, &sums, sizeof sum);
   }
-  // The rest, up to three, without a branch that would be guessed wrong in most rows: to add -0 changes nothing.
-  const int64_t last = end - 1;
-  const T rest_0 = term(k < last ? k : last), rest_1 = term(k + 1 < last ? k + 1 : last), rest_2 = term(last);
-  sum_0 += k < end ? rest_0 : T(-0.0);
-  sum_1 += k + 1 < end ? rest_1 : T(-0.0);
-  sum_2 += k + 2 < end ? rest_2 : T(-0.0);
-  return (sum_0 + sum_1) + (sum_2 + sum_3);
-}
-
-// Calls visit(weight), where weight(k) is the weight of synapse k: one loop for each kind of weights, without a choice
-// in it.
-template <class T, class W, class Visit>
-BDTORCH_INLINE void with_weights(const W* weights, bool shared_weight, const Visit& visit) {
-  const T shared = shared_weight ? T(weights[0]) : T(0);
-  if (shared_weight)
-    visit([=](int64_t) { return shared; });
-  else
-    visit([=](int64_t k) { return T(weights[k]); });
+  for (int u = 0; k < end; ++k, ++u) sum[u] += term(k, int64_t(indices[k]));
+  return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 // out[i] = sum_j W[i][j] spikes[j] for the rows i in [row_begin, row_end).
@@ -193,6 +248,8 @@ inline void event_csr_gather(const W* weights, bool shared_weight, const I* indi
       out[i] = gather_row<T>(weight, indices, int64_t(indptr[i]), int64_t(indptr[i + 1]), spikes);
   });
 }
+
+#endif  // __CUDACC__
 
 // out[k] = sum_b x[b][i] g[b][indices[k]] for the synapses k of the rows i in [row_begin, row_end), b ascending.
 // x has the shape (n_batch, n_pre) and g (n_batch, n_post); a silent x[b][i] is skipped.

@@ -17,12 +17,12 @@
 
 // BDTORCH_UNROLL(n): n turns of the loop that follows at a time. Where the turns do little, the loop's own count costs.
 // BDTORCH_SCALAR_STEP: placed between statements, keeps gcc from packing them into one vector operation, which for
-// values that are gathered from memory one by one costs more instructions than it saves.
+// values that are chosen one by one costs more instructions than it saves.
 #if defined(__GNUC__) && !defined(__CUDACC__)
+#define BDTORCH_SCALAR_STEP __asm__ volatile("")
 #define BDTORCH_PRAGMA(text) _Pragma(#text)
 #define BDTORCH_UNROLL(n) BDTORCH_PRAGMA(GCC unroll n)
-#define BDTORCH_SCALAR_STEP __asm__ volatile("")
 #else
-#define BDTORCH_UNROLL(n)
 #define BDTORCH_SCALAR_STEP
+#define BDTORCH_UNROLL(n)
 #endif
