@@ -160,7 +160,7 @@ def draw(pictures: dict[float, tuple[Tensor, Tensor]], matrix: Tensor) -> None:
     axes[0].set(xlabel="t (ms)", ylabel="probability of the correct report", title="stimulus shaded; report at 1 s")
     axes[0].legend(title="coherence")
     limit = float(matrix.abs().max())
-    image = axes[1].imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    image = axes[1].imshow(matrix.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes[1].set(xlabel="to", ylabel="from", title="recurrent weights")
     figure.colorbar(image, ax=axes[1])
     _show.keep(figure, "dale_network")
