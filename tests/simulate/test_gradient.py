@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
 import bdtorch as bt
 
@@ -196,3 +197,35 @@ def test_gradients_go_through_the_cuts_between_chunks():
 def test_a_wrong_interval_is_refused(recompute):
     with pytest.raises(ValueError, match=r"Native\(recompute=...\)"):
         bt.Native(recompute=recompute)
+
+
+def test_gradients_of_indexed_reads():
+    index = torch.tensor([[0, -1], [2, 0]])
+
+    class Reader(bt.DynamicalSystem):
+        def init_state(self, batch_shape=()):
+            return {"x": self.fill(batch_shape, 0.5)}
+
+        def step(self, state, inputs, t, dt):
+            x = torch.tanh(state["x"] + state["x"][..., index].sum((-1, -2), keepdim=True)[..., 0] + inputs)
+            return {"x": x}, x
+
+    def final(v, current):
+        system = Reader(3, dtype=torch.float64)
+        return bt.simulate(system, current, dt=1.0, duration=4.0, state={"x": v}, loop="native").state["x"]
+
+    assert torch.autograd.gradcheck(final, (leaf([[0.1, 0.2, 0.3], [0.3, -0.2, 0.1]]), leaf(0.2)))
+
+
+def test_gradients_under_a_checkpoint():
+    tau = parameter(8.0)
+    system = bt.neurons.LIF(3, tau=tau, v_th=1e6, **DOUBLE)
+
+    def final(current):
+        return bt.simulate(system, current, dt=0.5, duration=10.0, loop="native").state.v
+
+    plain, again = leaf(3.0), leaf(3.0)
+    final(plain).sum().backward()
+    expected, tau.grad = tau.grad, None
+    torch.utils.checkpoint.checkpoint(final, again, use_reentrant=False).sum().backward()
+    assert torch.equal(plain.grad, again.grad) and torch.equal(tau.grad, expected)

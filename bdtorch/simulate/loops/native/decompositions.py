@@ -41,7 +41,21 @@ def _roll(x: Tensor, shifts: list[int], dims: Any = ()) -> Tensor:
     return x
 
 
+def _index_put(x: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
+    chosen = [axis for axis, index in enumerate(indices) if index is not None]
+    index = indices[chosen[0]] if len(chosen) == 1 else None
+    if index is None or index.dtype != torch.int64:
+        raise NotImplementedError("index_put with other than one tensor of int64 indices; write it with torch.scatter")
+    (axis,) = chosen
+    shape = (*x.shape[:axis], index.numel(), *x.shape[axis + 1 :])
+    flat = torch.where(index < 0, index + x.shape[axis], index).reshape(-1)
+    spread = flat.reshape(-1, *(1 for _ in x.shape[axis + 1 :])).expand(shape)
+    values = values.expand(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]).reshape(shape)
+    return x.scatter_add(axis, spread, values) if accumulate else x.scatter(axis, spread, values)
+
+
 TABLE: dict[str, Callable[..., Any]] = {
+    "aten.index_put.default": _index_put,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.roll.default": _roll,
     "aten.var.correction": _var,
