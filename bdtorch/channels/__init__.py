@@ -2,6 +2,7 @@
 
 from bdtorch.channels._channel import Channel as Channel
 from bdtorch.channels._channel import exprel as exprel
+from bdtorch.channels._channel import linoid as linoid
 from bdtorch.channels.leak import Leak as Leak
 from bdtorch.channels.potassium import PotassiumHH as PotassiumHH
 from bdtorch.channels.potassium import PotassiumTM as PotassiumTM

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdtorch._types import Initialiser, Value
-from bdtorch.channels._channel import Channel, exprel
+from bdtorch.channels._channel import Channel, linoid
 
 
 class _Potassium(Channel):
@@ -49,7 +49,7 @@ class PotassiumHH(_Potassium):
 
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_rest
-        return {"n": (0.1 / exprel((10.0 - x) / 10.0), 0.125 * torch.exp(-x / 80.0))}
+        return {"n": (0.1 * linoid((10.0 - x) / 10.0), 0.125 * torch.exp(-x / 80.0))}
 
 
 class PotassiumTM(_Potassium):
@@ -80,4 +80,4 @@ class PotassiumTM(_Potassium):
 
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_t
-        return {"n": (0.032 * 5.0 / exprel((15.0 - x) / 5.0), 0.5 * torch.exp((10.0 - x) / 40.0))}
+        return {"n": (0.032 * 5.0 * linoid((15.0 - x) / 5.0), 0.5 * torch.exp((10.0 - x) / 40.0))}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdtorch._types import Initialiser, Value
-from bdtorch.channels._channel import Channel, exprel
+from bdtorch.channels._channel import Channel, linoid
 
 
 class _Sodium(Channel):
@@ -52,7 +52,7 @@ class SodiumHH(_Sodium):
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_rest
         return {
-            "m": (1.0 / exprel((25.0 - x) / 10.0), 4.0 * torch.exp(-x / 18.0)),
+            "m": (linoid((25.0 - x) / 10.0), 4.0 * torch.exp(-x / 18.0)),
             "h": (0.07 * torch.exp(-x / 20.0), 1.0 / (torch.exp((30.0 - x) / 10.0) + 1.0)),
         }
 
@@ -87,6 +87,6 @@ class SodiumTM(_Sodium):
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_t
         return {
-            "m": (0.32 * 4.0 / exprel((13.0 - x) / 4.0), 0.28 * 5.0 / exprel((x - 40.0) / 5.0)),
+            "m": (0.32 * 4.0 * linoid((13.0 - x) / 4.0), 0.28 * 5.0 * linoid((x - 40.0) / 5.0)),
             "h": (0.128 * torch.exp((17.0 - x) / 18.0), 4.0 / (torch.exp((40.0 - x) / 5.0) + 1.0)),
         }

@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 import bdtorch as bt
-from bdtorch.channels import Leak, PotassiumHH, PotassiumTM, SodiumHH, SodiumTM, exprel
+from bdtorch.channels import Leak, PotassiumHH, PotassiumTM, SodiumHH, SodiumTM, exprel, linoid
 from bdtorch.integrate import RK4
 from bdtorch.neurons import ConductanceBased, HodgkinHuxley, TraubMiles
 
@@ -70,6 +70,15 @@ def test_exprel_is_smooth_through_zero() -> None:
     torch.testing.assert_close(exprel(x), 1.0 + x / 2 + x**2 / 6 + x**3 / 24, rtol=1e-13, atol=0.0)
     zero = torch.zeros((), dtype=torch.float64)
     assert torch.func.grad(exprel)(zero) == 0.5
+
+
+def test_linoid_is_the_reciprocal_of_exprel() -> None:
+    x = torch.tensor([-90.0, -3.0, -0.02, -1e-4, 0.0, 1e-4, 0.02, 3.0, 90.0], dtype=torch.float64)
+    torch.testing.assert_close(linoid(x), 1.0 / exprel(x), rtol=1e-14, atol=0.0)
+    single = linoid(x.float()).double()
+    torch.testing.assert_close(single, linoid(x.float().double()), rtol=2e-7, atol=0.0)
+    slope = -(linoid(x) ** 2) * torch.func.vmap(torch.func.grad(exprel))(x)
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(linoid))(x), slope, rtol=1e-11, atol=0.0)
 
 
 @pytest.mark.parametrize(("channel", "gate", "which", "v", "value"), SINGULAR)
