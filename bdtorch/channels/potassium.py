@@ -80,4 +80,4 @@ class PotassiumTM(_Potassium):
 
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_t
-        return {"n": (0.032 * 5.0 * linoid((15.0 - x) / 5.0), 0.5 * torch.exp((10.0 - x) / 40.0))}
+        return {"n": (0.032 * 5.0 * linoid((15.0 - x) * 0.2), 0.5 * torch.exp((10.0 - x) * 0.025))}

@@ -87,6 +87,6 @@ class SodiumTM(_Sodium):
     def rates(self, v: Tensor) -> Mapping[str, tuple[Tensor, Tensor]]:
         x = v - self.v_t
         return {
-            "m": (0.32 * 4.0 * linoid((13.0 - x) / 4.0), 0.28 * 5.0 * linoid((x - 40.0) / 5.0)),
-            "h": (0.128 * torch.exp((17.0 - x) / 18.0), 4.0 / (torch.exp((40.0 - x) / 5.0) + 1.0)),
+            "m": (0.32 * 4.0 * linoid((13.0 - x) / 4.0), 0.28 * 5.0 * linoid((x - 40.0) * 0.2)),
+            "h": (0.128 * torch.exp((17.0 - x) * (1 / 18)), 4.0 / (torch.exp((40.0 - x) * 0.2) + 1.0)),
         }
