@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+import bdtorch as bt
 from bdtorch.ops.event_csr import event_csr
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.loops.native import generate
 from bdtorch.simulate.loops.native.plan import Plan
-from tests.simulate.native.stepping import Step, Stepping, assert_same, both
+from bdtorch.simulate.loops.native.split import split
+from bdtorch.simulate.loops.native.trace import trace
+from tests.simulate.native.stepping import Step, Stepping, assert_same, both, run
 
 N = 200
 X = torch.linspace(-1.0, 2.0, N)
@@ -68,7 +71,7 @@ def connectivity(n_pre: int, n_post: int) -> tuple[torch.Tensor, torch.Tensor]:
 def planned(step: Step, *state: torch.Tensor) -> Plan:
     system = Stepping(step, *state)
     body = Body(system, resolve(None, system), {}, system.init_state(), 0.1)
-    return generate(body, list(state))[1]
+    return generate(body, split(trace(body, list(state))))[0]
 
 
 def test_a_synapse_joins_its_populations_and_they_clear_its_events():
@@ -111,3 +114,12 @@ def test_indices_at_the_limit_of_two_bytes(n_post):
 
     for native, reference in zip(*both(step, torch.linspace(-1.0, 1.0, 40)), strict=True):
         assert_same(native, reference, exact=True)
+
+
+def test_an_index_out_of_range_is_named_after_a_split():
+    def step(x, t):
+        g = x[0] + 1.0
+        return [torch.cat([g[:130] * 2.0, g[130:] * 3.0]), x[1] + 1], g.gather(0, x[1])
+
+    with pytest.raises(IndexError, match=r"in step 3: aten.gather.default \(test_split.py:\d+: .*gather"):
+        run(step, X, torch.tensor([N - 2]), loop=bt.Native(threads=1))

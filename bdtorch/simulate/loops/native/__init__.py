@@ -63,6 +63,7 @@ class Native(Loop):
         return self._made(body, trace(body, state))
 
     def _made(self, body: Body, graph: Graph) -> NativeRunner:
+        graph = narrowed(split(graph))  # whose numbers the loop reports its errors by
         layout, text = generate(body, graph)
         return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
 
@@ -79,7 +80,6 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
     for node in graph.nodes:
         if node.dtype not in CPP:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
-    graph = narrowed(split(graph))
     layout = plan(graph)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return layout, source(layout, recordings, body.dt)
