@@ -7,6 +7,7 @@ from bdtorch import init as init
 from bdtorch import integrate as integrate
 from bdtorch import neurons as neurons
 from bdtorch import ops as ops
+from bdtorch import plasticity as plasticity
 from bdtorch import plot as plot
 from bdtorch import rates as rates
 from bdtorch import reservoirs as reservoirs

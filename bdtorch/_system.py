@@ -206,3 +206,8 @@ def whole_steps(duration: float, dt: float, label: str) -> int:
     if abs(steps * dt - duration) > 1e-6 * max(dt, duration):
         raise ValueError(f"`{label}`: expected a multiple of dt={dt:g} ms, got {duration:g} ms")
     return steps
+
+
+def decay(tau: Value, dt: float) -> Value:
+    """``exp(-dt / tau)``."""
+    return torch.exp(-dt / tau) if isinstance(tau, Tensor) else math.exp(-dt / tau)

@@ -10,6 +10,13 @@ BDTORCH_LIBRARY(m) {
   const std::string matrix = "int n_pre, int n_post, int key, float? p, int? number, int draws, int self_offset";
   define_with_raw(m, "procedural_event", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
   define_with_raw(m, "procedural_gather", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
+  define_with_raw(m, "event_dense", "(Tensor spikes, Tensor matrix) -> Tensor");
+  define_with_raw(m, "event_dense_t", "(Tensor spikes, Tensor matrix) -> Tensor");
+  define_with_raw(m, "plasticity_dense",
+                  "(Tensor weights, Tensor spikes, Tensor a, Tensor? b, float low, float high, bool columns) -> Tensor");
+  define_with_raw(m, "plasticity_csr",
+                  "(Tensor weights, Tensor spikes, Tensor a, Tensor? b, Tensor indices, Tensor indptr, "
+                  "Tensor? synapses, float low, float high) -> Tensor");
   // Without derivatives, hence without raw twins.
   m.def(("procedural_counts(Tensor rows, " + matrix + ") -> Tensor").c_str());
   m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());

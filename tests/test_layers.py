@@ -16,7 +16,7 @@ LAYERS = (
     ("ops",),
     ("surrogate", "integrate"),
     ("_system", "_flow", "_noisy_flow", "_drive", "init", "connect"),
-    ("channels", "synapses", "rates", "reservoirs", "stimuli"),
+    ("channels", "synapses", "plasticity", "rates", "reservoirs", "stimuli"),
     ("neurons",),
     ("network", "simulate"),
     ("train", "analyze", "plot"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import math
 
 import torch
 from torch import Tensor, nn
 
 from bdtorch._types import Value
 from bdtorch.ops.event_csr import check_csr, dtype_of_sums, event_csr, event_csr_t
+from bdtorch.ops.event_dense import event_dense, event_dense_t
+from bdtorch.ops.plasticity import plasticity_csr, plasticity_dense
 
 
 class Connectivity(nn.Module, abc.ABC):
@@ -38,11 +41,61 @@ class Connectivity(nn.Module, abc.ABC):
 
         Args:
             x: Spikes (boolean, or floats whose nonzeros are events that scale) or rates, ``(*batch, n_pre)``.
-            weight: 0-d tensor, or tensor of `weight_shape`.
+            weight: 0-d tensor, or tensor of `weight_shape`; where weights are plastic, ``(*batch, *weight_shape)``.
 
         Returns:
             Tensor ``(*batch, n_post)`` of the weight's dtype.
         """
+
+    def on_pre(
+        self,
+        weight: Tensor,
+        spikes: Tensor,
+        a: Tensor,
+        b: Tensor | None = None,
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> Tensor:
+        r"""Change the synapses of active sources,
+
+        .. math:: w_{ij} \leftarrow \mathrm{clip}\big(w_{ij} + s_i (a_j + b_j w_{ij}),\; low,\; high\big).
+
+        Args:
+            weight: ``(*batch, *weight_shape)``.
+            spikes: ``(*batch, n_pre)``, boolean, or factors whose nonzeros are events.
+            a: ``(*batch, n_post)``, in the unit of the weights.
+            b: ``(*batch, n_post)``, without unit; None for 0.
+            low: Lower bound, in the unit of the weights.
+            high: Upper bound.
+
+        Returns:
+            The new weights.
+
+        Raises:
+            TypeError: Weights of this connectivity are not stored, and cannot change.
+        """
+        return self._changed(weight, spikes, a, b, low, high, by_target=False)
+
+    def on_post(
+        self,
+        weight: Tensor,
+        spikes: Tensor,
+        a: Tensor,
+        b: Tensor | None = None,
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> Tensor:
+        """Change the synapses of active targets, as `on_pre` with the sides exchanged: ``spikes`` has a value for each
+        target, ``a`` and ``b`` for each source.
+        """
+        return self._changed(weight, spikes, a, b, low, high, by_target=True)
+
+    def _changed(
+        self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
+    ) -> Tensor:
+        raise TypeError(f"weights of {type(self).__name__} are not stored for each synapse, so they cannot be plastic")
 
     @abc.abstractmethod
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -75,12 +128,18 @@ class CSR(Connectivity):
 
     indices: Tensor
     indptr: Tensor
+    sources: Tensor | None
+    target_indptr: Tensor | None
+    synapses_of_targets: Tensor | None
 
     def __init__(self, indices: Tensor, indptr: Tensor, n_post: int) -> None:
         check_csr(indices, indptr, n_post)
         super().__init__(indptr.numel() - 1, n_post)
         self.register_buffer("indices", indices)
         self.register_buffer("indptr", indptr)
+        # The transposed view, made by `index_targets`; a consequence of the above, so not saved.
+        for name in ("sources", "target_indptr", "synapses_of_targets"):
+            self.register_buffer(name, None, persistent=False)
 
     @classmethod
     def from_edges(cls, pre: Tensor, post: Tensor, n_pre: int, n_post: int) -> CSR:
@@ -127,7 +186,30 @@ class CSR(Connectivity):
         return torch.repeat_interleave(torch.arange(self.n_pre, device=self.indices.device), self.indptr.diff())
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return event_csr(x, weight, self.indices, self.indptr, self.n_post)
+        if weight.dim() <= 1:
+            return event_csr(x, weight, self.indices, self.indptr, self.n_post)
+        rows = [
+            event_csr(x_b, w_b, self.indices, self.indptr, self.n_post)
+            for x_b, w_b in zip(x.reshape(-1, self.n_pre), weight.reshape(-1, self.synapses), strict=True)
+        ]
+        return torch.stack(rows).reshape(*x.shape[:-1], self.n_post)
+
+    def index_targets(self) -> None:
+        """Prepare `on_post`: for every target, its sources and which weights are theirs. Weights stay shared."""
+        if self.sources is None:
+            by_target, order = self.transpose()
+            self.sources, self.target_indptr = by_target.indices, by_target.indptr
+            self.synapses_of_targets = order.to(torch.int32)
+
+    def _changed(
+        self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
+    ) -> Tensor:
+        if not by_target:
+            return plasticity_csr(weight, spikes, a, b, self.indices, self.indptr, low=low, high=high)
+        self.index_targets()
+        assert self.sources is not None and self.target_indptr is not None, "just made"
+        structure = (self.sources, self.target_indptr, self.synapses_of_targets)
+        return plasticity_csr(weight, spikes, a, b, *structure, low=low, high=high)
 
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
         return event_csr_t(x, weight, self.indices, self.indptr)
@@ -174,6 +256,12 @@ class Identity(Connectivity):
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
         return self(x, weight)
 
+    def _changed(
+        self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
+    ) -> Tensor:
+        growth = a if b is None else a + b * weight
+        return torch.where(spikes != 0, (weight + as_floats(spikes, weight) * growth).clamp(low, high), weight)
+
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         return torch.diag_embed(torch.as_tensor(weight).expand(self.n_pre).clone())
 
@@ -185,17 +273,27 @@ class Dense(Connectivity):
         n_pre: Number of sources.
         n_post: Number of targets.
         self_offset: Where the populations are the same, the target that source 0 is; no neuron then reaches itself.
+        order: Whose weights lie side by side: ``"pre"`` stores the matrix of weights as ``(n_pre, n_post)``, ``"post"``
+            as ``(n_post, n_pre)``. What is read along the other side takes about five times longer, so plastic weights
+            are best stored by the side that spikes more often.
+
+    Raises:
+        ValueError: ``order`` is neither of the two.
     """
 
     mask: Tensor | None
 
-    def __init__(self, n_pre: int, n_post: int, *, self_offset: int | None = None) -> None:
+    def __init__(self, n_pre: int, n_post: int, *, self_offset: int | None = None, order: str = "pre") -> None:
         super().__init__(n_pre, n_post)
+        if order not in ("pre", "post"):
+            raise ValueError(f"`Dense(order=...)`: expected 'pre' or 'post', got {order!r}")
+        self.order = order
         mask = None
         if self_offset is not None:
             mask = torch.ones(n_pre, n_post, dtype=torch.bool)
             sources = torch.arange(n_pre)
             mask[sources, sources + self_offset] = False
+            mask = self._stored(mask).contiguous()
         self.register_buffer("mask", mask)
         self.self_offset = self_offset
 
@@ -205,30 +303,47 @@ class Dense(Connectivity):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        return (self.n_pre, self.n_post)
+        return (self.n_pre, self.n_post) if self.order == "pre" else (self.n_post, self.n_pre)
+
+    def _stored(self, matrix: Tensor) -> Tensor:
+        """From ``(..., n_pre, n_post)`` to the order of storage, or back."""
+        return matrix if self.order == "pre" else matrix.mT
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        values = as_floats(x, weight)
         if weight.dim():
-            return values @ (weight if self.mask is None else weight * self.mask)
+            return self._product(x, weight if self.mask is None else weight * self.mask)
+        values = as_floats(x, weight)
         total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_post)
         if self.self_offset is not None:
             own = (self.self_offset, self.n_post - self.n_pre - self.self_offset)
             total = total - nn.functional.pad(values, own)
         return total * weight
 
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        if x.dtype == torch.bool:
+            return event_dense(x, weight) if self.order == "pre" else event_dense_t(x, weight)
+        if weight.dim() == 2:
+            return x @ self._stored(weight)
+        return (x.unsqueeze(-2) @ self._stored(weight)).squeeze(-2)
+
+    def _changed(
+        self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
+    ) -> Tensor:
+        columns = by_target == (self.order == "pre")
+        return plasticity_dense(weight, spikes, a, b, low=low, high=high, columns=columns)
+
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
         values = as_floats(x, weight)
         if weight.dim():
-            return values @ (weight if self.mask is None else weight * self.mask).mT
+            return values @ self._stored(weight if self.mask is None else weight * self.mask).mT
         total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_pre)
         if self.self_offset is not None:
             total = total - values[..., self.self_offset : self.self_offset + self.n_pre]
         return total * weight
 
     def to_dense(self, weight: Value = 1.0) -> Tensor:
-        values = torch.as_tensor(weight).expand(self.n_pre, self.n_post)
-        return values.clone() if self.mask is None else values * self.mask
+        values = torch.as_tensor(weight).expand(self.weight_shape)
+        return self._stored(values.clone() if self.mask is None else values * self.mask)
 
 
 def _checked_count(n: int, label: str) -> int:

@@ -108,12 +108,14 @@ class AllToAll(Rule):
 
     Args:
         autapses: Whether a neuron reaches itself.
+        order: Whether the weights of a source (``"pre"``) or of a target (``"post"``) lie side by side, see `Dense`.
     """
 
     autapses: bool = True
+    order: str = "pre"
 
     def build(self, n_pre: int, n_post: int, *, seed: int = 0, self_offset: int | None = None) -> Dense:
-        return Dense(n_pre, n_post, self_offset=None if self.autapses else self_offset)
+        return Dense(n_pre, n_post, self_offset=None if self.autapses else self_offset, order=self.order)
 
 
 def _check_count(label: str, n: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bdtorch import _tree as tree
 from bdtorch._drive import Drive
 from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
-from bdtorch.network.projection import Pathway, Projection
+from bdtorch.network.projection import Pathway, Projection, Targets
 from bdtorch.ops.random import fold
 
 Route = tuple[str, str | tuple[str, ...]]
@@ -26,7 +27,8 @@ class Network(DynamicalSystem):
     a step is a dict of the populations' outputs.
 
     Inputs of a step are None; a number or tensor, which goes as a current into every population that takes input; or a
-    dict by population (a stimulus is reached only so, for example with the rates of a `bdtorch.stimuli.Poisson`).
+    dict by population (a stimulus is reached only so, for example with the rates of a `bdtorch.stimuli.Poisson`), where
+    plastic projections may stand too, by their names: the third factor of their rule, such as a reward.
 
     Args:
         populations: Systems by name.
@@ -99,10 +101,18 @@ class Network(DynamicalSystem):
             name: initial_state(self._part(name), batch_shape, dt=dt, seed=fold(seed, name))
             for name in self.populations
         }
-        silence = {source: self._part(source).init_out(batch_shape) for source, _ in self.routes.values()}
+        silence = {name: self._part(name).init_out(batch_shape) for name in self._heard()}
         for name, (source, _) in self.routes.items():
             state[name] = self._pathway(name).init_state(_flat(silence[source], self._part(source)), dt=dt)
         return {**state, "out": silence}
+
+    def _heard(self) -> dict[str, None]:
+        """Populations whose outputs projections read: sources, and targets of plastic weights."""
+        heard = {source: None for source, _ in self.routes.values()}
+        for name, (_, targets) in self.routes.items():
+            if self._pathway(name).plasticity is not None:
+                heard.update(dict.fromkeys(targets))
+        return heard
 
     def _part(self, name: str) -> DynamicalSystem:
         return self.populations[name]  # type: ignore[return-value]
@@ -113,9 +123,11 @@ class Network(DynamicalSystem):
     def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, dict[str, Any]]:
         after: dict[str, Any] = {}
         drives = self._external(inputs)
+        third = inputs if isinstance(inputs, Mapping) else {}
         for name, (source, targets) in self.routes.items():
             signal = _flat(state["out"][source], self._part(source))
-            after[name], g = self._pathway(name).step(state[name], signal, t, dt)
+            seen = self._seen(state, name, targets, third.get(name))
+            after[name], g = self._pathway(name).step(state[name], signal, t, dt, seen)
             start = 0
             for target in targets:
                 part = self._part(target)
@@ -129,6 +141,19 @@ class Network(DynamicalSystem):
         kept = {source: out[source] for source in state["out"]}
         return {**{name: after[name] for name in state if name != "out"}, "out": kept}, out
 
+    def _seen(self, state: State, name: str, targets: tuple[str, ...], third: Any) -> Targets | None:
+        """What a plastic pathway reads of its targets."""
+        rule = self._pathway(name).plasticity
+        if rule is None:
+            return None
+        spikes = [_flat(state["out"][target], self._part(target)) for target in targets]
+        v = (
+            [_flat(tree.find(state[target], "v"), self._part(target)) for target in targets]
+            if rule.needs_voltage
+            else []
+        )
+        return Targets(_joined(spikes), _joined(v) if v else None, third)
+
     def _received(self, name: str, g: Tensor, target: State) -> Drive:
         receptor = self._pathway(name).receptor
         drive: Drive = receptor(g, tree.find(target, "v") if receptor.needs_voltage else None)
@@ -136,16 +161,24 @@ class Network(DynamicalSystem):
 
     def _external(self, inputs: Any) -> dict[str, Any]:
         if isinstance(inputs, Mapping):
+            plastic = [name for name in self.routes if self._pathway(name).plasticity is not None]
             for name in inputs:
-                if name not in self.populations:
-                    known = ", ".join(repr(key) for key in self.populations)
-                    raise ValueError(f"`inputs`: expected populations among {known}, got {name!r}")
+                if name not in self.populations and name not in plastic:
+                    known = ", ".join(repr(key) for key in [*self.populations, *plastic])
+                    kind = "populations or plastic projections" if plastic else "populations"
+                    raise ValueError(f"`inputs`: expected {kind} among {known}, got {name!r}")
             return {
-                name: Drive.of(value) if self.populations[name].takes_input else value for name, value in inputs.items()
+                name: Drive.of(value) if self.populations[name].takes_input else value
+                for name, value in inputs.items()
+                if name in self.populations
             }
         if inputs is None:
             return {}
         return {name: Drive.of(inputs) for name, part in self.populations.items() if part.takes_input}
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
 def _flat(out: Any, part: DynamicalSystem) -> Tensor:

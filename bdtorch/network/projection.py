@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from bdtorch._system import Parametrised, check_number
 from bdtorch._types import Initialiser, State, Value
-from bdtorch.connect import Connectivity, Rule
+from bdtorch.connect import CSR, Connectivity, Dense, Procedural, Rule
 from bdtorch.network.delay import Delay
 from bdtorch.ops.random import fold
-from bdtorch.synapses import Current, Receptor, Synapse
+from bdtorch.plasticity import Events, Plasticity
+from bdtorch.synapses import Current, Receptor, ShortTerm, Synapse
 
 Slot = TypeVar("Slot", bound=Parametrised)
 
 
+class Targets(NamedTuple):
+    """What plasticity reads of the populations that a projection reaches, at the start of a step."""
+
+    spikes: Tensor
+    v: Tensor | None
+    third: Tensor | float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """What joins populations, as a pipeline of slots: delay -> connectivity with weights -> synapse -> receptor.
+    """What joins populations, as a pipeline of slots:
+    delay -> short-term plasticity -> connectivity with weights -> synapse -> receptor.
+
+    With ``plasticity`` the weights are part of the state, ``(*batch, *weight_shape)``, and ``weight`` is their start.
 
     A projection is a description; `bdtorch.Network` draws its connectivity for the populations that it joins. Used in
     two places it is drawn twice, and shares its parameters (a trained ``weight`` or ``tau``).
@@ -34,6 +46,9 @@ class Projection:
         receptor: How the synaptic variable drives the membrane; default `bdtorch.synapses.Current`.
         delay: ms, at least one step and a multiple of it; None for none. A spike at the end of step k acts in step
             k+1 without a delay, and in step k+1+m with a delay of m steps.
+        short_term: How a source's own spikes modulate what it releases.
+        plasticity: How spikes of both sides change the weights. For the order of events see
+            `bdtorch.plasticity.Plasticity`.
 
     Raises:
         TypeError: a slot holds an object of another kind.
@@ -45,9 +60,14 @@ class Projection:
     synapse: Synapse | None = None
     receptor: Receptor | None = None
     delay: float | None = None
+    short_term: ShortTerm | None = None
+    plasticity: Plasticity | None = None
 
     def __post_init__(self) -> None:
-        kinds = {"connect": (Rule, Connectivity), "synapse": (Synapse,), "receptor": (Receptor,)}
+        kinds = {
+            "connect": (Rule, Connectivity), "synapse": (Synapse,), "receptor": (Receptor,),
+            "short_term": (ShortTerm,), "plasticity": (Plasticity,),
+        }  # fmt: skip
         for slot, kind in kinds.items():
             value = getattr(self, slot)
             if not isinstance(value, kind) and not (value is None and slot != "connect"):
@@ -93,9 +113,11 @@ class Pathway(Parametrised):
         device: torch.device | str | None,
     ) -> None:
         super().__init__((), dtype=dtype, device=device)
-        self.connect = connect
+        self.plasticity = None if projection.plasticity is None else self._own(projection.plasticity)
+        self.connect = connect if self.plasticity is None else _stored(connect)
         self.declare("weight", self._drawn(projection.weight, fold(seed, "weight")))
         self.delay = None if projection.delay is None else Delay(projection.delay, dtype=dtype, device=device)
+        self.short_term = None if projection.short_term is None else self._own(projection.short_term)
         self.synapse = None if projection.synapse is None else self._own(projection.synapse)
         receptor = projection.receptor
         self.receptor = Current(dtype=dtype, device=device) if receptor is None else self._own(receptor)
@@ -125,24 +147,60 @@ class Pathway(Parametrised):
     def init_state(self, source: Tensor, *, dt: float | None) -> State:
         """The state at t = 0 for sources whose output looks like ``source``, ``(*batch, n_pre)``."""
         state: dict[str, Any] = {}
+        batch_shape = tuple(source.shape[:-1])
         if self.delay is not None:
             state["delay"] = self.delay.init_state(source, dt=dt)
+        if self.short_term is not None:
+            state["short_term"] = self.short_term.init_state(tuple(source.shape))
+        if self.plasticity is not None:
+            state["weight"] = self._weight(source.device).expand(*batch_shape, *self.connect.weight_shape).clone()
+            state["plasticity"] = self.plasticity.init_state(self.connect, batch_shape)
         if self.synapse is not None:
-            state["synapse"] = self.synapse.init_state((*source.shape[:-1], self.connect.n_post))
+            state["synapse"] = self.synapse.init_state((*batch_shape, self.connect.n_post))
         return state
 
-    def step(self, state: State, source: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
-        """Deliver ``source``, ``(*batch, n_pre)``; returns state and synaptic variable, ``(*batch, n_post)``."""
+    def step(
+        self, state: State, source: Tensor, t: Tensor, dt: float, targets: Targets | None = None
+    ) -> tuple[State, Tensor]:
+        """Deliver ``source``, ``(*batch, n_pre)``; returns state and synaptic variable, ``(*batch, n_post)``.
+
+        A plastic pathway also wants ``targets``.
+        """
         after: dict[str, Any] = {}
         if self.delay is not None:
             after["delay"], source = self.delay(state["delay"], source, dt)
-        weight = self.weight
-        if not isinstance(weight, Tensor):
-            weight = torch.full((), weight, dtype=self.dtype, device=source.device)
-        g = self.connect(source, weight)
+        released = source
+        if self.short_term is not None:
+            after["short_term"], released = self.short_term.step(state["short_term"], source, t, dt)
+        weight = state["weight"] if self.plasticity is not None else self._weight(source.device)
+        g = self.connect(released, weight)
+        if self.plasticity is not None:
+            assert targets is not None, "a network hands them to every plastic pathway"
+            events = Events(source, *targets)
+            step = self.plasticity.step(state["plasticity"], weight, self.connect, events, t, dt)
+            after["plasticity"], after["weight"] = step
         if self.synapse is not None:
             after["synapse"], g = self.synapse.step(state["synapse"], g, t, dt)
-        return after, g
+        return {name: after[name] for name in state}, g
+
+    def _weight(self, device: torch.device) -> Tensor:
+        if isinstance(self.weight, Tensor):
+            return self.weight
+        return torch.full((), self.weight, dtype=self.dtype, device=device)
 
     def extra_repr(self) -> str:
         return f"{self.connect.n_pre} -> {self.connect.n_post}, {self.connect.synapses} synapses"
+
+
+def _stored(connect: Connectivity) -> Connectivity:
+    """The connectivity in a form that has a weight for each synapse and finds those of a target."""
+    if isinstance(connect, Procedural):
+        raise TypeError(
+            "`Projection(plasticity=...)`: expected connectivity that stores its weights, got Procedural; "
+            "its `materialise` makes one"
+        )
+    if isinstance(connect, Dense) and connect.mask is not None:
+        connect, _ = CSR.from_dense(connect.to_dense())
+    if isinstance(connect, CSR):
+        connect.index_targets()
+    return connect

@@ -5,6 +5,10 @@ from bdtorch.ops.event_csr import check_csr as check_csr
 from bdtorch.ops.event_csr import csr_outer as csr_outer
 from bdtorch.ops.event_csr import event_csr as event_csr
 from bdtorch.ops.event_csr import event_csr_t as event_csr_t
+from bdtorch.ops.event_dense import event_dense as event_dense
+from bdtorch.ops.event_dense import event_dense_t as event_dense_t
+from bdtorch.ops.plasticity import plasticity_csr as plasticity_csr
+from bdtorch.ops.plasticity import plasticity_dense as plasticity_dense
 from bdtorch.ops.procedural import ProceduralMatrix as ProceduralMatrix
 from bdtorch.ops.procedural import procedural_counts as procedural_counts
 from bdtorch.ops.procedural import procedural_event as procedural_event

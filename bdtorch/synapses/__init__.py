@@ -9,3 +9,5 @@ from bdtorch.synapses.receptors import Current as Current
 from bdtorch.synapses.receptors import Jump as Jump
 from bdtorch.synapses.receptors import MagnesiumBlock as MagnesiumBlock
 from bdtorch.synapses.receptors import Receptor as Receptor
+from bdtorch.synapses.short_term import ShortTerm as ShortTerm
+from bdtorch.synapses.short_term import TsodyksMarkram as TsodyksMarkram

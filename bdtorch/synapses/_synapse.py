@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
-from torch import Tensor
-
 from bdtorch._system import DynamicalSystem
-from bdtorch._types import Value
 
 
 class Synapse(DynamicalSystem):
@@ -18,8 +12,3 @@ class Synapse(DynamicalSystem):
     by the exact solution, so the result does not depend on the step. A synapse has no size: its state takes the shape
     ``batch_shape``, whose last axis is the postsynaptic population.
     """
-
-
-def decay(tau: Value, dt: float) -> Value:
-    """``exp(-dt / tau)``."""
-    return torch.exp(-dt / tau) if isinstance(tau, Tensor) else math.exp(-dt / tau)

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from bdtorch._system import decay
 from bdtorch._types import State, Value
-from bdtorch.synapses._synapse import Synapse, decay
+from bdtorch.synapses._synapse import Synapse
 
 
 class Alpha(Synapse):

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bdtorch._system import decay
 from bdtorch._types import State, Value
-from bdtorch.synapses._synapse import Synapse, decay
+from bdtorch.synapses._synapse import Synapse
 
 
 class Exponential(Synapse):

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bdtorch.connect import CSR, Dense
 from bdtorch.ops import binomial, poisson
 from bdtorch.ops import random as draws
 from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
+from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.procedural import ProceduralMatrix, procedural_event, procedural_gather
 from bdtorch.simulate.loops.native import operations
 from tests.simulate.native.stepping import assert_same, both
@@ -110,9 +112,62 @@ def test_procedural_products(dtype, threads):
         assert_same(native, reference, exact=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_dense_event_products(dtype, threads):
+    def step(x, t):
+        pre, post, m = x
+        batch = torch.stack([pre, -pre, pre * 0.0])
+        out = [
+            event_dense(pre > 0.0, m),
+            event_dense(batch.relu(), m),
+            event_dense(batch > 0.3, torch.stack([m, -m, m + 1.0])),
+            event_dense_t(post > 0.0, m),
+            event_dense_t(post.relu().expand(B, N_POST), m),
+            event_dense_t(pre > 0.0, m.T),  # laid out anew
+        ]
+        return [pre.roll(1), post.roll(-1), m * 0.9], out
+
+    state = [torch.randn(n, dtype=dtype) for n in ((N_PRE,), (N_POST,), (N_PRE, N_POST))]
+    for native, reference in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("layout", ["sparse", "pre", "post"])
+def test_changes_of_weights(dtype, threads, layout):
+    if layout == "sparse":
+        weights, indices, indptr = structure(dtype)
+        connect = CSR(indices, indptr, N_POST)
+        connect.index_targets()
+    else:
+        connect = Dense(N_PRE, N_POST, order=layout)
+        weights = torch.randn(connect.weight_shape, dtype=dtype)
+
+    def step(x, t):
+        pre, post, w, batch, kept = x
+        spikes, factors = pre > 0.5, pre.relu()
+        y = connect(spikes, w)
+        after = connect.on_pre(w, spikes, post, low=-1.0, high=1.0)
+        after = connect.on_post(after, post.relu(), pre, -pre, high=0.8)
+        among = connect.on_pre(batch, spikes.expand(B, N_PRE), post.expand(B, N_POST), low=-0.5)
+        among = connect.on_post(among, post.expand(B, N_POST) > 0.5, torch.stack([pre, -pre, factors]))
+        once = connect.on_pre(kept, factors, post)  # `kept` is still needed, and never changes
+        twice = connect.on_pre(once, factors, post)
+        return [pre.roll(1), post.roll(-1), after, among, kept], [y, once, twice, kept * 2.0]
+
+    start = (torch.randn(N_PRE, dtype=dtype), torch.randn(N_POST, dtype=dtype), weights)
+    state = (*start, torch.stack([weights, -weights, weights * 0.5]), weights * 2.0)
+    for got, want in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(got, want, exact=True)
+
+
 def test_every_kernel_is_exercised():
     assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
         "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal",
         "random_uniform", "random_exponential", "random_poisson", "random_binomial",
         "_procedural_event_raw", "_procedural_gather_raw",
+        "_event_dense_raw", "_event_dense_t_raw",
+        "_plasticity_csr_raw", "_plasticity_dense_raw",
     }  # fmt: skip

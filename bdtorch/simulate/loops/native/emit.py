@@ -13,6 +13,13 @@ from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
 from bdtorch.simulate.loops.native.pointwise import CPP, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, pointer, position, space
 
+_HEADERS = {
+    "bdtorch._event_dense": "event_dense.h",
+    "bdtorch._plasticity": "plasticity.h",
+    "bdtorch._procedural": "procedural.h",
+}
+"""Headers by the operations that need them."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -60,8 +67,7 @@ class _Printer:
                 self._pass(number, kernel)
         self._records()
         self._copies()
-        headers = ["loop.h", *(["procedural.h"] if self._draws_connectivity() else [])]
-        included = [f'#include "bdtorch/{name}"' for name in headers]
+        included = [f'#include "bdtorch/{name}"' for name in ("loop.h", *self._further_headers())]
         return "\n".join([*included, *self._user_sources(), "", *self.functions, self._loop()])
 
     def _user_sources(self) -> list[str]:
@@ -70,9 +76,10 @@ class _Printer:
         sources = dict.fromkeys(kernel.source for kernel in kernels if kernel is not None)
         return ['#include "bdtorch/view.h"', *sources] if sources else []
 
-    def _draws_connectivity(self) -> bool:
-        """Whether the loop needs a header that others are spared, for it takes a while to compile."""
-        return any(node.op.startswith("bdtorch._procedural") for kernel in self.plan.kernels for node in kernel.nodes)
+    def _further_headers(self) -> list[str]:
+        """What the loop needs and others are spared, for headers take a while to compile."""
+        operations = [node.op for kernel in self.plan.kernels for node in kernel.nodes]
+        return [header for stem, header in _HEADERS.items() if any(op.startswith(stem) for op in operations)]
 
     def _pass(self, number: int, kernel: Kernel) -> None:
         inside = set(kernel.nodes)

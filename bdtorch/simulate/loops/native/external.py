@@ -13,10 +13,8 @@ from bdtorch.simulate.loops.native.graph import Node, constant_tensor
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
-from bdtorch.simulate.loops.native.printing import pointer, position
-
-Printed = tuple[list[str], str]
-"""Lines, and how the threads share the work: ``"single"``, ``"flat n"`` (ranges of n elements) or ``"rows"``."""
+from bdtorch.simulate.loops.native.printing import Printed, pointer, position
+from bdtorch.simulate.loops.native.weights import WEIGHT_PRINTERS
 
 
 def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
@@ -394,4 +392,5 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch.random_normal.default": _random("normal"),
     "bdtorch.random_poisson.default": _random("poisson"),
     "bdtorch.random_uniform.default": _random("uniform"),
+    **WEIGHT_PRINTERS,
 }

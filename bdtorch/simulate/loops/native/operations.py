@@ -158,6 +158,8 @@ EXTERNAL = {
     "aten.scatter_add.default",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
     "bdtorch._procedural_event_raw.default", "bdtorch._procedural_gather_raw.default",
+    "bdtorch._event_dense_raw.default", "bdtorch._event_dense_t_raw.default",
+    "bdtorch._plasticity_csr_raw.default", "bdtorch._plasticity_dense_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
     "bdtorch.random_exponential.default", "bdtorch.random_poisson.default", "bdtorch.random_binomial.default",
 }  # fmt: skip
@@ -165,6 +167,12 @@ EXTERNAL = {
 
 ONTO_ZEROS = {"bdtorch._event_csr_raw.default": "bdtorch._event_csr_raw.onto_zeros"}
 """Kernels that add to their output, by the name of the twin that finds it cleared by those who read it last."""
+
+UPDATES = {
+    "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default",
+    "bdtorch._plasticity_csr_raw.default", "bdtorch._plasticity_dense_raw.default",
+}  # fmt: skip
+"""Operations that change parts of their first operand, and may do so in its memory where nothing else needs it."""
 
 POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 

@@ -8,8 +8,9 @@ import torch
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
+from bdtorch.simulate.loops.native.inplace import update_in_place
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
-from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, VIEWS
+from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, UPDATES, VIEWS
 
 
 @dataclass(eq=False)
@@ -72,6 +73,8 @@ class _Planner:
         self._declare_untouched_states()
         sources = self._made_states()
         self._sink()
+        makers = [None if kernel.fused else kernel.nodes[0] for kernel in self.kernels]
+        update_in_place(makers, [*map(self.reads, self.kernels)], self.refs, self.state, sources, observed)
         copies = self._write_states(sources, observed)
         self._clear({ref.buffer for ref in (*observed, *(ref for _, ref in copies))})
         buffers: list[Buffer] = []
@@ -285,9 +288,11 @@ class _Planner:
 
     def _write_states(self, sources: dict[int, tuple[Node, Ref]], observed: list[Ref]) -> list[tuple[Buffer, Ref]]:
         """Let new states take the place of the old where nothing is in the way, and note what is to be copied."""
-        late = [ref.buffer for ref in observed]  # read after the kernels
+        late = [ref.buffer.home for ref in observed]  # read after the kernels
         copies: list[tuple[Buffer, Ref]] = []
         for number, (node, ref) in sources.items():
+            if ref.buffer.home is self.state[number]:
+                continue  # made in its place
             if self._may_overwrite(node, ref, self.state[number], late):
                 ref.buffer.alias = self.state[number]
             else:
@@ -315,7 +320,7 @@ class _Planner:
         here = [read for read in self.reads(kernel) if read.overlaps(old)]
         if kernel.fused:
             return all(read.same(old) for read in here)
-        return not here or (node.op.startswith("aten.scatter.") and len(here) == 1 and here[0].whole)
+        return not here
 
     def _clear(self, results: set[Buffer]) -> None:
         """Spare kernels that add to their output from clearing it: the passes that read it do so while it is at hand."""
@@ -367,9 +372,22 @@ def _kernels_first(nodes: list[Node]) -> list[Node]:
     """
     depth: dict[Node, int] = {}  # kernels one after the other until then
     apart: dict[Node, bool] = {}
+    read_until: dict[Node, int] = {}  # the least depth at which what came before has read a tensor, or a view of it
     for node in nodes:
         apart[node] = node.kind == "op" and not (
             node.op in VIEWS or node.op in POINTWISE or node.op == "aten.cat.default"
         )
         depth[node] = max((depth[operand] for operand in node.operands()), default=0) + apart[node]
+        if node.op in UPDATES:  # after what reads the old values, which it may then overwrite
+            depth[node] = max(depth[node], read_until.get(_viewed(node.args[0]), 0))
+        for operand in [] if node.op in VIEWS else node.operands():
+            seen = _viewed(operand)
+            read_until[seen] = max(read_until.get(seen, 0), depth[node] + (not apart[node]))
     return sorted(nodes, key=lambda node: (depth[node], not apart[node]))  # a stable sort
+
+
+def _viewed(node: Node) -> Node:
+    """What a view looks into."""
+    while node.op in VIEWS:
+        node = node.args[0]
+    return node

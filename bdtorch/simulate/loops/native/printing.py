@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.pointwise import CPP
 
+Printed = tuple[list[str], str]
+"""Lines, and how the threads share the work: ``"single"``, ``"flat n"`` (ranges of n elements) or ``"rows"``."""
+
 
 @dataclass(frozen=True)
 class Space:

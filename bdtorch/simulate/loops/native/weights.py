@@ -1,0 +1,93 @@
+"""Printing the operations on stored weights: dense event products, and changes of weights in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.pointwise import CPP, literal
+from bdtorch.simulate.loops.native.printing import Printed, pointer
+
+Printer = Callable[[Node, dict[Node, Ref], Ref], Printed]
+
+
+def _shared(n: int, batch: int, lines: list[str]) -> Printed:
+    """Lines over the range ``r`` of n elements, for every sample ``b``."""
+    head = [
+        f"const loop::Range r = loop::share({n}, now.thread, now.threads);",
+        f"for (int64_t b = 0; b < {batch}; ++b) {{",
+    ]
+    return [*head, *(f"  {line}" for line in lines), "}"], f"flat {n}" if batch == 1 else "rows"
+
+
+def _event_dense(transposed: bool) -> Printer:
+    def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        spikes, matrix = (refs[arg] for arg in node.args)
+        rows, columns = matrix.shape[-2:]
+        n_from, n_to = (columns, rows) if transposed else (rows, columns)
+        m = pointer(matrix) + (f" + b * {rows * columns}" if len(matrix.shape) == 3 else "")
+        s, y = f"{pointer(spikes)} + b * {n_from}", f"{pointer(out)} + b * {n_to}"
+        sizes = f"{columns}" if transposed else f"{rows}, {columns}"
+        kernel = "columns" if transposed else "rows"
+        batch = math.prod(spikes.shape[:-1])
+        return _shared(n_to, batch, [
+            f"std::memset({y} + r.begin, 0, (r.end - r.begin) * sizeof({CPP[node.dtype]}));",
+            f"bdtorch::event_dense_{kernel}({m}, {s}, {sizes}, r.begin, r.end, {y});",
+        ])  # fmt: skip
+
+    return printer
+
+
+def _change(node: Node, refs: dict[Node, Ref], low: float, high: float, n_terms: int) -> str:
+    """The terms and bounds of sample ``b``."""
+    a = f"{pointer(refs[node.args[2]])} + b * {n_terms}"
+    b = "nullptr" if node.args[3] is None else f"{pointer(refs[node.args[3]])} + b * {n_terms}"
+    bounds = f"{literal(low, node.dtype)}, {literal(high, node.dtype)}"
+    return f"const bdtorch::WeightChange<{CPP[node.dtype]}> change = {{{a}, {b}, {bounds}}};"
+
+
+def _changed(n: int, batch: int, lines: list[str], old: Ref, out: Ref) -> Printed:
+    """A change of weights in place; or, where something still needs the old ones, of a copy, by one thread."""
+    if out.buffer.home is old.buffer.home:
+        return _shared(n, batch, lines)[0], "rows"
+    copy = f"std::memcpy({pointer(out)}, {pointer(old)}, INT64_C({out.numel}) * sizeof({CPP[out.buffer.dtype]}));"
+    head = [copy, f"const loop::Range r = {{0, {n}}};", f"for (int64_t b = 0; b < {batch}; ++b) {{"]
+    return [*head, *(f"  {line}" for line in lines), "}"], "single"
+
+
+def _plasticity_dense(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    old, spikes = refs[node.args[0]], refs[node.args[1]]
+    low, high, by_columns = node.args[4:]
+    rows, columns = out.shape[-2:]
+    n_from, n_terms = (columns, rows) if by_columns else (rows, columns)
+    w, s = f"{pointer(out)} + b * {rows * columns}", f"{pointer(spikes)} + b * {n_from}"
+    kernel, sizes = ("columns", f"{columns}") if by_columns else ("rows", f"{rows}, {columns}")
+    lines = [
+        _change(node, refs, low, high, n_terms),
+        f"bdtorch::dense_update_{kernel}({w}, {s}, change, {sizes}, r.begin, r.end);",
+    ]
+    return _changed(n_terms, math.prod(spikes.shape[:-1]), lines, old, out)
+
+
+def _plasticity_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    old, spikes, a = (refs[arg] for arg in node.args[:3])
+    low, high = node.args[7:]
+    rows, synapses = spikes.shape[-1], out.shape[-1]
+    indices, indptr = (pointer(refs[arg]) for arg in node.args[4:6])
+    named = "(const int32_t*)nullptr" if node.args[6] is None else pointer(refs[node.args[6]])
+    w, s = f"{pointer(out)} + b * {synapses}", f"{pointer(spikes)} + b * {rows}"
+    lines = [
+        _change(node, refs, low, high, a.shape[-1]),
+        f"bdtorch::csr_update_rows({w}, {s}, change, {indices}, {indptr}, {named}, r.begin, r.end);",
+    ]
+    return _changed(rows, math.prod(spikes.shape[:-1]), lines, old, out)
+
+
+WEIGHT_PRINTERS: dict[str, Printer] = {
+    "bdtorch._event_dense_raw.default": _event_dense(transposed=False),
+    "bdtorch._event_dense_t_raw.default": _event_dense(transposed=True),
+    "bdtorch._plasticity_csr_raw.default": _plasticity_csr,
+    "bdtorch._plasticity_dense_raw.default": _plasticity_dense,
+}

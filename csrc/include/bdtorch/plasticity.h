@@ -1,0 +1,98 @@
+// Event-driven updates of weights, affine in the weight and bounded:
+//
+//   w <- clip(w + s (a + b w), low, high)
+//
+// for the weights w of the synapses of active neurons. s is the event's factor (nonzero: active), one for each neuron of
+// the side that spikes; a and b have a value for each neuron of the other side. The weights of silent neurons are not
+// touched, not even to bring them within the bounds. b may be null: 0.
+//
+//   dense_update_rows      spikes along the rows of a dense matrix, a and b along its columns
+//   dense_update_columns   spikes along the columns, a and b along the rows
+//   csr_update_rows        spikes along the rows of a CSR structure; with `synapses`, which names the weight of every
+//                          position, the rows of its transpose: that is, its columns
+//
+// Every weight is written by one event at most, so any partition gives the same bits. Included by generated code: no
+// torch, no heavy standard headers, C++17.
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+#include "event_dense.h"
+#include "macros.h"
+
+namespace bdtorch {
+
+// A change of weights: terms by neuron of the side that does not spike, and bounds.
+template <class T>
+struct WeightChange {
+  const T* a;
+  const T* b;  // may be null
+  T low, high;
+};
+
+// NaN is no smaller and no larger than a bound, so it comes through.
+template <class T>
+BDTORCH_HD T clipped(T w, T low, T high) {
+  w = w < low ? low : w;
+  return w > high ? high : w;
+}
+
+template <bool with_b, class T>
+BDTORCH_HD T changed(T w, T s, T a, T b, T low, T high) {
+  return clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high);
+}
+
+// Columns [begin, end) of the active rows of w, n_rows x n_columns.
+template <class T, class S>
+inline void dense_update_rows(T* w, const S* spikes, const WeightChange<T>& change, int64_t n_rows, int64_t n_columns,
+                              int64_t begin, int64_t end) {
+  const T *a = change.a, *b = change.b, low = change.low, high = change.high;
+  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
+    T* row = w + i * n_columns;
+    const T s = T(spikes[i]);
+    if (b) {
+#pragma GCC ivdep
+      for (int64_t j = begin; j < end; ++j) row[j] = changed<true>(row[j], s, a[j], b[j], low, high);
+    } else {
+#pragma GCC ivdep
+      for (int64_t j = begin; j < end; ++j) row[j] = changed<false>(row[j], s, a[j], T(0), low, high);
+    }
+  });
+}
+
+// Rows [begin, end) of the active columns of w.
+template <class T, class S>
+inline void dense_update_columns(T* w, const S* spikes, const WeightChange<T>& change, int64_t n_columns, int64_t begin,
+                                 int64_t end) {
+  for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
+    for (int64_t i = begin; i < end; ++i) {
+      T* row = w + i * n_columns;
+      const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
+      const T a = change.a[i], b = change.b ? change.b[i] : T(0);
+      for (int e = 0; e < count; ++e) {
+        const int64_t j = active[e];
+        __builtin_prefetch(row + ahead + j, 1);
+        row[j] = change.b ? changed<true>(row[j], T(spikes[j]), a, b, change.low, change.high)
+                          : changed<false>(row[j], T(spikes[j]), a, T(0), change.low, change.high);
+      }
+    }
+  });
+}
+
+// Synapses of the active rows in [row_begin, row_end). Position m of the structure has the weight w[synapses[m]], or w[m]
+// where `synapses` is null, and ends at neuron indices[m].
+template <class T, class I, class P, class K, class S>
+inline void csr_update_rows(T* w, const S* spikes, const WeightChange<T>& change, const I* indices, const P* indptr,
+                            const K* synapses, int64_t row_begin, int64_t row_end) {
+  for_each_active(spikes, row_begin, row_end, [&](int64_t i) {
+    const T s = T(spikes[i]);
+    const int64_t end = int64_t(indptr[i + 1]);
+    for (int64_t m = int64_t(indptr[i]); m < end; ++m) {
+      const int64_t k = synapses ? int64_t(synapses[m]) : m, j = int64_t(indices[m]);
+      w[k] = change.b ? changed<true>(w[k], s, change.a[j], change.b[j], change.low, change.high)
+                      : changed<false>(w[k], s, change.a[j], T(0), change.low, change.high);
+    }
+  });
+}
+
+}  // namespace bdtorch
