@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,12 @@ class Inputs:
     def constants(self) -> list[Tensor]:
         """The tensors that are the input of every step."""
         return [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def with_constants(self, constants: Iterable[Tensor]) -> Inputs:
+        """The same inputs with other tensors in the place of `constants`."""
+        places = iter(constants)
+        leaves = [next(places) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        return Inputs(leaves, self.spec, self.sequences)
 
     def tensors(self) -> list[Tensor]:
         """Every tensor among the inputs."""

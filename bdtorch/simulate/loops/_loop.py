@@ -13,6 +13,7 @@ from torch import Tensor
 from bdtorch._types import State
 from bdtorch.integrate import Prepared, Step
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._functorch import levels_of
 
 
 class LoopError(RuntimeError):
@@ -82,6 +83,8 @@ def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | 
     """Reduce observed tensor ``number``, given at each of some steps from ``first`` on, to what its record keeps."""
     if body.sparse[number]:
         stacked = torch.stack(values)
+        if levels_of(stacked):
+            raise LoopError("under torch.func.vmap the reference loop keeps no sparse records; use loop='auto'")
         where = stacked.reshape(len(values), -1).nonzero()
         return where[:, 0] + (first + 1), where[:, 1]
     every = body.every[number]

@@ -81,9 +81,7 @@ class Reversed:
     def _replaced(self, constants: list[Tensor], parameters: list[Tensor]) -> Body:
         """The model's body over these constants and parameters."""
         body = copy.copy(self.body)
-        places = iter(constants)
-        leaves = [next(places) if isinstance(leaf, Tensor) else leaf for leaf in body.inputs.leaves]
-        body.inputs = dataclasses.replace(body.inputs, leaves=leaves)
+        body.inputs = body.inputs.with_constants(constants)
         named = dict(zip(self.parameters, parameters, strict=True))
         body.parameters = {**(body.parameters or {}), **named} or None
         return body

@@ -1,0 +1,149 @@
+"""One simulation: its chunks, and what they left."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch import _tree as tree
+from bdtorch.simulate._body import Body
+from bdtorch.simulate._functorch import transformed
+from bdtorch.simulate._interrupt import Interrupt
+from bdtorch.simulate._progress import Bar
+from bdtorch.simulate.loops import Loop
+from bdtorch.simulate.loops._loop import Advance, Runner
+from bdtorch.simulate.records import Spikes
+from bdtorch.simulate.solution import Solution
+
+OUT = "out (kept)"
+"""Name of the record of outputs."""
+
+_PERIOD = 0.25  # seconds between returns to Python: for the progress bar, Ctrl-C and the check for NaN
+_CHUNK_BYTES = 1 << 27  # what the observed values of one chunk may take
+
+
+class Run:
+    """The chunks of one simulation, and what they left."""
+
+    def __init__(self, body: Body, state: list[Tensor], start: int, steps: int, check_finite: bool) -> None:
+        self.body = body
+        self.state = state
+        self.start = start
+        self.steps = steps
+        self.check_finite = check_finite and not transformed()
+        self.done = 0
+        self.kept: list[list[Any]] = [[] for _ in body.observed]
+        self.pieces: list[tuple[Tensor, ...]] = []
+        self.interrupted = False
+        self.loop = ""
+
+    def to_the_end(self, chosen: tuple[Loop, Runner], progress: bool | None) -> Solution:
+        loop, runner = chosen
+        self.loop = loop.name
+        largest = max(1, _CHUNK_BYTES // max(1, sum(x.numel() * x.element_size() for x in self.body.observed)))
+        chunk = runner.fixed_chunk or min(64, largest)
+        with Interrupt() as interrupt, Bar(self.steps, self.body.dt, progress) as bar:
+            while self.done < self.steps and not self.interrupted:
+                began = time.perf_counter()
+                taken = self._advance(runner, min(chunk, self.steps - self.done), interrupt.requested)
+                elapsed = time.perf_counter() - began
+                bar.update(taken)
+                self.interrupted = interrupt.requested() and self.done < self.steps
+                # The pace of this chunk sets the length of the next, which grows at most fourfold.
+                chunk = runner.fixed_chunk or max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
+        if self.interrupted:
+            t = (self.start + self.done) * self.body.dt
+            warnings.warn(f"simulate was interrupted at t = {t:g} ms; the solution holds what was done", stacklevel=3)
+        return self.solution()
+
+    def _advance(self, runner: Runner, count: int, stop: Callable[[], bool]) -> int:
+        before, first = self.state, self.start + self.done
+        window = self._window(count, runner.fixed_chunk)
+        result = runner.advance(before, window, first, count, stop)
+        if self.check_finite and not _finite(result.state):
+            self._report_nonfinite(runner, before, window, first, result.steps)
+        self._take(result)
+        return result.steps
+
+    def _window(self, count: int, chunk: int | None) -> list[Tensor]:
+        """The input slices of the next steps."""
+        sequences = self.body.inputs.sequences
+        if not chunk or self.done % chunk:
+            return [sequence[self.done : self.done + count] for sequence in sequences]
+        # Going back through slices would cost the whole length for each of them; through a split, once for all.
+        self.pieces = self.pieces or [sequence.split(chunk) for sequence in sequences]
+        return [piece[self.done // chunk] for piece in self.pieces]
+
+    def _take(self, result: Advance) -> None:
+        self.state = result.state
+        self.done += result.steps
+        for kept, more in zip(self.kept, result.kept, strict=True):
+            kept.append(more)
+
+    def _report_nonfinite(
+        self, runner: Runner, state: list[Tensor], window: list[Tensor], first: int, steps: int
+    ) -> None:
+        """Take the last chunk again, step by step, up to the one that went wrong."""
+        for k in range(steps):
+            result = runner.advance(state, [sequence[k : k + 1] for sequence in window], first + k, 1, lambda: False)
+            if not _finite(result.state):
+                error = FloatingPointError(self._nonfinite_message(result.state, first + k + 1))
+                error.solution = self.solution()  # type: ignore[attr-defined]
+                raise error
+            self._take(result)
+            state = result.state
+        raise FloatingPointError(
+            "`simulate`: a state variable became NaN or infinite in a step that cannot be found again"
+        )
+
+    def _nonfinite_message(self, state: list[Tensor], number: int) -> str:
+        name, leaf = next((n, x) for n, x in zip(self.body.names, state, strict=True) if not _finite([x]))
+        where = (~leaf.isfinite()).nonzero()[0].tolist()
+        value = leaf[tuple(where)].item()
+        element = where[0] if len(where) == 1 else tuple(where)
+        return (
+            f"`simulate`: {name!r} of element {element} became {value} at t = {number * self.body.dt:g} ms "
+            f"(step {number}); the step dt={self.body.dt:g} ms may be too large for the model, or its input out of range"
+        )
+
+    def solution(self) -> Solution:
+        body = self.body
+        merged = [self._merged(number) for number in range(len(body.observed))]
+        results: dict[str, Any] = {}
+        position = 0
+        for (name, record), structure in zip(body.records.items(), body.structures, strict=True):
+            flat = merged[position : position + structure.num_leaves]
+            position += structure.num_leaves
+            results[name] = flat[0] if record.sparse else tree.unflatten(flat, structure)
+        outputs = results.pop(OUT, None)
+        state = tree.unflatten(self.state, body.spec)
+        every = {name: record.every for name, record in body.records.items()}
+        return Solution(
+            state, results, body.dt, self.start, self.done, self.loop, self.interrupted, outputs=outputs, every=every
+        )
+
+    def _merged(self, number: int) -> Any:
+        example, kept = self.body.observed[number], self.kept[number]
+        if not self.body.sparse[number]:
+            return torch.cat(kept) if kept else example.new_empty((0, *example.shape))
+        *batch_shape, size = example.shape
+        none = torch.empty(0, dtype=torch.int64, device=example.device)
+        step = torch.cat([step for step, _ in kept]) if kept else none
+        flat = torch.cat([index for _, index in kept]) if kept else none
+        batch: list[Tensor] = []
+        index, rest = flat % size, flat // size
+        for extent in reversed(batch_shape):
+            batch.insert(0, rest % extent)
+            rest = rest // extent
+        columns = torch.stack(batch, 1) if batch else flat.new_empty((flat.numel(), 0))
+        stop = self.start + self.done
+        return Spikes(step, index, columns, size, tuple(batch_shape), self.body.dt, self.start, stop)
+
+
+def _finite(state: list[Tensor]) -> bool:
+    return all(bool(leaf.detach().isfinite().all()) for leaf in state if leaf.is_floating_point())
