@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -142,6 +143,15 @@ def _noisy_neuron(method: Any) -> bt.NoisyFlow:
     return bt.NoisyFlow(bt.neurons.LIF(3, tau=_trained(5.0, 3)), _growing, integrator=method)
 
 
+def _plastic(rule: bt.plasticity.Plasticity, sparse: bool = False) -> bt.Network:
+    connect = FixedProbability(0.5) if sparse else AllToAll(order="post")
+    projection = bt.Projection(
+        connect, weight=bt.init.Uniform(0.0, 1.0), synapse=bt.synapses.Exponential(2.0), plasticity=rule
+    )
+    cell = bt.neurons.LIF(5, tau=4.0, v_init=bt.init.Uniform(0.0, 20.0), v_th=15.0)
+    return bt.Network({"P": bt.stimuli.Poisson(6, rate=2000.0), "E": cell}, {("P", "E"): projection}, seed=3)
+
+
 CASES: dict[str, Case] = {
     "LIF": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3), r=_spread(3)), _sequence(40.0, 200.0, 3)),
     "LIF-surrogate": Case(lambda: bt.neurons.LIF((2, 3), surrogate=bt.surrogate.SuperSpike()), 150.0),
@@ -177,6 +187,21 @@ CASES: dict[str, Case] = {
         batch_shape=(3,),
     ),
     "Alpha": Case(lambda: bt.synapses.Alpha(_trained(2.0, 3)), _sequence(0.0, 2.0, 3), batch_shape=(3,)),
+    "TsodyksMarkram": Case(
+        lambda: bt.synapses.TsodyksMarkram(_trained(0.4, 3), tau_d=3.0, tau_f=5.0),
+        _sequence(0.0, 1.0, 3),
+        batch_shape=(3,),
+    ),
+    "Network-pair": Case(lambda: _plastic(bt.plasticity.PairSTDP(0.05, 0.06, w_max=2.0))),
+    "Network-nearest": Case(lambda: _plastic(bt.plasticity.PairSTDP(0.05, 0.06, nearest=True, w_max=2.0))),
+    "Network-triplet": Case(lambda: _plastic(bt.plasticity.TripletSTDP(w_max=2.0), sparse=True)),
+    "Network-inhibitory": Case(lambda: _plastic(bt.plasticity.VogelsSprekeler(0.05, w_max=2.0))),
+    "Network-clopath": Case(lambda: _plastic(bt.plasticity.Clopath(theta_minus=5.0, theta_plus=10.0, w_max=2.0))),
+    "Network-reward": Case(
+        lambda: _plastic(
+            bt.plasticity.RewardModulatedSTDP(bt.plasticity.PairSTDP(0.05, 0.06, w_min=-math.inf), tau_c=5.0, w_max=2.0)
+        )
+    ),
     "WilsonCowan": Case(
         lambda: bt.rates.WilsonCowan(3, w_ee=_trained(12.0, 3), e_init=0.3), (_sequence(0.0, 2.0, 3), 0.4)
     ),
