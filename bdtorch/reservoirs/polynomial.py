@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 
-@functools.lru_cache(maxsize=64)
 def _choices(features: int, degree: int) -> tuple[tuple[int, ...], ...]:
     """Which features each monomial of one degree multiplies, in lexicographic order."""
     return tuple(itertools.combinations_with_replacement(range(features), degree))
