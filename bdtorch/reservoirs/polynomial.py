@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,9 +9,12 @@ import torch
 from torch import Tensor
 
 
-def _choices(features: int, degree: int) -> tuple[tuple[int, ...], ...]:
-    """Which features each monomial of one degree multiplies, in lexicographic order."""
-    return tuple(itertools.combinations_with_replacement(range(features), degree))
+def _choices(features: int, degree: int) -> list[tuple[int, ...]]:
+    """Which features each monomial of one degree multiplies, in lexicographic order (in terms that Dynamo follows)."""
+    rows: list[tuple[int, ...]] = [()]
+    for _ in range(degree):
+        rows = [(*row, feature) for row in rows for feature in range(row[-1] if row else 0, features)]
+    return rows
 
 
 def polynomial_count(features: int, degrees: Sequence[int]) -> int:
