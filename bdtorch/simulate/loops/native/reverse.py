@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 from typing import Any
@@ -60,8 +61,7 @@ class Reversed:
 
     def __call__(self, carry: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         states, sequences, shown = len(self.state), len(self.sequences), len(self.shown)
-        # What the caller does with saved tensors, such as recomputing them later, is not for this graph.
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is):
+        with torch.enable_grad(), _own_saved_tensors():
             state, inputs, constants, parameters = (
                 [_leaf(x) for x in group]
                 for group in (
@@ -85,6 +85,16 @@ class Reversed:
         named = dict(zip(self.parameters, parameters, strict=True))
         body.parameters = {**(body.parameters or {}), **named} or None
         return body
+
+
+def _own_saved_tensors() -> contextlib.AbstractContextManager[object]:
+    """What the caller does with saved tensors, such as recomputing them later, is not for this graph.
+
+    Without a caller's hooks there are none at all, for `torch.func` takes none.
+    """
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is None:
+        return contextlib.nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_as_it_is, _as_it_is)
 
 
 def _as_it_is(x: Tensor) -> Tensor:
