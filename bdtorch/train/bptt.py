@@ -209,14 +209,17 @@ class BPTT:
         kept: list[Solution] = []
         flat, spec = tree.flatten(state)
 
-        def run(*leaves: Tensor) -> tuple[Any, ...]:
+        def run(_: Tensor, *leaves: Tensor) -> tuple[Any, ...]:
             sol = self._piece(inputs, tree.unflatten(list(leaves), spec), t0)
             if not kept:
                 kept.append(sol)
             return tuple(tree.leaves((sol.state, sol.outputs, sol.records)))
 
-        # The random state is left alone: noise is a function of the state's own key.
-        results = checkpoint(run, *flat, use_reentrant=False, preserve_rng_state=False)
+        # The reentrant kind runs the piece without gradients first, which compiled loops do with less memory, and uses
+        # no hooks, which `torch.func` within a step refuses; it wants an argument that requires a gradient. The random
+        # state is left alone: noise is a function of the state's own key.
+        wants = torch.zeros((), requires_grad=True)
+        results = checkpoint(run, wants, *flat, use_reentrant=True, preserve_rng_state=False)
         sol = kept[0]
         _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
         sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)

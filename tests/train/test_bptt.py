@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -74,6 +74,38 @@ def test_recomputing_changes_nothing_but_memory(loop: str) -> None:
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+
+
+class _Exponential(bt.Flow):
+    """Its linear part comes from automatic differentiation, within the step that is differentiated."""
+
+    class State(NamedTuple):
+        a: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(N_IN, integrator=bt.integrate.ExponentialEuler(), dtype=torch.float64)
+        self.k = nn.Parameter(torch.ones(N_IN, dtype=torch.float64))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> Any:
+        return self.State(a=self.fill(batch_shape, 0.5))
+
+    def derivative(self, state: Any, inputs: Any, t: Tensor) -> Any:
+        return self.State(a=inputs - self.k * torch.tanh(state.a))
+
+    def emit(self, before: Any, after: Any) -> tuple[Any, Tensor]:
+        return after, after.a
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_steps_that_differentiate_within_can_be_recomputed(loop: str) -> None:
+    x, _ = _data(False).tensors
+    results = []
+    for recompute in (None, 5):
+        model = _Exponential()
+        _trainer(model, lambda out, y: (out - y).square().mean(), loop=loop, recompute=recompute).step(x, x)
+        results.append(model.k.detach().clone())
+    assert (results[0] - 1.0).abs().min() > 1e-3
+    torch.testing.assert_close(results[0], results[1], rtol=1e-10, atol=1e-12)
 
 
 def test_recomputing_keeps_fewer_tensors_for_the_backward_pass() -> None:
@@ -220,8 +252,10 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected tensors \(batch, time, ...\), got \(20,\)"):
         _trainer(model).step(x[:, 0, 0], y)
     model.idle = nn.Parameter(torch.zeros(2))
-    with pytest.raises(ValueError, match=r"expected every parameter to get a gradient, got none for idle"):
-        _trainer(model, loop="reference").step(x, y)
+    for loop in ("reference", "native"):
+        trainer = _trainer(model, loop=loop)
+        with pytest.raises(ValueError, match=r"expected every parameter to get a gradient, got none for idle"):
+            trainer.step(x, y)
     del model.idle
     before = _weights(model)
     with pytest.raises(FloatingPointError, match="the loss of update 1 is nan; nothing was updated"):

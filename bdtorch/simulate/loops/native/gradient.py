@@ -265,15 +265,16 @@ class _WayBack:
         after = [trajectories[k][low - begin + 1 : high - begin + 1] if k in trajectories else none for k in leaves]
         return before + [x[low:high] for x in (*self.sequences, *self.shown)] + after
 
-    def finish(self) -> tuple[list[Tensor | None], list[Tensor | None], list[Tensor]]:
-        """The gradients of state, sequences, and constants and parameters."""
+    def finish(self) -> tuple[list[Tensor | None], list[Tensor | None], list[Tensor | None]]:
+        """The gradients of state, sequences, and constants and parameters; None where a step does not use one."""
         into_state: list[Tensor | None] = [None] * self.outcome.states
         floating = len(self.reverse.floating)
         for k, gradient in zip(self.reverse.floating, self.carry[:floating], strict=True):
             into_state[k] = gradient
         for k, total in zip(self.reduced.carried, self.carry[floating:], strict=True):
             self.sums[k] = total
-        return into_state, [self.into.get(k) for k in range(self.outcome.sequences)], self.sums
+        sums = [None if k in self.reverse.idle else total for k, total in enumerate(self.sums)]
+        return into_state, [self.into.get(k) for k in range(self.outcome.sequences)], sums
 
 
 def _spread(gradient: Tensor, outcome: _Outcome, every: int) -> Tensor:

@@ -46,6 +46,7 @@ class Reversed:
         example = [x.detach() for x in state] + slices + [torch.zeros_like(body.observed[k]) for k in self.shown]
         example += [x.detach().clone() for x in state]
         self.inputs = dataclasses.replace(body.inputs, sequences=[x[None] for x in example])
+        self.idle: set[int] = set()  # sums of constants and parameters that no step uses, known once traced
         self.keep([slices[k] for k in self.moving])
 
     def keep(self, observed: list[Tensor]) -> None:
@@ -74,6 +75,7 @@ class Reversed:
             sources = [state[k] for k in self.floating] + [inputs[k] for k in self.moving] + constants + parameters
             pulled = _pull(outputs, sources, gradients)
         a, b = len(self.floating), len(self.floating) + len(self.moving)
+        self.idle = {number for number, more in enumerate(pulled[b:]) if more is None}
         sums = [total if more is None else total + more for total, more in zip(carry[a:], pulled[b:], strict=True)]
         into = [torch.zeros_like(x) if g is None else g for g, x in zip(pulled[:b], sources[:b], strict=True)]
         return into[:a] + sums, into[a:b] + after
