@@ -15,6 +15,9 @@ struct DenseArguments {
 
   bool per_sample() const { return matrix.dim() == 3; }
 
+  // The distance between the matrices of two samples; 0 where they share one.
+  int64_t sample_stride() const { return per_sample() ? n_rows * n_columns : 0; }
+
   // A tensor with one value per neuron: (n,) or (batch, n), with the batch of the matrix if that has one.
   Tensor per_neuron(const char* argument, const Tensor& tensor, int64_t n) const {
     STD_TORCH_CHECK(

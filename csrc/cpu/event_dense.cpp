@@ -23,7 +23,7 @@ Tensor product(const char* op, const Tensor& spikes_, const Tensor& matrix_, boo
     const auto* m = dense.matrix.const_data_ptr<T>();
     const auto* s = spikes.const_data_ptr<S>();
     auto* y = out.mutable_data_ptr<T>();
-    const int64_t n_batch = batch_size(spikes), stride = dense.per_sample() ? dense.n_rows * dense.n_columns : 0;
+    const int64_t n_batch = batch_size(spikes), stride = dense.sample_stride();
     const auto work = [&] { return count_events(s, spikes.numel()) * n_to; };
     parallel_parts(n_batch, n_to, n_batch * n_from * n_to, work, [&](int64_t b, int64_t begin, int64_t end) {
       T* y_b = y + b * n_to;

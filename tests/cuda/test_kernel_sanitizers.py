@@ -25,7 +25,7 @@ SIMULATOR_FLAGS = KERNEL_FLAGS | {"thread": ["-DSIMULATOR_THREAD_SANITIZER"]}
 
 
 # The launches of each program with three schedules.
-LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54}
+LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54, "event_dense": 18, "plasticity": 18}
 
 
 class Fault(NamedTuple):
@@ -87,6 +87,17 @@ FAULTS = [
           "if (lane >= distance) value += below + 0 * __shfl_sync(kAllLanes, value, 0);", "procedural"),
     Fault("every lane stores the row", "thread", "data race",
           "if (lane == 0) out[row] = sum;", "out[row] = sum;", "procedural"),
+    Fault("a list read while it is written", "thread", "ThreadSanitizer",
+          "= int(threadIdx.x);\n      __syncthreads();", "= int(threadIdx.x);", "event_dense"),
+    Fault("counts read while they are summed", "thread", "ThreadSanitizer",
+          "      __syncthreads();\n      if (active) listed", "      if (active) listed", "event_dense"),
+    Fault("a column too many", "address", "heap-buffer-overflow",
+          "if (j < n_columns) y[", "if (j <= n_columns) y[", "event_dense"),
+    Fault("a weight changed twice", "thread", "data race",
+          "int64_t m = int64_t(indptr[i]) + lane; m < end; m += 32", "int64_t m = int64_t(indptr[i]) + lane / 2; m < end; m += 16",
+          "plasticity"),
+    Fault("a weight too many", "address", "heap-buffer-overflow",
+          "j = lane; j < n_columns;", "j = lane; j <= n_columns;", "plasticity"),
 ]  # fmt: skip
 
 
@@ -124,8 +135,8 @@ class Runner:
         self, checker: str, program: str, kernels: Path = CUDA
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Three schedules, and more work than the grid of 3 x 64 threads takes in one stride."""
-        large = {"event_csr": "517", "procedural": "250", "random": "1601"}
-        small = {"event_csr": "250", "procedural": "100", "random": "901"}
+        large = {"event_csr": "517", "procedural": "250", "random": "1601", "event_dense": "517", "plasticity": "301"}
+        small = {"event_csr": "250", "procedural": "100", "random": "901", "event_dense": "250", "plasticity": "150"}
         return self.run(checker, program, ["3", (small if checker == "thread" else large)[program]], kernels)
 
 

@@ -1,0 +1,70 @@
+// CUDA launch and registration of the event-driven changes of weights.
+#include "plasticity.cuh"
+
+#include "launch.h"
+#include "plasticity_arguments.h"
+#include "registration.h"
+
+namespace bdtorch::cuda {
+namespace {
+
+Tensor copied(const Tensor& weights, cudaStream_t stream) {
+  Tensor out = empty_of_shape(weights);
+  if (weights.numel() > 0) {
+    const size_t width = weights.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
+    check(cudaMemcpyAsync(out.mutable_data_ptr(), weights.const_data_ptr(), size_t(weights.numel()) * width,
+                          cudaMemcpyDeviceToDevice, stream));
+  }
+  return out;
+}
+
+Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes_, const Tensor& a, const std::optional<Tensor>& b,
+                        double low, double high, bool columns) {
+  const DenseChange dense(weights, spikes_, a, b, low, high, columns);
+  const CurrentDevice device(dense.spikes);
+  Tensor out = copied(dense.matrix, device.stream());
+  if (out.numel() == 0) return out;
+
+  dense.dispatch("weights", dense.spikes, [&]<class T, class S>() {
+    const int64_t n_batch = batch_size(dense.spikes);
+    const unsigned blocks = blocks_for(device, n_batch * dense.n_rows, kBlockSize / kWarpSize);
+    auto* w = out.mutable_data_ptr<T>();
+    const auto* s = dense.spikes.const_data_ptr<S>();
+    if (columns)
+      BDTORCH_LAUNCH((change_dense<T, S, true>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
+                     n_batch, dense.n_rows, dense.n_columns);
+    else
+      BDTORCH_LAUNCH((change_dense<T, S, false>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
+                     n_batch, dense.n_rows, dense.n_columns);
+    check_launch();
+  });
+  return out;
+}
+
+Tensor plasticity_csr(const Tensor& weights, const Tensor& spikes, const Tensor& a, const std::optional<Tensor>& b,
+                      const Tensor& indices, const Tensor& indptr, const std::optional<Tensor>& synapses, double low,
+                      double high) {
+  const CsrChange csr(weights, spikes, a, b, indices, indptr, synapses, low, high);
+  const CurrentDevice device(csr.spikes);
+  Tensor out = copied(csr.weights, device.stream());
+  if (out.numel() == 0) return out;
+
+  csr.structure.dispatch_values("weights", csr.weights, "spikes", csr.spikes, [&]<class T, class P, class S>() {
+    const int64_t n_batch = batch_size(csr.spikes), n_rows = csr.structure.n_pre;
+    BDTORCH_LAUNCH((change_csr<T, P, S>), blocks_for(device, n_batch * n_rows, kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), out.mutable_data_ptr<T>(), csr.spikes.const_data_ptr<S>(), csr.change.sample<T>(0),
+                   csr.structure.indices.const_data_ptr<int32_t>(), csr.structure.indptr.const_data_ptr<P>(),
+                   csr.synapse_numbers(), n_batch, n_rows, csr.change.n(), csr.structure.n_synapses);
+    check_launch();
+  });
+  return out;
+}
+
+}  // namespace
+
+BDTORCH_CUDA_LIBRARY(m) {
+  implement_with_raw(m, "plasticity_dense", TORCH_BOX(&plasticity_dense));
+  implement_with_raw(m, "plasticity_csr", TORCH_BOX(&plasticity_csr));
+}
+
+}  // namespace bdtorch::cuda

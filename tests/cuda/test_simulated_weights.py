@@ -1,0 +1,83 @@
+"""The CUDA path of dense event products and changes of weights, executed on the CPU and held against the CPU ops."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdtorch.connect import CSR
+
+CPU = torch.ops.bdtorch
+INF = math.inf
+
+
+def values(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Multiples of 1/4, of which sums are exact in any order."""
+    return torch.randint(-8, 9, shape, generator=torch.Generator().manual_seed(seed)).to(dtype) / 4
+
+
+def spikes(*shape: int, event: bool, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    active = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    return active if event else active * values(*shape, seed=seed + 1, dtype=dtype)
+
+
+# Around the sizes of a warp and a block, and beyond one stride of the grid (6 blocks of 64 threads).
+SIZES = [(0, 5), (5, 0), (1, 1), (31, 33), (64, 65), (65, 64), (200, 450), (450, 130)]
+KINDS = list(itertools.product([torch.float32, torch.float64], [False, True]))
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (3,)], ids=str)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_dense_products(simulated_ops: Any, dtype: torch.dtype, event: bool, shape: Any, batch: Any) -> None:
+    simulated_ops.set_schedule(5, 3, 0.1)
+    matrix = values(*shape, seed=1, dtype=dtype)
+    launches = simulated_ops.launch_count()
+    for name, n in (("event_dense", shape[0]), ("event_dense_t", shape[1])):
+        s = spikes(*batch, n, event=event, seed=2, dtype=dtype)
+        for m in (matrix, *([values(*batch, *shape, seed=3, dtype=dtype)] if batch else [])):
+            assert torch.equal(getattr(simulated_ops, name)(s, m), getattr(CPU, name)(s, m)), name
+    if 0 not in (*batch, *shape):
+        assert simulated_ops.launch_count() == launches + (4 if batch else 2)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_changes_of_dense_weights(simulated_ops: Any, dtype: torch.dtype, event: bool, shape: Any, batch: Any) -> None:
+    simulated_ops.set_schedule(6, 2, 0.1)
+    weights = torch.randn(*batch, *shape, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    for columns, slope in itertools.product([False, True], [False, True]):
+        n, terms = (shape[1], shape[0]) if columns else shape
+        s = spikes(*batch, n, event=event, seed=2, dtype=dtype)
+        a = torch.randn(*batch, terms, dtype=dtype)
+        arguments = (weights, s, a, a.cos() if slope else None, -0.5, 0.75 if slope else INF, columns)
+        before = weights.clone()
+        actual, expected = simulated_ops.plasticity_dense(*arguments), CPU.plasticity_dense(*arguments)
+        assert torch.equal(actual, expected)
+        assert torch.equal(weights, before)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)], ids=str)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_changes_of_sparse_weights(simulated_ops: Any, dtype: torch.dtype, event: bool, shape: Any, batch: Any) -> None:
+    simulated_ops.set_schedule(7, 2, 0.1)
+    if 0 in shape:
+        indices, indptr = torch.zeros(0, dtype=torch.int32), torch.zeros(shape[0] + 1, dtype=torch.int64)
+        order = None
+    else:
+        matrix = torch.rand(shape, generator=torch.Generator().manual_seed(4)) < 0.2
+        csr, _ = CSR.from_dense(matrix.float())
+        csr, order = csr.transpose()  # the view with numbered synapses
+        indices, indptr, order = csr.indices, csr.indptr, order.to(torch.int32)
+    rows, terms = len(indptr) - 1, shape[1] if order is None else shape[0]
+    weights = torch.randn(*batch, len(indices), dtype=dtype)
+    s = spikes(*batch, rows, event=event, seed=2, dtype=dtype)
+    a = torch.randn(*batch, terms, dtype=dtype)
+    for numbers, pointers, slope in itertools.product((None, order), (indptr, indptr.int()), (None, a.cos())):
+        arguments = (weights, s, a, slope, indices, pointers, numbers, -0.5, 0.75)
+        assert torch.equal(simulated_ops.plasticity_csr(*arguments), CPU.plasticity_csr(*arguments))
