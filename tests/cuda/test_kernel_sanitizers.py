@@ -94,7 +94,7 @@ FAULTS = [
     Fault("a column too many", "address", "heap-buffer-overflow",
           "if (j < n_columns) y[", "if (j <= n_columns) y[", "event_dense"),
     Fault("a weight changed twice", "thread", "data race",
-          "int64_t m = int64_t(indptr[i]) + lane; m < end; m += 32", "int64_t m = int64_t(indptr[i]) + lane / 2; m < end; m += 16",
+          "m = int64_t(indptr[i]) + lane; m < end; m += 32", "m = int64_t(indptr[i]) + lane / 2; m < end; m += 16",
           "plasticity"),
     Fault("a weight too many", "address", "heap-buffer-overflow",
           "j = lane; j < n_columns;", "j = lane; j <= n_columns;", "plasticity"),

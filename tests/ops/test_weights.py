@@ -1,0 +1,172 @@
+"""Dense event products and changes of weights, against plain torch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from bdtorch import ops
+from bdtorch.connect import CSR
+from bdtorch.ops import include_dir
+
+SIZES = [0, 1, 7, 1000]
+KINDS = list(itertools.product([torch.float32, torch.float64], [False, True]))
+INF = math.inf
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def factors(*shape: int, event: bool, dtype: torch.dtype, rate: float = 0.3) -> Tensor:
+    active = torch.rand(shape, generator=generator(1)) < rate
+    return active if event else active * torch.randn(shape, generator=generator(2), dtype=dtype)
+
+
+def changed(w: Tensor, s: Tensor, a: Tensor, b: Tensor | None, low: float, high: float) -> Tensor:
+    """The formula, for operands of the shape of the weights."""
+    moved = w + s * (a if b is None else a + b * w)
+    return torch.where(s != 0, moved.clamp(low, high), w)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
+@pytest.mark.parametrize(("n_rows", "n_columns"), [*itertools.product(SIZES, SIZES[:3]), (7, 1000), (300, 300)])
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_products(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, batch: tuple[int, ...]) -> None:
+    matrix = torch.randn(n_rows, n_columns, generator=generator(3), dtype=dtype)
+    many = torch.randn(*batch, n_rows, n_columns, generator=generator(4), dtype=dtype)
+    rows, columns = (factors(*batch, n, event=event, dtype=dtype) for n in (n_rows, n_columns))
+    for m in (matrix, many):
+        forward, transposed = ops.event_dense(rows, m), ops.event_dense_t(columns, m)
+        want = (rows.double().unsqueeze(-2) @ m.double()).squeeze(-2)
+        want_t = (m.double() @ columns.double().unsqueeze(-1)).squeeze(-1)
+        tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-11}
+        torch.testing.assert_close(forward, want.to(dtype), **tolerance)
+        torch.testing.assert_close(transposed, want_t.to(dtype), **tolerance)
+        if batch:
+            own = m if m.dim() > 2 else m.expand(*batch, n_rows, n_columns)
+            for index in itertools.product(*map(range, batch)):
+                assert torch.equal(forward[index], ops.event_dense(rows[index], own[index]))
+                assert torch.equal(transposed[index], ops.event_dense_t(columns[index], own[index]))
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
+@pytest.mark.parametrize(("n_rows", "n_columns"), [*itertools.product(SIZES[:3], SIZES[:3]), (7, 1000), (300, 80)])
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_changes(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, batch: tuple[int, ...]) -> None:
+    w = torch.randn(*batch, n_rows, n_columns, generator=generator(3), dtype=dtype)
+    exists = torch.rand(n_rows, n_columns, generator=generator(4)) < 0.3
+    rows, columns = (factors(*batch, n, event=event, dtype=dtype) for n in (n_rows, n_columns))
+    a_row, a_column = (torch.randn(*batch, n, generator=generator(5), dtype=dtype) for n in (n_rows, n_columns))
+    csr = CSR.from_dense(exists.double())[0] if n_rows and n_columns else None
+    for slope, (low, high) in itertools.product((False, True), ((-INF, INF), (-0.5, 0.75), (0.0, INF))):
+        b_row, b_column = (a_row.cos(), a_column.cos()) if slope else (None, None)
+        spread = [None if x is None else x.to(dtype).unsqueeze(-1) for x in (rows, a_row, b_row)]
+        spread_t = [None if x is None else x.to(dtype).unsqueeze(-2) for x in (columns, a_column, b_column)]
+        want = changed(w, spread[0], spread_t[1], spread_t[2], low, high)
+        want_t = changed(w, spread_t[0], spread[1], spread[2], low, high)
+        bounds = {"low": low, "high": high}
+        before = w.clone()
+        got = ops.plasticity_dense(w, rows, a_column, b_column, **bounds)
+        got_t = ops.plasticity_dense(w, columns, a_row, b_row, columns=True, **bounds)
+        assert torch.equal(got, want) and torch.equal(got_t, want_t) and torch.equal(w, before)
+        if csr is not None:
+            sparse = w[..., exists]
+            assert torch.equal(csr.on_pre(sparse, rows, a_column, b_column, **bounds), want[..., exists])
+            assert torch.equal(csr.on_post(sparse, columns, a_row, b_row, **bounds), want_t[..., exists])
+
+
+def test_threads_give_the_same_bits() -> None:
+    n = 1500
+    w, a = torch.randn(n, n, generator=generator(1)), torch.randn(n, generator=generator(2))
+    spikes = torch.rand(n, generator=generator(3)) < 0.2
+    csr = CSR.from_dense((torch.rand(n, n, generator=generator(4)) < 0.2).double())[0]
+    sparse = torch.randn(csr.synapses, generator=generator(5))
+
+    def everything() -> list[Tensor]:
+        return [
+            ops.event_dense(spikes, w), ops.event_dense_t(spikes, w),
+            ops.plasticity_dense(w, spikes, a, low=-1.0), ops.plasticity_dense(w, spikes, a, columns=True, high=1.0),
+            csr.on_pre(sparse, spikes, a), csr.on_post(sparse, spikes, a, a),
+        ]  # fmt: skip
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        single = everything()
+        for threads in (2, 3):
+            torch.set_num_threads(threads)
+            assert all(torch.equal(x, y) for x, y in zip(everything(), single, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_silent_neurons_keep_their_weights_and_nan_comes_through() -> None:
+    w = torch.tensor([[5.0, math.nan], [5.0, 1.0]])
+    spikes, a = torch.tensor([True, False]), torch.tensor([1.0, 1.0])
+    got = ops.plasticity_dense(w, spikes, a, low=0.0, high=2.0)
+    torch.testing.assert_close(got, torch.tensor([[2.0, math.nan], [5.0, 1.0]]), equal_nan=True)
+
+
+def test_operands_of_any_strides() -> None:
+    m = torch.randn(6, 8, generator=generator(1)).T
+    spikes = (torch.rand(16, generator=generator(2)) < 0.5)[::2]
+    torch.testing.assert_close(ops.event_dense(spikes, m), spikes.float() @ m)
+    a = torch.randn(6, 2, generator=generator(3))[:, 0]
+    want = changed(m, spikes.float()[:, None], a, None, -1.0, 1.0)
+    assert torch.equal(ops.plasticity_dense(m, spikes, a, low=-1.0, high=1.0), want)
+
+
+W, S, A = torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), torch.zeros(4)
+INDICES, INDPTR = torch.tensor([0, 1, 0], dtype=torch.int32), torch.tensor([0, 2, 3])
+BAD = {
+    "`event_dense(matrix=...)`: expected float32 or float64": (TypeError, lambda: ops.event_dense(S, W.long())),
+    "`event_dense(matrix=...)`: expected shape (*batch, n_rows, n_columns), got (4,)": (
+        ValueError, lambda: ops.event_dense(S, A)),
+    "`event_dense(spikes=...)`: expected bool or torch.float32, got torch.float64": (
+        TypeError, lambda: ops.event_dense(S.double(), W)),
+    "`event_dense_t(spikes=...)`: expected shape (*batch, 4), got (3,)": (ValueError, lambda: ops.event_dense_t(S, W)),
+    "`event_dense(matrix=...)`: expected one matrix, or the batch shape of spikes, (), got (2,)": (
+        ValueError, lambda: ops.event_dense(S, torch.zeros(2, 3, 4))),
+    "`plasticity_dense(a=...)`: expected shape (*batch, 4), got (3,)": (
+        ValueError, lambda: ops.plasticity_dense(W, S, torch.zeros(3))),
+    "`plasticity_dense(a=...)`: expected torch.float32, got torch.float64": (
+        TypeError, lambda: ops.plasticity_dense(W, S, A.double())),
+    "`plasticity_dense(spikes=...)`: expected the batch shape of weights, (), got (2,)": (
+        ValueError, lambda: ops.plasticity_dense(W, S.expand(2, 3), A)),
+    "`plasticity_dense(low=..., high=...)`: expected low <= high, got 1.0 and 0.0": (
+        ValueError, lambda: ops.plasticity_dense(W, S, A, low=1.0, high=0.0)),
+    "`plasticity_dense(low=..., high=...)`: expected low <= high, got nan and 0.0": (
+        ValueError, lambda: ops.plasticity_dense(W, S, A, low=math.nan, high=0.0)),
+    "`plasticity_csr(weights=...)`: expected shape (*batch, 3), got (4,)": (
+        ValueError, lambda: ops.plasticity_csr(A, S[:2], A, None, INDICES, INDPTR)),
+    "`plasticity_csr(synapses=...)`: expected int32 of shape (3,), got torch.int64 of shape (3,)": (
+        ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, None, INDICES, INDPTR, INDICES.long())),
+    "`plasticity_csr(b=...)`: expected shape (*batch, 4), got (2,)": (
+        ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, A[:2], INDICES, INDPTR)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_arguments_are_named(message: str) -> None:
+    kind, call = BAD[message]
+    with pytest.raises(kind) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+def test_headers_are_plain_cpp17_and_stay_within_their_arrays(tmp_path: Path) -> None:
+    source, program = Path(__file__).parent / "weights_kernels.cpp", tmp_path / "weights_kernels"
+    flags = ["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
+    flags += ["-fno-sanitize-recover=undefined", f"-I{include_dir()}"]
+    subprocess.run([os.environ.get("CXX", "g++"), *flags, str(source), "-o", str(program)], check=True)
+    result = subprocess.run([str(program)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 failures" in result.stdout
