@@ -17,6 +17,11 @@ BDTORCH_LIBRARY(m) {
   define_with_raw(m, "plasticity_csr",
                   "(Tensor weights, Tensor spikes, Tensor a, Tensor? b, Tensor indices, Tensor indptr, "
                   "Tensor? synapses, float low, float high) -> Tensor");
+  define_with_raw(m, "event_csr_delayed",
+                  "(Tensor ring, Tensor cursor, Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, "
+                  "Tensor delays) -> Tensor");
+  define_with_raw(m, "eligibility_csr",
+                  "(Tensor e, Tensor decay, Tensor x, Tensor psi, Tensor indices, Tensor indptr) -> Tensor");
   // Without derivatives, hence without raw twins.
   m.def(("procedural_counts(Tensor rows, " + matrix + ") -> Tensor").c_str());
   m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());

@@ -83,11 +83,4 @@ struct CsrChange {
   std::optional<Tensor> synapses;
 };
 
-// Memory for new weights.
-inline Tensor empty_of_shape(const Tensor& weights) {
-  int64_t sizes[3] = {};
-  for (int64_t d = 0; d < weights.dim(); ++d) sizes[d] = weights.size(d);
-  return empty_on_device_of(weights, sizes, weights.dim(), weights.scalar_type());
-}
-
 }  // namespace bdtorch

@@ -31,6 +31,13 @@ inline Tensor empty_on_device_of(const Tensor& like, const int64_t* sizes, int64
   return Tensor(handle);
 }
 
+// A new contiguous tensor of the shape, dtype and device of another, of at most three dimensions.
+inline Tensor empty_of_shape(const Tensor& like) {
+  int64_t sizes[3] = {};
+  for (int64_t d = 0; d < like.dim(); ++d) sizes[d] = like.size(d);
+  return empty_on_device_of(like, sizes, like.dim(), like.scalar_type());
+}
+
 // Compiled graphs hand over whatever strides they traced.
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bdtorch._system import Parametrised, check_number
 from bdtorch._types import Initialiser, State, Value
-from bdtorch.connect import CSR, Connectivity, Dense, Procedural, Rule
+from bdtorch.connect import CSR, Connectivity, Dense, Identity, Procedural, Rule
 from bdtorch.network.delay import Delay
+from bdtorch.network.synaptic_delay import SynapticDelay
 from bdtorch.ops.random import fold
 from bdtorch.plasticity import Events, Plasticity
 from bdtorch.synapses import Current, Receptor, ShortTerm, Synapse
@@ -44,8 +45,10 @@ class Projection:
             `nn.Parameter` (0-d, or one per synapse), or initialiser.
         synapse: Time course; None passes the weighted events on as they are.
         receptor: How the synaptic variable drives the membrane; default `bdtorch.synapses.Current`.
-        delay: ms, at least one step and a multiple of it; None for none. A spike at the end of step k acts in step
-            k+1 without a delay, and in step k+1+m with a delay of m steps.
+        delay: None for none; a float, ms, at least one step and a multiple of it; a tensor of one for each source,
+            likewise; one for each synapse (a tensor, or an initialiser), at least 0 ms, which is rounded to whole steps;
+            or a `Delay`, for delays between steps and for trained ones. Where a tensor could be either, it is by synapse.
+            A spike at the end of step k acts in step k+1 without a delay, and in step k+1+m with a delay of m steps.
         short_term: How a source's own spikes modulate what it releases.
         plasticity: How spikes of both sides change the weights. For the order of events see
             `bdtorch.plasticity.Plasticity`.
@@ -59,7 +62,7 @@ class Projection:
     weight: Value | Initialiser = 1.0
     synapse: Synapse | None = None
     receptor: Receptor | None = None
-    delay: float | None = None
+    delay: float | Tensor | Initialiser | Delay | None = None
     short_term: ShortTerm | None = None
     plasticity: Plasticity | None = None
 
@@ -75,8 +78,12 @@ class Projection:
                 raise TypeError(f"`Projection({slot}=...)`: expected a {expected} object, got {value!r}")
         if isinstance(self.weight, (int, float)):
             check_number("`Projection(weight=...)`", float(self.weight))
-        if self.delay is not None:
+        if isinstance(self.delay, (int, float)):
             check_number("`Projection(delay=...)`", float(self.delay), positive=True)
+        elif self.delay is not None and not callable(self.delay) and not isinstance(self.delay, Tensor):
+            raise TypeError(
+                f"`Projection(delay=...)`: expected ms, a tensor, an initialiser or a Delay, got {self.delay!r}"
+            )
 
     def build(
         self,
@@ -114,9 +121,15 @@ class Pathway(Parametrised):
     ) -> None:
         super().__init__((), dtype=dtype, device=device)
         self.plasticity = None if projection.plasticity is None else self._own(projection.plasticity)
-        self.connect = connect if self.plasticity is None else _stored(connect)
-        self.declare("weight", self._drawn(projection.weight, fold(seed, "weight")))
-        self.delay = None if projection.delay is None else Delay(projection.delay, dtype=dtype, device=device)
+        by_synapse = _is_by_synapse(projection.delay, connect)
+        self.connect = connect if self.plasticity is None and not by_synapse else _stored(connect, sparse=by_synapse)
+        self.declare("weight", self._drawn(projection.weight, fold(seed, "weight"), "weight"))
+        self.delay: Delay | None = None
+        self.synaptic_delay: SynapticDelay | None = None
+        if by_synapse:
+            self.synaptic_delay = self._synaptic(projection, seed)
+        elif projection.delay is not None:
+            self.delay = self._line(projection.delay)
         self.short_term = None if projection.short_term is None else self._own(projection.short_term)
         self.synapse = None if projection.synapse is None else self._own(projection.synapse)
         receptor = projection.receptor
@@ -133,16 +146,38 @@ class Pathway(Parametrised):
             )
         return copy.deepcopy(slot).to(dtype=self.dtype, device=self.device)
 
-    def _drawn(self, weight: Any, seed: int) -> Value:
-        shape = self.connect.weight_shape
-        if callable(weight) and not isinstance(weight, Tensor):
-            return weight(shape, seed=seed, dtype=self.dtype, device=self.device)
-        if isinstance(weight, Tensor) and weight.dim() and tuple(weight.shape) != shape:
+    def _line(self, delay: Any) -> Delay:
+        if isinstance(delay, Delay):
+            return self._own(delay)
+        if isinstance(delay, Tensor):
+            delay = delay.to(dtype=self.dtype, device=self.device)
+        return Delay(delay, dtype=self.dtype, device=self.device)
+
+    def _synaptic(self, projection: Projection, seed: int) -> SynapticDelay:
+        if self.plasticity is not None:
             raise ValueError(
-                f"`Projection(weight=...)`: expected a 0-d tensor or one weight per synapse, {shape}, "
-                f"got shape {tuple(weight.shape)}"
+                "`Projection(delay=..., plasticity=...)`: expected one delay, or one per source, since a rule sees the "
+                "spikes of a source arrive at all of its synapses at once"
             )
-        return weight
+        assert isinstance(self.connect, CSR), "made so by `_stored`"
+        duration = self._drawn(projection.delay, fold(seed, "delay"), "delay")
+        duration = duration.to(dtype=self.dtype, device=self.device)
+        return SynapticDelay(duration, self.connect, dtype=self.dtype, device=self.device)
+
+    def _drawn(self, value: Any, seed: int, slot: str) -> Any:
+        """The value of a weight or delay: drawn, where it is an initialiser; of a shape that fits."""
+        shape = self.connect.weight_shape
+        if callable(value) and not isinstance(value, Tensor):
+            return value(shape, seed=seed, dtype=self.dtype, device=self.device)
+        if isinstance(value, Tensor) and value.dim() and tuple(value.shape) != shape:
+            full = (self.connect.n_pre, self.connect.n_post)
+            if tuple(value.shape) == full and isinstance(self.connect, CSR) and not isinstance(value, nn.Parameter):
+                return value[self.connect.rows, self.connect.indices.long()]  # a matrix, of a projection made sparse
+            raise ValueError(
+                f"`Projection({slot}=...)`: expected a 0-d tensor or one {slot} per synapse, {shape}, "
+                f"got shape {tuple(value.shape)}"
+            )
+        return value
 
     def init_state(self, source: Tensor, *, dt: float | None) -> State:
         """The state at t = 0 for sources whose output looks like ``source``, ``(*batch, n_pre)``."""
@@ -155,6 +190,8 @@ class Pathway(Parametrised):
         if self.plasticity is not None:
             state["weight"] = self._weight(source.device).expand(*batch_shape, *self.connect.weight_shape).clone()
             state["plasticity"] = self.plasticity.init_state(self.connect, batch_shape)
+        if self.synaptic_delay is not None:
+            state["delay"] = self.synaptic_delay.init_state(batch_shape, dt=dt)
         if self.synapse is not None:
             state["synapse"] = self.synapse.init_state((*batch_shape, self.connect.n_post))
         return state
@@ -173,7 +210,10 @@ class Pathway(Parametrised):
         if self.short_term is not None:
             after["short_term"], released = self.short_term.step(state["short_term"], source, t, dt)
         weight = state["weight"] if self.plasticity is not None else self._weight(source.device)
-        g = self.connect(released, weight)
+        if self.synaptic_delay is not None:
+            after["delay"], g = self.synaptic_delay(state["delay"], released, weight, dt)
+        else:
+            g = self.connect(released, weight)
         if self.plasticity is not None:
             assert targets is not None, "a network hands them to every plastic pathway"
             events = Events(source, *targets)
@@ -192,14 +232,33 @@ class Pathway(Parametrised):
         return f"{self.connect.n_pre} -> {self.connect.n_post}, {self.connect.synapses} synapses"
 
 
-def _stored(connect: Connectivity) -> Connectivity:
-    """The connectivity in a form that has a weight for each synapse and finds those of a target."""
+def _is_by_synapse(delay: Any, connect: Connectivity) -> bool:
+    """Whether every synapse has a delay of its own; with one synapse per source there is no difference."""
+    if isinstance(delay, Tensor):
+        matrix = (connect.n_pre, connect.n_post)
+        return (
+            not isinstance(connect, Identity)
+            and delay.dim() > 0
+            and tuple(delay.shape) in (connect.weight_shape, matrix)
+        )
+    return callable(delay) and not isinstance(delay, Delay)
+
+
+def _stored(connect: Connectivity, *, sparse: bool) -> Connectivity:
+    """The connectivity in a form that has a weight for each synapse and finds those of a target.
+
+    Args:
+        connect: As drawn.
+        sparse: Whether it must be a `CSR`.
+    """
     if isinstance(connect, Procedural):
         raise TypeError(
-            "`Projection(plasticity=...)`: expected connectivity that stores its weights, got Procedural; "
+            "`Projection(plasticity=..., delay=...)`: expected connectivity that stores its synapses, got Procedural; "
             "its `materialise` makes one"
         )
-    if isinstance(connect, Dense) and connect.mask is not None:
+    if isinstance(connect, Identity) and sparse:
+        connect, _ = CSR.from_dense(connect.to_dense())
+    if isinstance(connect, Dense) and (sparse or connect.mask is not None):
         connect, _ = CSR.from_dense(connect.to_dense())
     if isinstance(connect, CSR):
         connect.index_targets()

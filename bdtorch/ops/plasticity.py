@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
+from bdtorch.ops._synapses import SynapseEnds
 from bdtorch.ops.event_csr import _expect_floating, _expect_structure, _loop_over_samples, _sum_of
 from bdtorch.ops.event_dense import expect_spikes
 
@@ -179,64 +180,37 @@ def _slopes(
 
 
 class _Dense:
-    """Where the elements of a dense matrix of weights find their operands."""
+    """The neurons at both ends of every element of a matrix, with those that spike as its rows: like `SynapseEnds`."""
 
     def __init__(self, columns: bool) -> None:
         self.of_spikes, self.of_terms = (-2, -1) if columns else (-1, -2)
 
-    def spread_spikes(self, x: Tensor) -> Tensor:
+    def from_rows(self, x: Tensor) -> Tensor:
         return x.unsqueeze(self.of_spikes)
 
-    def spread_terms(self, x: Tensor) -> Tensor:
+    def from_columns(self, x: Tensor) -> Tensor:
         return x.unsqueeze(self.of_terms)
 
-    def sum_to_spikes(self, x: Tensor, n: int) -> Tensor:
+    def to_rows(self, x: Tensor, n: int) -> Tensor:
         return x.sum(self.of_spikes)
 
-    def sum_to_terms(self, x: Tensor, n: int) -> Tensor:
+    def to_columns(self, x: Tensor, n: int) -> Tensor:
         return x.sum(self.of_terms)
 
 
-class _Sparse:
-    """Where the weights of synapses find their operands: the neurons at both ends, in the order of the weights."""
-
-    def __init__(self, indices: Tensor, indptr: Tensor, synapses: Tensor | None) -> None:
-        n_rows = torch.arange(indptr.shape[0] - 1, device=indptr.device)
-        rows = torch.repeat_interleave(n_rows, indptr.diff(), output_size=indices.shape[0])
-        columns = indices.long()
-        if synapses is not None:
-            order = torch.empty_like(columns).index_copy(
-                0, synapses.long(), torch.arange(len(columns), device=rows.device)
-            )
-            rows, columns = rows[order], columns[order]
-        self.rows, self.columns = rows, columns
-
-    def spread_spikes(self, x: Tensor) -> Tensor:
-        return x.index_select(-1, self.rows)
-
-    def spread_terms(self, x: Tensor) -> Tensor:
-        return x.index_select(-1, self.columns)
-
-    def sum_to_spikes(self, x: Tensor, n: int) -> Tensor:
-        return x.new_zeros((*x.shape[:-1], n)).scatter_add(-1, self.rows.expand_as(x), x)
-
-    def sum_to_terms(self, x: Tensor, n: int) -> Tensor:
-        return x.new_zeros((*x.shape[:-1], n)).scatter_add(-1, self.columns.expand_as(x), x)
-
-
-def _structure_and_bounds(inputs: Sequence[Any]) -> tuple[_Dense | _Sparse, float, float]:
+def _structure_and_bounds(inputs: Sequence[Any]) -> tuple[_Dense | SynapseEnds, float, float]:
     if isinstance(inputs[4], Tensor):
-        return _Sparse(*inputs[4:7]), inputs[7], inputs[8]
+        return SynapseEnds(*inputs[4:7]), inputs[7], inputs[8]
     return _Dense(inputs[6]), inputs[4], inputs[5]
 
 
-def _spread(inputs: Sequence[Any]) -> tuple[_Dense | _Sparse, tuple[Tensor, ...]]:
+def _spread(inputs: Sequence[Any]) -> tuple[_Dense | SynapseEnds, tuple[Tensor, ...]]:
     """The structure, and the slopes of every weight."""
     where, low, high = _structure_and_bounds(inputs)
     w, spikes, a, b = inputs[:4]
-    s = where.spread_spikes(spikes.to(w.dtype))
-    spread_b = None if b is None else where.spread_terms(b)
-    return where, _slopes(w, s, where.spread_terms(a), spread_b, low, high)
+    s = where.from_rows(spikes.to(w.dtype))
+    spread_b = None if b is None else where.from_columns(b)
+    return where, _slopes(w, s, where.from_columns(a), spread_b, low, high)
 
 
 def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None) -> list[Tensor | None]:
@@ -247,16 +221,16 @@ def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None)
     if needs[0]:
         gradients[0] = grad * slopes[0]
     if needs[1]:
-        gradients[1] = where.sum_to_spikes(grad * slopes[1], inputs[1].shape[-1])
+        gradients[1] = where.to_rows(grad * slopes[1], inputs[1].shape[-1])
     for k in (2, 3):
         if needs[k]:
-            gradients[k] = where.sum_to_terms(grad * slopes[k], inputs[k].shape[-1])
+            gradients[k] = where.to_columns(grad * slopes[k], inputs[k].shape[-1])
     return gradients
 
 
 def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
     where, slopes = _spread(inputs)
-    spread = (lambda x: x, where.spread_spikes, where.spread_terms, where.spread_terms)
+    spread = (lambda x: x, where.from_rows, where.from_columns, where.from_columns)
     return _sum_of([
         None if tangent is None else slope * put(tangent)
         for slope, put, tangent in zip(slopes, spread, tangents, strict=False)

@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "bdtorch/event_csr.h"
+#include "stable_tensor.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -11,6 +12,15 @@ namespace bdtorch {
 
 // Elementary steps below which a second thread costs more than it saves.
 constexpr int64_t kWorkOfThread = 32768;
+
+// Fills `out` with what a contiguous tensor of its shape holds, to be changed there.
+template <class T>
+T* copied(const Tensor& from, const Tensor& out) {
+  const T* values = from.const_data_ptr<T>();
+  T* copies = out.mutable_data_ptr<T>();
+  std::copy(values, values + from.numel(), copies);
+  return copies;
+}
 
 template <class S>
 int64_t count_events(const S* spikes, int64_t n) {

@@ -1,22 +1,12 @@
 // CPU launch and registration of the event-driven changes of weights.
 #include "bdtorch/plasticity.h"
 
-#include <algorithm>
-
 #include "parts.h"
 #include "plasticity_arguments.h"
 #include "registration.h"
 
 namespace bdtorch {
 namespace {
-
-template <class T>
-T* copied(const Tensor& weights, const Tensor& out) {
-  const T* from = weights.const_data_ptr<T>();
-  T* to = out.mutable_data_ptr<T>();
-  std::copy(from, from + weights.numel(), to);
-  return to;
-}
 
 Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes, const Tensor& a, const std::optional<Tensor>& b,
                         double low, double high, bool columns) {

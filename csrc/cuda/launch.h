@@ -66,4 +66,14 @@ inline void check(cudaError_t error) {
 // To call after a launch: reports a configuration that the device refuses. Does not wait for the kernel.
 inline void check_launch() { check(cudaGetLastError()); }
 
+// A copy of a contiguous tensor of at most three dimensions, to be changed in place.
+inline Tensor copied(const Tensor& from, cudaStream_t stream) {
+  Tensor out = empty_of_shape(from);
+  const size_t width = from.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
+  if (from.numel() > 0)
+    check(cudaMemcpyAsync(out.mutable_data_ptr(), from.const_data_ptr(), size_t(from.numel()) * width,
+                          cudaMemcpyDeviceToDevice, stream));
+  return out;
+}
+
 }  // namespace bdtorch::cuda

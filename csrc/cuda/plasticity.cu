@@ -8,16 +8,6 @@
 namespace bdtorch::cuda {
 namespace {
 
-Tensor copied(const Tensor& weights, cudaStream_t stream) {
-  Tensor out = empty_of_shape(weights);
-  if (weights.numel() > 0) {
-    const size_t width = weights.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
-    check(cudaMemcpyAsync(out.mutable_data_ptr(), weights.const_data_ptr(), size_t(weights.numel()) * width,
-                          cudaMemcpyDeviceToDevice, stream));
-  }
-  return out;
-}
-
 Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes_, const Tensor& a, const std::optional<Tensor>& b,
                         double low, double high, bool columns) {
   const DenseChange dense(weights, spikes_, a, b, low, high, columns);

@@ -25,7 +25,7 @@ SIMULATOR_FLAGS = KERNEL_FLAGS | {"thread": ["-DSIMULATOR_THREAD_SANITIZER"]}
 
 
 # The launches of each program with three schedules.
-LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54, "event_dense": 18, "plasticity": 18}
+LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54, "event_dense": 18, "plasticity": 18, "delay": 18}
 
 
 class Fault(NamedTuple):
@@ -96,6 +96,13 @@ FAULTS = [
     Fault("a weight changed twice", "thread", "data race",
           "m = int64_t(indptr[i]) + lane; m < end; m += 32", "m = int64_t(indptr[i]) + lane / 2; m < end; m += 16",
           "plasticity"),
+    Fault("delayed sums added without an atomic", "thread", "data race",
+          "atomicAdd(&ring[(b * n_slots + slot) * n_post + indices[k]], "
+          "(shared_weight ? weights[0] : weights[k]) * T(spike));",
+          "ring[(b * n_slots + slot) * n_post + indices[k]] += (shared_weight ? weights[0] : weights[k]) * T(spike);",
+          "delay"),
+    Fault("a slot beyond the ring", "address", "heap-buffer-overflow",
+          "slot_after(cursor[b], delays[k], n_slots)", "cursor[b] + delays[k]", "delay"),
     Fault("a weight too many", "address", "heap-buffer-overflow",
           "j = lane; j < n_columns;", "j = lane; j <= n_columns;", "plasticity"),
 ]  # fmt: skip
@@ -135,8 +142,22 @@ class Runner:
         self, checker: str, program: str, kernels: Path = CUDA
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Three schedules, and more work than the grid of 3 x 64 threads takes in one stride."""
-        large = {"event_csr": "517", "procedural": "250", "random": "1601", "event_dense": "517", "plasticity": "301"}
-        small = {"event_csr": "250", "procedural": "100", "random": "901", "event_dense": "250", "plasticity": "150"}
+        large = {
+            "event_csr": "517",
+            "procedural": "250",
+            "random": "1601",
+            "event_dense": "517",
+            "plasticity": "301",
+            "delay": "301",
+        }
+        small = {
+            "event_csr": "250",
+            "procedural": "100",
+            "random": "901",
+            "event_dense": "250",
+            "plasticity": "150",
+            "delay": "150",
+        }
         return self.run(checker, program, ["3", (small if checker == "thread" else large)[program]], kernels)
 
 

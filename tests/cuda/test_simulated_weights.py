@@ -1,4 +1,4 @@
-"""The CUDA path of dense event products and changes of weights, executed on the CPU and held against the CPU ops."""
+"""The CUDA path of the operators on stored weights, rings and traces, executed on the CPU and held against the CPU ops."""
 
 import itertools
 import math
@@ -81,3 +81,25 @@ def test_changes_of_sparse_weights(simulated_ops: Any, dtype: torch.dtype, event
     for numbers, pointers, slope in itertools.product((None, order), (indptr, indptr.int()), (None, a.cos())):
         arguments = (weights, s, a, slope, indices, pointers, numbers, -0.5, 0.75)
         assert torch.equal(simulated_ops.plasticity_csr(*arguments), CPU.plasticity_csr(*arguments))
+
+
+@pytest.mark.parametrize("batch", [(), (0,), (3,)], ids=str)
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_delays_and_traces(simulated_ops: Any, dtype: torch.dtype, event: bool, shape: Any, batch: Any) -> None:
+    simulated_ops.set_schedule(8, 2, 0.1)
+    exists = torch.rand(shape, generator=torch.Generator().manual_seed(4)) < 0.2
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), exists.sum(1).cumsum(0)])
+    indices = exists.nonzero()[:, 1].to(torch.int32)
+    delays = torch.randint(0, 4, indices.shape, generator=torch.Generator().manual_seed(5)).to(torch.int32)
+    ring, cursor = values(*batch, 4, shape[1], seed=6, dtype=dtype), torch.full(batch, 3)
+    s = spikes(*batch, shape[0], event=event, seed=2, dtype=dtype)
+    x, psi = (values(*batch, n, seed=n, dtype=dtype) for n in shape)
+    e = values(*batch, len(indices), seed=9, dtype=dtype)
+    for pointers, weights in itertools.product(
+        (indptr, indptr.int()), (values(seed=7, dtype=dtype), values(len(indices), seed=8, dtype=dtype))
+    ):
+        arguments = (ring, cursor, s, weights, indices, pointers, delays)
+        assert torch.equal(simulated_ops.event_csr_delayed(*arguments), CPU.event_csr_delayed(*arguments))
+        arguments = (e, weights, x, psi, indices, pointers)
+        assert torch.equal(simulated_ops.eligibility_csr(*arguments), CPU.eligibility_csr(*arguments))

@@ -5,6 +5,8 @@
 #include <memory>
 #include <random>
 
+#include "bdtorch/delay.h"
+#include "bdtorch/eligibility.h"
 #include "bdtorch/plasticity.h"
 
 namespace {
@@ -86,6 +88,15 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
       }
     });
   };
+  const auto delays = filled<int32_t>(size);
+  for (int64_t k = 0; k < size; ++k) delays[k] = int32_t(uniform(5));
+  compare_parts<T>("event_csr_delayed", n_columns, 5 * n_columns, nullptr, [&](int64_t begin, int64_t end, T* ring) {
+    event_csr_delayed(ring, 3, 5, w.get(), false, indices.get(), indptr.get(), delays.get(), by_row.get(), n_rows,
+                      n_columns, begin, end);
+  });
+  compare_parts<T>("eligibility_rows", n_rows, size, w.get(), [&](int64_t begin, int64_t end, T* e) {
+    eligibility_rows(e, w.get(), false, a_row.get(), a_column.get(), indices.get(), indptr.get(), begin, end);
+  });
   const int32_t* in_order = nullptr;
   sparse("rows", n_rows, by_row.get(), to_rows, indices.get(), indptr.get(), in_order, rows.get());
   sparse("columns", n_columns, by_column.get(), to_columns, indices_t.get(), indptr_t.get(), synapses.get(), columns.get());

@@ -165,7 +165,7 @@ def test_gradients_reach_the_weights_at_the_start() -> None:
 def test_weights_without_storage_are_refused() -> None:
     projection = bt.Projection(ProceduralProbability(0.5), plasticity=pair())
     cells = {name: bt.neurons.LIF(4) for name in ("pre", "post")}
-    with pytest.raises(TypeError, match="expected connectivity that stores its weights, got Procedural"):
+    with pytest.raises(TypeError, match="expected connectivity that stores its synapses, got Procedural"):
         bt.Network(cells, {("pre", "post"): projection})
     with pytest.raises(TypeError, match=r"`Projection\(plasticity=...\)`: expected a Plasticity object, got 3"):
         bt.Projection(AllToAll(), plasticity=3)  # type: ignore[arg-type]

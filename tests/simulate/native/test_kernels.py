@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.connect import CSR, Dense
-from bdtorch.ops import binomial, poisson
+from bdtorch.ops import binomial, eligibility_csr, event_csr_delayed, poisson
 from bdtorch.ops import random as draws
 from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
 from bdtorch.ops.event_dense import event_dense, event_dense_t
@@ -163,11 +163,37 @@ def test_changes_of_weights(dtype, threads, layout):
         assert_same(got, want, exact=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_delays_and_traces(dtype, threads):
+    weights, indices, indptr = structure(dtype)
+    delays = torch.arange(len(indices), dtype=torch.int32) % 7
+
+    def step(x, t):
+        pre, post, ring, rings, cursor, e, many, kept = x
+        ends = (indices, indptr)
+        spikes, factors = pre > 0.5, torch.stack([pre, -pre, pre * 0.0]).relu()
+        after = event_csr_delayed(ring, cursor, spikes, weights, *ends, delays)
+        later = event_csr_delayed(rings, cursor + torch.arange(B), factors, weights[0], *ends, delays)
+        traces = eligibility_csr(e, weights.abs().clamp(max=0.9), pre, post, *ends)
+        among = eligibility_csr(many, post[0].abs().clamp(max=0.9), factors, post.expand(B, N_POST), *ends)
+        apart = event_csr_delayed(kept, cursor, spikes, weights, *ends, delays)  # `kept` never changes
+        moved = [pre.roll(1), post.roll(-1), after, later, (cursor + 1) % 3, traces, among, kept]
+        return moved, [after.sum(0) * 0.0, apart, kept * 2.0]
+
+    ring = torch.randn(7, N_POST, dtype=dtype)
+    e = torch.randn(len(indices), dtype=dtype)
+    start = (torch.randn(N_PRE, dtype=dtype), torch.randn(N_POST, dtype=dtype), ring, torch.stack([ring, -ring, ring]))
+    state = (*start, torch.tensor(2), e, torch.stack([e, -e, e]), ring.clone())
+    for got, want in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(got, want, exact=True)
+
+
 def test_every_kernel_is_exercised():
     assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
         "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal",
         "random_uniform", "random_exponential", "random_poisson", "random_binomial",
         "_procedural_event_raw", "_procedural_gather_raw",
         "_event_dense_raw", "_event_dense_t_raw",
-        "_plasticity_csr_raw", "_plasticity_dense_raw",
+        "_plasticity_csr_raw", "_plasticity_dense_raw", "_event_csr_delayed_raw", "_eligibility_csr_raw",
     }  # fmt: skip

@@ -14,6 +14,8 @@ from bdtorch.simulate.loops.native.pointwise import CPP, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, pointer, position, space
 
 _HEADERS = {
+    "bdtorch._eligibility": "eligibility.h",
+    "bdtorch._event_csr_delayed": "delay.h",
     "bdtorch._event_dense": "event_dense.h",
     "bdtorch._plasticity": "plasticity.h",
     "bdtorch._procedural": "procedural.h",

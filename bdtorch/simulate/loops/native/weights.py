@@ -1,4 +1,4 @@
-"""Printing the operations on stored weights: dense event products, and changes of weights in place."""
+"""Printing the operations on stored weights and traces, which they change in place where nothing else needs them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,31 @@ def _plasticity_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _changed(rows, math.prod(spikes.shape[:-1]), lines, old, out)
 
 
+def _event_csr_delayed(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    old, cursor, spikes, weights, indices, indptr, delays = (refs[arg] for arg in node.args)
+    slots, n_post = out.shape[-2:]
+    n_pre, shared = spikes.shape[-1], "false" if weights.shape else "true"
+    ring, s = f"{pointer(out)} + b * {slots * n_post}", f"{pointer(spikes)} + b * {n_pre}"
+    structure = f"{pointer(weights)}, {shared}, {pointer(indices)}, {pointer(indptr)}, {pointer(delays)}"
+    lines = [
+        f"bdtorch::event_csr_delayed({ring}, {pointer(cursor)}[b], {slots}, {structure}, {s}, {n_pre}, {n_post}, "
+        "r.begin, r.end);"
+    ]
+    return _changed(n_post, math.prod(spikes.shape[:-1]), lines, old, out)
+
+
+def _eligibility_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    old, decay, x, psi, indices, indptr = (refs[arg] for arg in node.args)
+    synapses, n_pre, n_post = out.shape[-1], x.shape[-1], psi.shape[-1]
+    factors = f"{pointer(decay)}, {'false' if decay.shape else 'true'}"
+    neurons = f"{pointer(x)} + b * {n_pre}, {pointer(psi)} + b * {n_post}, {pointer(indices)}, {pointer(indptr)}"
+    lines = [f"bdtorch::eligibility_rows({pointer(out)} + b * {synapses}, {factors}, {neurons}, r.begin, r.end);"]
+    return _changed(n_pre, math.prod(x.shape[:-1]), lines, old, out)
+
+
 WEIGHT_PRINTERS: dict[str, Printer] = {
+    "bdtorch._eligibility_csr_raw.default": _eligibility_csr,
+    "bdtorch._event_csr_delayed_raw.default": _event_csr_delayed,
     "bdtorch._event_dense_raw.default": _event_dense(transposed=False),
     "bdtorch._event_dense_t_raw.default": _event_dense(transposed=True),
     "bdtorch._plasticity_csr_raw.default": _plasticity_csr,
