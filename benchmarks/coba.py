@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import bdtorch as bt
+from benchmarks import balanced
 
 DT = 0.1
 """Step, ms."""
@@ -18,13 +19,7 @@ DRIVE = 20.0
 
 
 def build(neurons: int = 4000, seed: int = 0) -> bt.Network:
-    """The network: 80 % excitatory cells, each ordered pair connected with probability 80 / ``neurons``.
-
-    Args:
-        neurons: Number of cells, at least 80.
-        seed: Names the wiring.
-    """
-    connect = bt.connect.FixedProbability(80.0 / neurons)
+    """The network of ``neurons`` cells, with the wiring that ``seed`` names."""
 
     def cells(count: int) -> bt.neurons.Refractory:
         lif = bt.neurons.LIF(
@@ -38,19 +33,7 @@ def build(neurons: int = 4000, seed: int = 0) -> bt.Network:
         )
         return bt.neurons.Refractory(lif, period=5.0)
 
-    def project(weight: float, tau: float, e_rev: float) -> bt.Projection:
-        synapse, receptor = bt.synapses.Exponential(tau), bt.synapses.Conductance(e_rev)
-        return bt.Projection(connect, weight=weight, synapse=synapse, receptor=receptor)
-
-    excitatory = round(0.8 * neurons)
-    return bt.Network(
-        {"E": cells(excitatory), "I": cells(neurons - excitatory)},
-        {
-            ("E", ("E", "I")): project(weight=0.6, tau=5.0, e_rev=0.0),
-            ("I", ("E", "I")): project(weight=6.7, tau=10.0, e_rev=-80.0),
-        },
-        seed=seed,
-    )
+    return balanced.build(neurons, seed, cells, excitation=0.6, inhibition=6.7)
 
 
 def initial_state(net: bt.Network, seed: int = 0) -> dict:
@@ -61,4 +44,4 @@ def initial_state(net: bt.Network, seed: int = 0) -> dict:
 def variables(state: dict) -> list[Tensor]:
     """v, g_e and g_i of all neurons, excitatory ones first."""
     v = torch.cat([state[name].neuron.v for name in ("E", "I")])
-    return [v, state["E->E+I"]["synapse"].g, state["I->E+I"]["synapse"].g]
+    return [v, *(state[name]["synapse"].g for name in (balanced.EXCITATION, balanced.INHIBITION))]

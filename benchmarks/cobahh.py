@@ -10,45 +10,28 @@ import torch
 from torch import Tensor
 
 import bdtorch as bt
+from benchmarks import balanced
 
 DT = 0.1
 """Step, ms."""
 DRIVE = 0.0
 """External current, pA."""
-_EXCITATION, _INHIBITION = "E->E+I", "I->E+I"
 
 
 def build(neurons: int = 4000, seed: int = 1) -> bt.Network:
-    """The network: 80 % excitatory cells, each ordered pair connected with probability 80 / ``neurons``.
-
-    Args:
-        neurons: Number of cells, at least 80.
-        seed: Names the wiring.
-    """
-    connect = bt.connect.FixedProbability(80.0 / neurons)
+    """The network of ``neurons`` cells, with the wiring that ``seed`` names; weights in nS."""
 
     def cells(count: int) -> bt.neurons.Refractory:
         return bt.neurons.Refractory(bt.neurons.TraubMiles(count, v_init=bt.init.Normal(-65.0, 5.0)), period=3.0)
 
-    def project(weight: float, tau: float, e_rev: float) -> bt.Projection:
-        synapse, receptor = bt.synapses.Exponential(tau), bt.synapses.Conductance(e_rev)
-        return bt.Projection(connect, weight=weight, synapse=synapse, receptor=receptor)
-
-    excitatory = round(0.8 * neurons)
-    return bt.Network(
-        {"E": cells(excitatory), "I": cells(neurons - excitatory)},
-        {
-            ("E", ("E", "I")): project(weight=6.0, tau=5.0, e_rev=0.0),
-            ("I", ("E", "I")): project(weight=67.0, tau=10.0, e_rev=-80.0),
-        },
-        seed=seed,
-    )
+    return balanced.build(neurons, seed, cells, excitation=6.0, inhibition=67.0)
 
 
 def initial_state(net: bt.Network, seed: int = 0) -> dict:
     """The state at t = 0, with random conductances: ``max(0, 10 (a xi + b))`` nS with standard normal ``xi``."""
     state = bt.initial_state(net, dt=DT, seed=seed)
-    for number, (name, spread, offset) in enumerate(((_EXCITATION, 1.5, 4.0), (_INHIBITION, 12.0, 20.0))):
+    draws = ((balanced.EXCITATION, 1.5, 4.0), (balanced.INHIBITION, 12.0, 20.0))
+    for number, (name, spread, offset) in enumerate(draws):
         g = state[name]["synapse"].g
         draw = bt.init.Normal(10.0 * offset, 10.0 * spread)
         drawn = draw(tuple(g.shape), seed=bt.ops.fold(seed, number), dtype=g.dtype, device=g.device)
@@ -65,4 +48,4 @@ def variables(state: dict) -> list[Tensor]:
         torch.cat([cell.channels["Na"].h for cell in cells]),
         torch.cat([cell.channels["K"].n for cell in cells]),
     ]
-    return [*membrane, state[_EXCITATION]["synapse"].g, state[_INHIBITION]["synapse"].g]
+    return [*membrane, *(state[name]["synapse"].g for name in (balanced.EXCITATION, balanced.INHIBITION))]

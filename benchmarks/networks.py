@@ -1,136 +1,161 @@
-"""Whole networks: bdtorch's native loop against a loop written by hand for each network, and Brian2 if installed.
+"""Whole networks: bdtorch's native loop against a loop written by hand for each network, Brian2 and BrainPy.
 
-    python benchmarks/networks.py [--network A] [--neurons 4000] [--simulators bdtorch,floor] [--threads 1]
-                                  [--repeats 5] [--duration 1000] [--json FILE] [--brian2-python PYTHON]
+    python benchmarks/networks.py --network A --neurons 4000 --simulators bdtorch,floor,brian2,brainpy --threads 1 --json FILE
+    python benchmarks/networks.py --all --json out/benchmarks/networks.json
 
-All sides have the same synapses and initial values and record every spike; that their rates agree is checked. They take
-turns, and the medians of their runs are compared; `ratio` is a simulator's time over the floor's. `us_per_step` is all
-of a call but tracing and compiling; `compile_s` is these two with an empty cache. `first_result_s` is the whole of the
-first `simulate` in a fresh process, imports and the building of the network apart: cold, with an empty cache; and warm,
-with what the cold one left. The floor uses one thread whatever `--threads` says.
+All simulators read the same synapses and initial values from a file and run the same time; that their numbers of
+synapses are equal and their rates within 5 % is checked. Each is a process of its own, pinned to one core unless there
+are more threads; they take turns, and the medians of their runs are compared. `benchmarks/README.md` says how to install
+Brian2 and BrainPy, and what the columns mean.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
 
-NETWORKS = {"A": ("coba", 4000), "B": ("cobahh", 4000), "C": ("brunel", 10_000)}
-TOLERANCE = 0.05  # of rates: the networks are chaotic, and the sides round differently
+from benchmarks.simulators import MODULES, NETWORKS, Case  # noqa: E402
+
+TOLERANCE = 0.05  # of rates: the networks are chaotic, and the simulators round differently
+THOSE_WITH_THREADS = ("bdtorch", "brian2", "brian2-synaptic", "brainpy")
+EVERYTHING = (
+    "--network A --neurons 4000 --simulators bdtorch,floor,brian2,brainpy",
+    "--network A --neurons 20000 --simulators bdtorch,floor,brian2,brainpy --repeats 3",
+    "--network A --neurons 100000 --simulators bdtorch,floor,brian2,brainpy --repeats 3 --duration 500",
+    "--network A --neurons 400000 --simulators bdtorch,floor --repeats 3 --duration 200",
+    "--network A --neurons 100000 --simulators bdtorch,brian2,brainpy --repeats 3 --duration 500 --threads 2",
+    "--network B --neurons 4000 --simulators bdtorch,floor,brian2,brainpy --repeats 3",
+    "--network B --neurons 20000 --simulators bdtorch,floor,brian2,brainpy --repeats 2 --duration 500",
+    "--network B --neurons 20000 --simulators bdtorch --repeats 3 --duration 500 --threads 2",
+    "--network C --neurons 10000 --simulators bdtorch,floor,brian2,brainpy",
+    "--network D --simulators bdtorch,floor,brian2,brian2-synaptic,brainpy --repeats 2",
+)
+
+
+class Worker:
+    """A simulator in its own process, which runs when it is told to."""
+
+    def __init__(self, case: Case, python: str) -> None:
+        case.folder.mkdir(exist_ok=True)
+        environment = os.environ | {
+            "BDTORCH_CACHE_DIR": str(case.folder),
+            "JAX_PLATFORMS": "cpu",
+            "OMP_NUM_THREADS": str(case.threads),
+            "NUMBA_NUM_THREADS": str(case.threads),
+        }
+        self.case = case
+        self.errors = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [python, "-m", "benchmarks.simulators", *case.arguments()],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
+        )  # fmt: skip
+
+    def run(self) -> dict[str, Any]:
+        """Simulate once more.
+
+        Raises:
+            SystemExit: The simulator failed.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None  # both are pipes
+        try:
+            self.process.stdin.write("run\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            self.errors.seek(0)
+            raise SystemExit(f"{self.case.simulator} failed on network {self.case.network}:\n{self.errors.read()[-4000:]}")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+        self.errors.close()
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """One row for each simulator."""
-    # Here and not at the top: a process that runs the floor is to show the floor's memory, not torch's.
-    import torch
+    from benchmarks.simulators.with_bdtorch import write_wiring
 
-    from benchmarks import contestants
-
-    torch.set_num_threads(arguments.threads)
-    stem, usual = NETWORKS[arguments.network]
-    module = importlib.import_module(f"benchmarks.{stem}")
-    neurons = arguments.neurons or usual
-    case = contestants.Case(module, neurons, arguments.duration, arguments.threads, folder)
-    bdtorch = contestants.Bdtorch(case)
-    wiring = contestants.wiring_of(bdtorch.net, bdtorch.state, module)
-    wiring.save(folder / "wiring.npz")
-    everyone = {
-        "bdtorch": lambda: bdtorch,
-        "floor": lambda: contestants.HandWritten(case, wiring),
-        "brian2": lambda: contestants.Brian2(case, wiring, arguments.brian2_python),
-    }
-    taking_part = {name: everyone[name]() for name in arguments.simulators}
-    runs: dict[str, list[contestants.Run]] = {name: [] for name in taking_part}
-    for repeat in range(arguments.repeats + 1):
-        for name, contestant in taking_part.items():
-            run = contestant.run()
-            if repeat:  # the first run compiles
-                runs[name].append(run)
-    rows = []
-    for name, contestant in taking_part.items():
-        seconds = statistics.median(run.seconds for run in runs[name])
-        row = {
-            "network": arguments.network,
-            "neurons": neurons,
-            "synapses": contestant.synapses,
-            "simulator": name,
-            "threads": contestant.threads,
-            "seconds_per_biological_second": seconds / (arguments.duration * 1e-3),
-            "us_per_step": seconds / case.steps * 1e6,
-            "rate_hz": runs[name][-1].rate,
-        }
-        if name == "brian2":  # a program of its own, which has no first call
-            row |= {"compile_s": contestant.compile_seconds, "first_result_s": None, "peak_mb": None}
-        else:
-            row |= first_results(arguments, name, folder)
-        rows.append(row)
+    _, usual, usual_duration = NETWORKS[arguments.network]
+    neurons, duration = arguments.neurons or usual, arguments.duration or usual_duration
+    write_wiring(arguments.network, neurons, folder / "wiring.npz")
+    cases = [
+        Case(
+            arguments.network, neurons, duration, arguments.threads if name in THOSE_WITH_THREADS else 1,
+            folder / name, folder / "wiring.npz", name,
+        )
+        for name in arguments.simulators
+    ]  # fmt: skip
+    pythons = [python_of(name, arguments) for name in arguments.simulators]
+    workers = [Worker(case, python) for case, python in zip(cases, pythons, strict=True)]
+    first = [worker.run() for worker in workers]
+    runs: list[list[dict[str, Any]]] = [[] for _ in workers]
+    for _ in range(arguments.repeats):
+        for worker, of_worker in zip(workers, runs, strict=True):
+            of_worker.append(worker.run())
+    for worker in workers:
+        worker.close()
+    rows = [
+        row_of(case, cold, warm_start(case, python), of_case)
+        for case, python, cold, of_case in zip(cases, pythons, first, runs, strict=True)
+    ]
     check(rows)
     return with_ratio(rows)
 
 
-def first_results(arguments: argparse.Namespace, name: str, folder: Path) -> dict[str, Any]:
-    """What a fresh process needs, with an empty cache and with a full one."""
-    from benchmarks.contestants import environment
+def python_of(simulator: str, arguments: argparse.Namespace) -> str:
+    """The interpreter that has the simulator."""
+    if simulator.startswith("brian2"):
+        return arguments.brian2_python
+    return arguments.brainpy_python if simulator == "brainpy" else sys.executable
 
-    cache = folder / f"cache-{name}"
-    cache.mkdir()
-    command = [
-        sys.executable, __file__, "--probe", name, "--network", arguments.network, "--neurons", str(arguments.neurons),
-        "--duration", str(arguments.duration), "--threads", str(arguments.threads), "--folder", str(folder),
-    ]  # fmt: skip
-    cold, warm = (
-        json.loads(subprocess.run(command, env=environment(cache), check=True, capture_output=True, text=True).stdout)
-        for _ in range(2)
-    )
+
+def warm_start(case: Case, python: str) -> dict[str, Any]:
+    """The first run of a second process, which finds what the first has left in its folder."""
+    worker = Worker(case, python)
+    try:
+        return worker.run()
+    finally:
+        worker.close()
+
+
+def row_of(case: Case, cold: dict[str, Any], warm: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is written about one simulator."""
+    seconds = statistics.median(run["seconds"] for run in runs)
+    biological = case.duration * 1e-3
+    compile_s = cold["compile_s"]
+    if case.simulator == "brainpy":  # compiles somewhere within its first run
+        compile_s = cold["seconds"] - seconds
     return {
-        "compile_s": cold["setup"],
-        "first_result_s": {"cold": cold["seconds"], "warm": warm["seconds"]},
+        "network": case.network,
+        "neurons": case.neurons,
+        "synapses": cold["synapses"],
+        "simulator": case.simulator,
+        "threads": case.threads,
+        "seconds_per_biological_second": seconds / biological,
+        "us_per_step": seconds / case.steps * 1e6,
+        "rate_hz": runs[-1]["spikes"] / case.neurons / biological,
+        "import_s": cold["import_s"],
+        "compile_s": compile_s,
+        "first_result_s": cold["total_s"],
+        "first_result_warm_s": warm["total_s"],
         "peak_mb": warm["peak_mb"],
+        "peak_above_import_mb": warm["peak_above_import_mb"],
     }
-
-
-def probe(arguments: argparse.Namespace) -> dict[str, float]:
-    """The first run of this process."""
-    stem, usual = NETWORKS[arguments.network]
-    if arguments.probe == "floor":
-        from benchmarks.floor import Floor, Wiring
-
-        wiring = Wiring.load(arguments.folder / "wiring.npz")
-        began = time.perf_counter()
-        floor = Floor(stem, arguments.folder / "cache-floor")
-        setup = time.perf_counter() - began
-        floor(wiring, round(arguments.duration / 0.1), 0.1)
-    else:
-        import torch
-
-        from benchmarks import contestants
-
-        torch.set_num_threads(arguments.threads)
-        module = importlib.import_module(f"benchmarks.{stem}")
-        neurons = arguments.neurons or usual
-        case = contestants.Case(module, neurons, arguments.duration, arguments.threads, arguments.folder)
-        contestant = contestants.Bdtorch(case)
-        began = time.perf_counter()
-        setup = contestant.run().setup
-    seconds = time.perf_counter() - began
-    return {"seconds": seconds, "setup": setup, "peak_mb": peak_megabytes()}
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has held; `resource.getrusage` would include the parent's before the exec."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) / 1024
 
 
 def check(rows: list[dict[str, Any]]) -> None:
@@ -150,50 +175,69 @@ def with_ratio(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {"ratio": None if floor is None else row["us_per_step"] / floor} for row in rows]
 
 
+COLUMNS = (  # heading, key, width, digits
+    ("us/step", "us_per_step", 9, 2),
+    ("s per bio s", "seconds_per_biological_second", 11, 4),
+    ("ratio", "ratio", 6, 2),
+    ("rate Hz", "rate_hz", 8, 2),
+    ("import s", "import_s", 8, 2),
+    ("compile s", "compile_s", 9, 2),
+    ("first cold", "first_result_s", 10, 2),
+    ("warm", "first_result_warm_s", 7, 2),
+    ("peak MB", "peak_mb", 8, 0),
+    ("above import", "peak_above_import_mb", 12, 0),
+)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows for reading."""
-    head = f"{'simulator':10} {'threads':>7} {'us/step':>9} {'s per bio s':>11} {'ratio':>6} {'rate Hz':>8}"
-    head += f" {'compile s':>9} {'first cold':>10} {'warm':>7} {'peak MB':>8}"
-    lines = [f"network {rows[0]['network']}: {rows[0]['neurons']} neurons, {rows[0]['synapses']} synapses", head]
-
-    def number(value: float | None, width: int, digits: int) -> str:
-        return f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}"
-
+    lines = [
+        f"network {rows[0]['network']}: {rows[0]['neurons']} neurons, {rows[0]['synapses']} synapses",
+        " ".join([f"{'simulator':15} {'threads':>7}", *(f"{head:>{width}}" for head, _, width, _ in COLUMNS)]),
+    ]
     for row in rows:
-        first = row["first_result_s"] or {"cold": None, "warm": None}
-        lines.append(
-            f"{row['simulator']:10} {row['threads']:7} {row['us_per_step']:9.2f} "
-            f"{row['seconds_per_biological_second']:11.4f} {number(row['ratio'], 6, 2)} {row['rate_hz']:8.2f} "
-            f"{number(row['compile_s'], 9, 2)} {number(first['cold'], 10, 2)} {number(first['warm'], 7, 2)} "
-            f"{number(row['peak_mb'], 8, 0)}"
-        )
+        cells = [f"{row['simulator']:15} {row['threads']:7}"]
+        for _, key, width, digits in COLUMNS:
+            value = row[key]
+            cells.append(f"{'-':>{width}}" if value is None else f"{value:{width}.{digits}f}")
+        lines.append(" ".join(cells))
     return "\n".join(lines)
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every comparison of the README of this folder")
     parser.add_argument("--network", choices=NETWORKS, default="A")
     parser.add_argument("--neurons", type=int, default=0, help="default: the network's usual size")
     parser.add_argument("--simulators", type=lambda text: text.split(","), default=["bdtorch", "floor"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--duration", type=float, default=1000.0, help="biological time of a run, ms")
+    parser.add_argument("--duration", type=float, default=0.0, help="biological time of a run, ms; default 1 s, D: 10 s")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--brian2-python", default=".venv-brian2/bin/python")
-    parser.add_argument("--probe", choices=("bdtorch", "floor"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    for name in arguments.simulators:
-        if name not in ("bdtorch", "floor", "brian2"):
-            parser.error(f"--simulators: expected bdtorch, floor or brian2, got {name!r}")
-    if arguments.probe:
-        print(json.dumps(probe(arguments)))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        rows = measure(arguments, Path(folder))
-    print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+    parser.add_argument("--brian2-python", default=os.environ.get("BRIAN2_PYTHON", ".venv-brian2/bin/python"))
+    parser.add_argument("--brainpy-python", default=os.environ.get("BRAINPY_PYTHON", ".venv-brainpy/bin/python"))
+    return parser
+
+
+def main() -> None:
+    options = parser()
+    arguments = options.parse_args()
+    tasks = [arguments]
+    if arguments.all:
+        pythons = ["--brian2-python", arguments.brian2_python, "--brainpy-python", arguments.brainpy_python]
+        tasks = [options.parse_args([*line.split(), *pythons]) for line in EVERYTHING]
+    rows = []
+    for task in tasks:
+        unknown = sorted(set(task.simulators) - set(MODULES))
+        if unknown:
+            options.error(f"--simulators: expected some of {', '.join(MODULES)}, got {', '.join(unknown)}")
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(task, Path(folder))
+        print(table(found), end="\n\n", flush=True)
+        rows += found
+        if arguments.json:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

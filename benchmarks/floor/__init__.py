@@ -11,51 +11,21 @@ import ctypes
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.wiring import PlasticWiring, Wiring
+
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffast-math", "-fPIC")
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """A network as arrays; neurons are numbered through, excitatory ones first.
-
-    Attributes:
-        excitatory: Number of excitatory neurons.
-        indptr: Where each neuron's targets start, int64, ``(neurons + 1,)``.
-        indices: Targets, int32, ``(synapses,)``.
-        state: Initial state, float32, ``(variables, neurons)``.
-    """
-
-    excitatory: int
-    indptr: np.ndarray
-    indices: np.ndarray
-    state: np.ndarray
-
-    @property
-    def neurons(self) -> int:
-        """Number of neurons."""
-        return len(self.indptr) - 1
-
-    def save(self, path: Path) -> None:
-        """Write to a ``.npz`` file."""
-        np.savez(path, excitatory=self.excitatory, indptr=self.indptr, indices=self.indices, state=self.state)
-
-    @classmethod
-    def load(cls, path: Path) -> Wiring:
-        """Read what `save` has written."""
-        with np.load(path) as file:
-            return cls(int(file["excitatory"]), file["indptr"], file["indices"], file["state"])
 
 
 class _Problem(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int64) for name in ("neurons", "excitatory", "steps")),
         *((name, ctypes.c_void_p) for name in ("indptr", "indices", "state", "spike_step", "spike_index")),
-        ("capacity", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("capacity", "inputs", "input_spikes")),
+        *((name, ctypes.c_void_p) for name in ("weights", "input_step", "input_index")),
     )
 
 
@@ -78,7 +48,9 @@ class Floor:
         self._run.argtypes = [ctypes.POINTER(_Problem)]
         self._run.restype = ctypes.c_int64
 
-    def __call__(self, wiring: Wiring, steps: int, dt: float, most_hz: float = 200.0) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, wiring: Wiring | PlasticWiring, steps: int, dt: float, most_hz: float = 200.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Take ``steps`` steps from the wiring's initial state, which is not written to.
 
         Args:
@@ -93,22 +65,35 @@ class Floor:
         Raises:
             RuntimeError: There were more spikes than the record has room for.
         """
-        arrays: dict[str, np.ndarray] = {
-            "indptr": np.ascontiguousarray(wiring.indptr, np.int64),
-            "indices": np.ascontiguousarray(wiring.indices, np.int32),
-            "state": np.array(wiring.state, np.float32, order="C"),
-        }
+        arrays = _arrays(wiring)
         capacity = int(wiring.neurons * (steps * dt * 1e-3 * most_hz + 2))
         step, index = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         pointers = {label: array.ctypes.data for label, array in arrays.items()}
         problem = _Problem(
-            neurons=wiring.neurons, excitatory=wiring.excitatory, steps=steps, capacity=capacity,
+            neurons=wiring.neurons, steps=steps, capacity=capacity,
             spike_step=step.ctypes.data, spike_index=index.ctypes.data, **pointers,
         )  # fmt: skip
+        if isinstance(wiring, PlasticWiring):
+            problem.inputs, problem.input_spikes = wiring.inputs, len(wiring.input_step)
+        else:
+            problem.excitatory = wiring.excitatory
         spikes = self._run(ctypes.byref(problem))
         if spikes < 0:
             raise RuntimeError(f"the floor met more than {most_hz:g} spikes a second and neuron")
         return step[:spikes].copy(), index[:spikes].copy()
+
+
+def _arrays(wiring: Wiring | PlasticWiring) -> dict[str, np.ndarray]:
+    """What the C++ reads, in its types; the state, which it writes to, is a copy."""
+    arrays = {"state": np.array(wiring.state, np.float32, order="C")}
+    if isinstance(wiring, PlasticWiring):
+        arrays["weights"] = np.ascontiguousarray(wiring.weights, np.float32)
+        arrays["input_step"] = np.ascontiguousarray(wiring.input_step, np.int32)
+        arrays["input_index"] = np.ascontiguousarray(wiring.input_index, np.int32)
+    else:
+        arrays["indptr"] = np.ascontiguousarray(wiring.indptr, np.int64)
+        arrays["indices"] = np.ascontiguousarray(wiring.indices, np.int32)
+    return arrays
 
 
 def _compile(source: Path, library: Path) -> None:

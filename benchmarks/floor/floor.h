@@ -12,6 +12,11 @@ struct Problem {
   int64_t* spike_step;     // (capacity)
   int64_t* spike_index;
   int64_t capacity;
+  // Network D only; it has no indptr and indices.
+  int64_t inputs, input_spikes;
+  const float* weights;        // (inputs, neurons)
+  const int32_t* input_step;   // (input_spikes), ascending
+  const int32_t* input_index;
 };
 
 // Calls advance(i), which returns whether neuron i fired, for all neurons, and records those that did. Blocks keep the
