@@ -8,10 +8,10 @@ SOURCES := $(shell find csrc -type f 2>/dev/null)
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format types bench clean
+.PHONY: help setup demo test slow lint format types bench bench-peers clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMPS)/package  ## make .venv: pinned requirements, compiled extension, bdtorch installed editable
 	@echo "ready: $(PYTHON)"
@@ -36,16 +36,22 @@ format: setup  ## let ruff rewrite what it can
 types: setup  ## mypy
 	$(PYTHON) -m mypy
 
-bench: setup  ## the benchmarks; results go to out/benchmarks/
+bench: setup bench-peers  ## the benchmarks; results go to out/benchmarks/
 	@mkdir -p out/benchmarks
 	$(PYTHON) benchmarks/ops/event_csr.py --json out/benchmarks/event_csr.json
 	$(PYTHON) benchmarks/ops/random_numbers.py --json out/benchmarks/random_numbers.json
-	for network in A B C; do \
-	    $(PYTHON) benchmarks/networks.py --network $$network --json out/benchmarks/network_$$network.json || exit 1; \
+	$(PYTHON) benchmarks/networks.py --all --json out/benchmarks/networks.json
+	$(PYTHON) benchmarks/scaling.py --json out/benchmarks/scaling.json --picture out/benchmarks/scaling.png
+
+bench-peers:  ## environments of Brian2 and BrainPy, which the benchmarks compare with
+	for peer in brian2 brainpy; do \
+	    test -x .venv-$$peer/bin/python || python3 -m venv .venv-$$peer || exit 1; \
+	    .venv-$$peer/bin/python -m pip install --quiet --disable-pip-version-check \
+	        -r benchmarks/requirements-$$peer.txt || exit 1; \
 	done
 
 clean:  ## remove all that was made, .venv included
-	rm -rf $(VENV) build dist out *.egg-info bdtorch/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-brian2 .venv-brainpy build dist out *.egg-info bdtorch/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMPS)/venv:

@@ -17,7 +17,7 @@ MODULES = {
 """Module of each simulator; ``brian2-synaptic`` keeps network D's traces per synapse, as its documentation does."""
 
 NETWORKS = {"A": ("coba", 4000, 1000.0), "B": ("cobahh", 4000, 1000.0), "C": ("brunel", 10_000, 1000.0),
-            "D": ("song", 1000, 10_000.0)}  # fmt: skip
+            "D": ("stdp", 1000, 10_000.0)}  # fmt: skip
 """Stem of each network's files, its usual number of neurons, and the biological time of a run, ms."""
 
 DT = 0.1

@@ -189,13 +189,13 @@ class Brunel(Recurrent):
         self.ring.value = self.ring.value.at[slot].set(spikes)
 
 
-class Song(Model):
+class Stdp(Model):
     """Network D, with brainevent's updates of dense weights, which BrainPy's own layers use."""
 
     def __init__(self, wires: PlasticWiring, steps: int) -> None:
         x, y = jnp.zeros(wires.inputs), jnp.zeros(wires.neurons)
         super().__init__(wires, "v g", w=jnp.asarray(wires.weights), x=x, y=y)
-        self.integral = bp.odeint(self.slope, method="euler")
+        self.integral = bp.odeint(self.slope, method="exp_auto")
         trains = np.zeros((steps, wires.inputs), bool)
         due = wires.input_step < steps
         trains[wires.input_step[due], wires.input_index[due]] = True
@@ -221,4 +221,4 @@ class Song(Model):
         self.y.value = y + 1.05e-4 * spikes
 
 
-MODELS: dict[str, Callable[[Any, int], Model]] = {"coba": Coba, "cobahh": Cobahh, "brunel": Brunel, "song": Song}
+MODELS: dict[str, Callable[[Any, int], Model]] = {"coba": Coba, "cobahh": Cobahh, "brunel": Brunel, "stdp": Stdp}

@@ -127,7 +127,7 @@ def brunel(wires: Wiring, _: bool) -> list:
     return [_started(cells, "v", wires.state), *_pathways(cells, wires, "v += 0.2", "v -= 1.2", delay=1.5 * b2.ms)]
 
 
-def song(wires: PlasticWiring, synaptic: bool) -> list:
+def stdp(wires: PlasticWiring, synaptic: bool) -> list:
     """Network D, with traces per neuron or, as is customary in Brian2, per synapse and brought up to date by events.
 
     The trace of an input needs a neuron; it passes the spike on a step later.
@@ -135,11 +135,11 @@ def song(wires: PlasticWiring, synaptic: bool) -> list:
     cells = b2.NeuronGroup(
         wires.neurons,
         """dv/dt = (-74 - v - g * v) / (10*ms) : 1
-           dg/dt = -g / (5*ms) : 1
-           dy/dt = -y / (20*ms) : 1""",
+           dg/dt = -g / (5*ms) : 1"""
+        + ("" if synaptic else "\ndy/dt = -y / (20*ms) : 1"),
         threshold="v > -54",
-        reset="v = -60; y += 1.05e-4" if not synaptic else "v = -60",
-        method="euler",
+        reset="v = -60" if synaptic else "v = -60; y += 1.05e-4",
+        method="exponential_euler",
     )
     times = wires.input_step * DT * b2.ms
     spikes = b2.SpikeGeneratorGroup(wires.inputs, wires.input_index, times)
@@ -149,9 +149,9 @@ def song(wires: PlasticWiring, synaptic: bool) -> list:
             cells,
             """w : 1
                dx/dt = -x / (20*ms) : 1 (event-driven)
-               dy_synapse/dt = -y_synapse / (20*ms) : 1 (event-driven)""",
-            on_pre="g_post += w; x += 1e-4; w = clip(w - y_synapse, 0, 0.01)",
-            on_post="y_synapse += 1.05e-4; w = clip(w + x, 0, 0.01)",
+               dy/dt = -y / (20*ms) : 1 (event-driven)""",
+            on_pre="g_post += w; x += 1e-4; w = clip(w - y, 0, 0.01)",
+            on_post="y += 1.05e-4; w = clip(w + x, 0, 0.01)",
         )
         parts = [cells, spikes, plastic]
     else:
@@ -179,4 +179,4 @@ def song(wires: PlasticWiring, synaptic: bool) -> list:
     return parts
 
 
-MODELS: dict[str, Callable[..., list]] = {"coba": coba, "cobahh": cobahh, "brunel": brunel, "song": song}
+MODELS: dict[str, Callable[..., list]] = {"coba": coba, "cobahh": cobahh, "brunel": brunel, "stdp": stdp}
