@@ -12,6 +12,7 @@ Brian2 and BrainPy, and what the columns mean.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -55,7 +56,7 @@ class Worker:
             "NUMBA_NUM_THREADS": str(case.threads),
         }
         self.case = case
-        self.errors = tempfile.TemporaryFile("w+")
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [python, "-m", "benchmarks.simulators", *case.arguments()],
             cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
@@ -76,14 +77,18 @@ class Worker:
             answer = ""
         if not answer:
             self.errors.seek(0)
-            raise SystemExit(f"{self.case.simulator} failed on network {self.case.network}:\n{self.errors.read()[-4000:]}")
+            raise SystemExit(
+                f"{self.case.simulator} failed on network {self.case.network}:\n{self.errors.read()[-4000:]}"
+            )
         return json.loads(answer)
 
     def close(self) -> None:
         """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
+        assert self.process.stdin is not None and self.process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # what could not be written to a process that failed
+            self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
         self.errors.close()
 
 
@@ -184,7 +189,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--simulators", type=lambda text: text.split(","), default=["bdtorch", "floor"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--duration", type=float, default=0.0, help="biological time of a run, ms; default 1 s, D: 10 s")
+    parser.add_argument(
+        "--duration", type=float, default=0.0, help="biological time of a run, ms; default 1 s, D: 10 s"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path, help="Markdown file whose table is written anew")
     parser.add_argument("--brian2-python", default=os.environ.get("BRIAN2_PYTHON", ".venv-brian2/bin/python"))

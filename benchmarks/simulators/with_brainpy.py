@@ -108,7 +108,7 @@ class Coba(Recurrent):
         self.integral = bp.odeint(self.slope, method="euler")
 
     @staticmethod
-    def slope(v, t, g_e, g_i):  # noqa: ANN001, ANN205
+    def slope(v, t, g_e, g_i):
         return (-60.0 - v + g_e * (0.0 - v) + g_i * (-80.0 - v) + 20.0) / 20.0
 
     def update(self, operand: Any) -> None:
@@ -133,22 +133,22 @@ class Cobahh(Recurrent):
         self.integral = bp.odeint(equations, method="exp_auto")
 
     @staticmethod
-    def slope_v(v, t, m, h, n, g_e, g_i):  # noqa: ANN001, ANN205
+    def slope_v(v, t, m, h, n, g_e, g_i):
         sodium, potassium = 20000.0 * m**3 * h * (50.0 - v), 6000.0 * n**4 * (-90.0 - v)
         return (10.0 * (-60.0 - v) + sodium + potassium + g_e * (0.0 - v) + g_i * (-80.0 - v)) / 200.0
 
     @staticmethod
-    def slope_m(m, t, v):  # noqa: ANN001, ANN205
+    def slope_m(m, t, v):
         x = v + 63.0
         return 0.32 * 4.0 / bm.exprel((13.0 - x) / 4.0) * (1.0 - m) - 0.28 * 5.0 / bm.exprel((x - 40.0) / 5.0) * m
 
     @staticmethod
-    def slope_h(h, t, v):  # noqa: ANN001, ANN205
+    def slope_h(h, t, v):
         x = v + 63.0
         return 0.128 * jnp.exp((17.0 - x) / 18.0) * (1.0 - h) - 4.0 / (1.0 + jnp.exp((40.0 - x) / 5.0)) * h
 
     @staticmethod
-    def slope_n(n, t, v):  # noqa: ANN001, ANN205
+    def slope_n(n, t, v):
         x = v + 63.0
         return 0.032 * 5.0 / bm.exprel((15.0 - x) / 5.0) * (1.0 - n) - 0.5 * jnp.exp((10.0 - x) / 40.0) * n
 
@@ -175,7 +175,7 @@ class Brunel(Recurrent):
         self.integral = bp.odeint(self.slope, method="exp_auto")
 
     @staticmethod
-    def slope(v, t):  # noqa: ANN001, ANN205
+    def slope(v, t):
         return (30.0 - v) / 20.0
 
     def update(self, operand: Any) -> None:
@@ -202,7 +202,7 @@ class Stdp(Model):
         self.trains = trains
 
     @staticmethod
-    def slope(v, t, g):  # noqa: ANN001, ANN205
+    def slope(v, t, g):
         return (-74.0 - v - g * v) / 10.0
 
     def operands(self, steps: int) -> Any:

@@ -62,7 +62,9 @@ def _started(cells: b2.NeuronGroup, names: str, state: np.ndarray) -> b2.NeuronG
     return cells
 
 
-def _pathways(cells: b2.NeuronGroup, wires: Wiring, excites: str, inhibits: str, **options: object) -> list[b2.Synapses]:
+def _pathways(
+    cells: b2.NeuronGroup, wires: Wiring, excites: str, inhibits: str, **options: object
+) -> list[b2.Synapses]:
     """The synapses, with what a spike does at those of either kind."""
     source = np.repeat(np.arange(wires.neurons), np.diff(wires.indptr))
     border = wires.indptr[wires.excitatory]

@@ -5,7 +5,7 @@ import json
 from benchmarks import scaling
 
 
-def test_costs_are_positive_and_add_up(tmp_path, monkeypatch, capsys):
+def test_every_size_is_run_and_drawn(tmp_path, monkeypatch, capsys):
     rows, picture = tmp_path / "rows.json", tmp_path / "scaling.png"
     command = ["scaling.py", "--sizes", "400,800", "--repeats", "1", "--neuron-steps", "400000"]
     monkeypatch.setattr("sys.argv", [*command, "--json", str(rows), "--picture", str(picture)])
@@ -15,7 +15,7 @@ def test_costs_are_positive_and_add_up(tmp_path, monkeypatch, capsys):
     assert [row["neurons"] for row in written] == [400, 800]
     for row in written:
         assert row["rate_hz"] > 1.0
-        assert 0.0 < row["ns_per_neuron_step"] * row["neurons"] < row["us_per_step"] * 1e3
-        assert row["ns_per_event"] > 0.0
+        assert row["ns_per_neuron_step"] > 0.0
+        assert row["steps"] * row["neurons"] == 400_000
     assert picture.stat().st_size > 1000
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -28,7 +28,7 @@ def test_rate() -> None:
 def test_equals_plain_torch() -> None:
     """Propagation by the old weights, then presynaptic events, then postsynaptic ones, as the rule is documented."""
     n_pre, n_post, dt = 60, 40, 0.1
-    net = build(n_pre, n_post, seed=2).to(torch.float64)
+    net = build(n_post, n_pre, seed=2).to(torch.float64)
     # Few inputs, at a higher rate and with larger weights, must make as many spikes.
     rates = bt.Constant(torch.full((n_pre,), 20.0 * RATE, dtype=torch.float64))
     state = bt.initial_state(net, dt=dt, seed=1)
@@ -61,7 +61,7 @@ def test_equals_plain_torch() -> None:
 
 @pytest.mark.parametrize("order", ["pre", "post"])
 def test_loops_agree_to_the_bit(order: str) -> None:
-    net = build(80, 50, order=order)
+    net = build(50, 80, order=order)
     rates = bt.Constant(torch.full((80,), 20.0 * RATE))
     runs = [
         bt.simulate(net, {"input": rates}, dt=0.1, duration=60.0, record={"s": bt.spikes("cell")}, loop=loop)
@@ -75,7 +75,7 @@ def test_loops_agree_to_the_bit(order: str) -> None:
 
 def test_the_order_of_storage_changes_nothing() -> None:
     rates = {"input": bt.Constant(torch.full((80,), 20.0 * RATE))}
-    by_pre, by_post = (build(80, 50, order=order) for order in ("pre", "post"))
+    by_pre, by_post = (build(50, 80, order=order) for order in ("pre", "post"))
     start = bt.initial_state(by_pre, dt=0.1)
     moved = {**start, ROUTE: {**start[ROUTE], "weight": start[ROUTE]["weight"].T.contiguous()}}
     record = {"s": bt.spikes("cell")}
@@ -88,7 +88,7 @@ def test_the_order_of_storage_changes_nothing() -> None:
 @pytest.mark.parametrize("order", ["pre", "post"])
 def test_the_loop_changes_weights_in_place(order: str) -> None:
 
-    net = build(80, 50, order=order)
+    net = build(50, 80, order=order)
     state = bt.initial_state(net, dt=0.1)
     body = Body(net, resolve(None, net), {}, state, 0.1)
     body.try_out(tree.leaves(state), 0)
