@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -46,13 +47,16 @@ class FixedProbability(Rule):
             raise ValueError(f"`FixedProbability(p=...)`: expected a probability in [0, 1], got {self.p!r}")
 
     def build(self, n_pre: int, n_post: int, *, seed: int = 0, self_offset: int | None = None) -> CSR:
-        pairs = _bernoulli_positions(n_pre * n_post, self.p, seed)
-        pre, post = pairs // n_post, pairs % n_post
-        if not self.autapses and self_offset is not None:
-            other = post != pre + self_offset
-            pre, post = pre[other], post[other]
-        indptr = torch.cat([pre.new_zeros(1), torch.bincount(pre, minlength=n_pre).cumsum(0)])
-        return CSR(post.to(torch.int32), indptr, n_post)
+        counts, indices = torch.zeros(n_pre, dtype=torch.int64), [torch.empty(0, dtype=torch.int32)]
+        # Part by part: the pairs of a large network take several times the memory of its targets.
+        for pairs in _bernoulli_positions(n_pre * n_post, self.p, seed):
+            pre, post = pairs // n_post, pairs % n_post
+            if not self.autapses and self_offset is not None:
+                other = post != pre + self_offset
+                pre, post = pre[other], post[other]
+            counts += torch.bincount(pre, minlength=n_pre)
+            indices.append(post.to(torch.int32))
+        return CSR(torch.cat(indices), torch.cat([counts.new_zeros(1), counts.cumsum(0)]), n_post)
 
 
 @dataclass(frozen=True)
@@ -128,25 +132,26 @@ def _uniforms(seed: int, block: int, n: int) -> Tensor:
     return random.uniform(key, torch.full_like(key, block), n, dtype=torch.float64)
 
 
-def _bernoulli_positions(total: int, p: float, seed: int) -> Tensor:
-    """The successes of ``total`` Bernoulli trials, ascending, drawn by their geometric gaps: time grows with successes.
+def _bernoulli_positions(total: int, p: float, seed: int) -> Iterator[Tensor]:
+    """The successes of ``total`` Bernoulli trials, ascending and in parts, drawn by their geometric gaps: time grows with
+    successes.
 
     Source: Batagelj & Brandes (2005), doi:10.1103/PhysRevE.71.036113.
     """
     if p == 0.0:
-        return torch.empty(0, dtype=torch.int64)
+        return
     if p == 1.0:
-        return torch.arange(total)
+        yield torch.arange(total)
+        return
     expected = total * p
     chunk = min(int(expected + 6.0 * math.sqrt(expected * (1.0 - p)) + 16), 1 << 22)
-    found, last, block = [], -1, 0
+    last, block = -1, 0
     while last < total:
         u = _uniforms(seed, block, chunk)
         gaps = (torch.log1p(-u) / math.log1p(-p)).floor().clamp(max=float(total)).to(torch.int64) + 1
         positions = last + gaps.cumsum(0)
-        found.append(positions[positions < total])
+        yield positions[positions < total]
         last, block = int(positions[-1]), block + 1
-    return torch.cat(found)
 
 
 def _distinct_rows(label: str, rows: int, choices: int, n: int, seed: int, skip: Tensor | None) -> Tensor:
