@@ -167,10 +167,10 @@ class Brunel(Recurrent):
     """Network C."""
 
     refractory = 20
-    delay = 15
+    slots = 16  # of a spike's way: the step that it takes without a delay, and the 15 of the delay
 
     def __init__(self, wires: Wiring, _: int) -> None:
-        ring = jnp.zeros((self.delay, wires.neurons), bool)
+        ring = jnp.zeros((self.slots, wires.neurons), bool)
         super().__init__(wires, "v", excitation=0.2, inhibition=-1.2, ring=ring)
         self.integral = bp.odeint(self.slope, method="exp_auto")
 
@@ -179,8 +179,7 @@ class Brunel(Recurrent):
         return (30.0 - v) / 20.0
 
     def update(self, operand: Any) -> None:
-        slot = operand % self.delay
-        # What was put into the slot a delay ago is due, one step after it would have been without delay.
+        slot = operand % self.slots
         excitation, inhibition = self.deliver(self.ring.value[slot])
         free = self.countdown.value <= 0
         v = jnp.where(free, self.integral(self.v.value + excitation + inhibition, 0.0, dt=DT), self.v.value)

@@ -162,7 +162,7 @@ def stdp(wires: PlasticWiring, synaptic: bool) -> list:
             """dx/dt = -x / (20*ms) : 1
                due : 1""",
             threshold="due > 0",
-            reset="due = 0; x += 1e-4",
+            reset="due = 0",
             method="euler",
         )
         relay = b2.Synapses(spikes, traces, on_pre="due_post = 1")
@@ -174,7 +174,10 @@ def stdp(wires: PlasticWiring, synaptic: bool) -> list:
             on_pre="g_post += w; w = clip(w - y_post, 0, 0.01)",
             on_post="w = clip(w + x_pre, 0, 0.01)",
         )
-        parts = [cells, spikes, traces, relay, plastic]
+        raised = b2.Synapses(traces, traces, on_pre="x_post += 1e-4")
+        raised.connect(j="i")
+        raised.pre.order = 0  # after the inputs' spikes have acted, before the neurons' do
+        parts = [cells, spikes, traces, relay, raised, plastic]
     plastic.connect()
     plastic.w = wires.weights.ravel()
     _started(cells, "v g", wires.state)
