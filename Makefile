@@ -8,7 +8,7 @@ SOURCES := $(shell find csrc -type f 2>/dev/null)
 PYTEST := $(PYTHON) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint format types bench bench-peers clean
+.PHONY: help setup demo test slow lint format types gallery docs bench bench-peers clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ format: setup  ## let ruff rewrite what it can
 
 types: setup  ## mypy
 	$(PYTHON) -m mypy
+
+gallery: setup  ## run every script of notebooks/ in its quick setting; pictures and what is printed go to out/
+	$(PYTHON) docs/site/gallery.py
+
+docs: gallery  ## the documentation with its gallery, for reading without a server: out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet
+	@echo "open out/site/index.html"
 
 bench: setup bench-peers  ## the benchmarks; results go to out/benchmarks/
 	@mkdir -p out/benchmarks

@@ -1,0 +1,58 @@
+"""The examples of the documentation run as they are printed, page by page, each page in one namespace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    matplotlib.use("Agg")
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str) -> dict:
+        blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
+        assert blocks
+        namespace: dict = {"__name__": "page"}
+        for number, block in enumerate(blocks):
+            exec(compile(block, f"{name}, example {number + 1}", "exec", dont_inherit=True), namespace)
+        return namespace
+
+    return run
+
+
+def test_first_neuron(page, tmp_path):
+    found = page("tutorials/first_neuron.md")
+    rates = found["rates"]
+    assert (rates[found["currents"] < 15.0] == 0).all() and (rates[found["currents"] > 15.5] > 0).all()
+    assert (rates.diff() >= 0).all() and 40.0 < rates[-1] < 100.0
+    assert len(found["sol"]["spikes"]) > 2
+    assert (tmp_path / "first_neuron.png").stat().st_size > 5_000
+
+
+def test_first_network(page, tmp_path):
+    found = page("tutorials/first_network.md")
+    assert 0.8 < float(found["cv"][found["cv"].isfinite()].mean()) < 1.5
+    assert found["sol"]["I"].rate > 5.0
+    assert (tmp_path / "network.png").stat().st_size > 5_000
+
+
+def test_training(page):
+    found = page("tutorials/training.md")
+    assert found["accuracy"] > 0.85
+    assert found["trainer"].history[-1].validation["accuracy"] > 0.85
+    assert found["error"] < 0.1
+
+
+def test_your_own(page, capsys):
+    found = page("tutorials/your_own.md")
+    first = capsys.readouterr().out.splitlines()[0]
+    rest, train = map(float, re.findall(r"\d+\.\d*", first))
+    assert rest == 0.0 and train > 5.0
+    assert abs(float(found["cell"].g_ca.grad)) > 0
