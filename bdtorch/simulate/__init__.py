@@ -2,6 +2,7 @@
 
 from bdtorch.simulate.checkpoint import load as load
 from bdtorch.simulate.checkpoint import save as save
+from bdtorch.simulate.export import export_loop as export_loop
 from bdtorch.simulate.inputs import Constant as Constant
 from bdtorch.simulate.loops import Inductor as Inductor
 from bdtorch.simulate.loops import Loop as Loop

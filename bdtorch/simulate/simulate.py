@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from bdtorch import _tree as tree
-from bdtorch._system import DynamicalSystem, initial_state, whole_steps
+from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
-from bdtorch.simulate._body import Body
 from bdtorch.simulate._choose import LOOPS, chosen, ensemble
-from bdtorch.simulate._ensemble import Ensemble, ensemble_state
+from bdtorch.simulate._ensemble import Ensemble
 from bdtorch.simulate._functorch import outside
+from bdtorch.simulate._ready import made_ready
 from bdtorch.simulate._run import OUT, Run
-from bdtorch.simulate.inputs import count_steps, resolve
+from bdtorch.simulate.inputs import count_steps
 from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.records import Record
 from bdtorch.simulate.solution import Solution
@@ -74,29 +72,15 @@ def simulate(
         FloatingPointError: A state variable became NaN or infinite; its ``solution`` attribute holds the run so far.
         LoopError: The loop that was asked for cannot run this system.
     """
-    _check_arguments(system, dt, loop, record)
-    resolved = resolve(inputs, system)
-    steps = count_steps(resolved, dt, duration)
-    start = whole_steps(t0, dt, "simulate(t0=...)")
-    if start < 0:
-        raise ValueError(f"`simulate(t0=...)`: expected at least 0 ms, got {t0:g}")
-    if state is None:
-        batch = resolved.batch_shape(max(1, len(system.size))) if batch_shape is None else tuple(batch_shape)
-        if isinstance(seed, Tensor):
-            state = ensemble_state(system, batch, dt=dt, seed=seed)
-        else:
-            state = initial_state(system, batch, dt=dt, seed=seed)
-    elif batch_shape is not None:
-        raise ValueError(
-            "`simulate(batch_shape=...)`: expected None where a state is given, since the state has its own"
-        )
-    flat = _checked_state(system, state)
-    records = {name: item if isinstance(item, Record) else Record(item) for name, item in (record or {}).items()}
-    keep_out = not records if keep_out is None else keep_out
-    if keep_out:
-        records = {**records, OUT: Record(_of_outputs)}
-    body = Body(system, resolved, records, state, float(dt), _checked_parameters(system, parameters))
-    if steps or not resolved.sequences:
+    _check_loop(loop)
+    kept = keep_out if keep_out is not None else not record
+    ready = made_ready(
+        system, inputs, dt=dt, state=state, t0=t0, batch_shape=batch_shape, seed=seed, record=record,
+        parameters=parameters, further={OUT: Record(_of_outputs)} if kept else {},
+    )  # fmt: skip
+    body, flat, start = ready.body, ready.state, ready.start
+    steps = count_steps(body.inputs, dt, duration)
+    if steps or not body.inputs.sequences:
         body.try_out(flat, start)
         if (members := ensemble(loop, body, flat)) is not None:
             return _run_of_all(members, start, steps, check_finite, loop, progress)
@@ -121,38 +105,8 @@ def _run_of_all(
     return members.of_member(solution)
 
 
-def _check_arguments(system: Any, dt: Any, loop: Any, record: Any) -> None:
-    if not isinstance(system, DynamicalSystem):
-        raise TypeError(f"`simulate(system=...)`: expected a DynamicalSystem, got {type(system).__name__}")
-    if isinstance(dt, bool) or not isinstance(dt, (int, float)) or not 0 < dt < math.inf:
-        raise ValueError(f"`simulate(dt=...)`: expected a finite number of ms above 0, got {dt!r}")
+def _check_loop(loop: Any) -> None:
     if not isinstance(loop, Loop) and loop != "auto" and loop not in LOOPS:
         close = difflib.get_close_matches(str(loop), ["auto", *LOOPS], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"`simulate(loop=...)`: expected 'auto', {', '.join(map(repr, LOOPS))}, got {loop!r}{hint}")
-    if record is not None and not isinstance(record, Mapping):
-        raise TypeError(f"`simulate(record=...)`: expected a dict of records by name, got {type(record).__name__}")
-
-
-def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:
-    flat: list[Tensor] = []
-    for name, leaf in tree.named_leaves(state):
-        if not isinstance(leaf, Tensor):
-            raise TypeError(f"`simulate(state=...)`: expected tensors only, got {type(leaf).__name__} for {name!r}")
-        if leaf.device != system.device:
-            raise ValueError(f"`simulate(state=...)`: expected device {system.device}, got {leaf.device} for {name!r}")
-        if leaf.is_floating_point() and leaf.dtype != system.dtype:
-            raise TypeError(f"`simulate(state=...)`: expected dtype {system.dtype}, got {leaf.dtype} for {name!r}")
-        flat.append(leaf)
-    return flat
-
-
-def _checked_parameters(system: DynamicalSystem, parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
-    if not parameters:
-        return None
-    known = {**dict(system.named_parameters()), **dict(system.named_buffers())}
-    for name in parameters:
-        if name not in known:
-            names = ", ".join(repr(key) for key in known if not key.endswith("_anchor"))
-            raise ValueError(f"`simulate(parameters=...)`: expected names among {names or 'none'}, got {name!r}")
-    return dict(parameters)
