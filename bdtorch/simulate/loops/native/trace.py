@@ -275,7 +275,7 @@ def _site() -> str:
 
 @functools.cache
 def _is_of_the_model(filename: str) -> bool:
-    path = Path(filename)
+    path = Path(filename).resolve()  # environments may lie behind links
     return not (path.is_relative_to(_PACKAGE / "simulate") or path.is_relative_to(_TORCH))
 
 
