@@ -22,3 +22,5 @@ def test_three_trainers_of_one_reservoir_beat_the_published_errors_on_held_out_d
         assert results[name]["test_mae"] < published
         assert results[name]["train_mae"] < published
     assert results["ridge"]["test_mae"] < results["FORCE"]["test_mae"] < results["backpropagation"]["test_mae"]
+    assert results["no change"]["test_mae"] > results["linear regression"]["test_mae"] > 1.276112  # as hard as it looks
+    assert results["backpropagation"]["test_mae"] < 0.4  # 0.22 to 0.28 over seeds

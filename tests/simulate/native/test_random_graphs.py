@@ -73,6 +73,7 @@ RULES: list[Rule] = [
     ("vv", "m", lambda x, y: torch.stack([x, y, x - y])),
     ("v", "m", lambda x: x.expand(B, N)),
     ("m", "m", lambda m: torch.cat([m[1:], m[:1]])),
+    ("mm", "m", lambda m, w: torch.cat([m, w * 2.0], 1)[:, 70 : 70 + N]),
     ("m", "m", lambda m: (m @ MATRIX).tanh()),
     ("mb", "m", lambda m, c: torch.where(c, m, 0.0)),
     ("mb", "m", lambda m, c: event_csr(c & (m > 0.0), WEIGHTS, INDICES, INDPTR, N)),

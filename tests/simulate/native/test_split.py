@@ -60,6 +60,20 @@ def test_slices_of_a_batch(threads):
         assert_same(native, reference, exact=True)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_new_state_that_is_also_part_of_a_cat(axis, threads):
+    """Written into its place in the `cat`, it lies in pieces there, and is a state all the same."""
+
+    def step(x, t):
+        first, second = torch.tanh(x[0] + x[1]), x[1] * 0.5 - x[0]
+        return [first, second], torch.cat([first, x[0], second], axis)
+
+    state = X.reshape(4, 50)
+    for native, reference in zip(*both(step, state, state.flip(0), steps=4, threads=threads), strict=True):
+        assert_same(native, reference, exact=False)
+
+
 def connectivity(n_pre: int, n_post: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Five synapses from each neuron, with both ends of the range among them."""
     generator = torch.Generator().manual_seed(n_post)

@@ -220,7 +220,8 @@ class _Planner:
             if not (node.kind == "state" and node.source == number):
                 # What is not made by a kernel of its own may look into an old state, so its value is set aside.
                 apart = node.kind != "op" or node.op in VIEWS
-                made = self._copied(node) if apart else node
+                # A part of a `cat` may lie in its place there, and so in pieces.
+                made = self._copied(node) if apart or not self._in_memory(node).contiguous else node
                 sources[number] = (made, self._in_memory(made))
         return sources
 
