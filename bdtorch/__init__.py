@@ -36,8 +36,10 @@ from bdtorch.simulate import Reference as Reference
 from bdtorch.simulate import Solution as Solution
 from bdtorch.simulate import Spikes as Spikes
 from bdtorch.simulate import Stateful as Stateful
+from bdtorch.simulate import StoredRecords as StoredRecords
 from bdtorch.simulate import export_loop as export_loop
 from bdtorch.simulate import load as load
+from bdtorch.simulate import load_records as load_records
 from bdtorch.simulate import save as save
 from bdtorch.simulate import simulate as simulate
 from bdtorch.simulate import spikes as spikes

@@ -16,3 +16,5 @@ from bdtorch.simulate.records import trace as trace
 from bdtorch.simulate.simulate import simulate as simulate
 from bdtorch.simulate.solution import Solution as Solution
 from bdtorch.simulate.stateful import Stateful as Stateful
+from bdtorch.simulate.stream import StoredRecords as StoredRecords
+from bdtorch.simulate.stream import load_records as load_records

@@ -63,7 +63,7 @@ class Body:
     def try_out(self, state: list[Tensor], start: int) -> None:
         """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
         t = torch.full((), start * self.dt, dtype=torch.float64, device=self.system.device)
-        slices = [sequence[0] for sequence in self.inputs.sequences]
+        slices = self.inputs.example()
         versions = [leaf._version for leaf in state]
         before = tree.unflatten(state, self.spec)
         try:

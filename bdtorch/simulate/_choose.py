@@ -60,5 +60,5 @@ def _ready(loop: Loop, body: Body, state: list[Tensor]) -> Runner:
     """Start a loop, and let inductor, which compiles at its first step, say at once whether it can."""
     runner = loop.start(body, state)
     if isinstance(loop, Inductor):
-        runner.advance(state, [sequence[:1] for sequence in body.inputs.sequences], 0, 1, lambda: False)
+        runner.advance(state, [x.unsqueeze(0) for x in body.inputs.example()], 0, 1, lambda: False)
     return runner

@@ -19,23 +19,43 @@ from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.records import Spikes
 from bdtorch.simulate.solution import Solution
+from bdtorch.simulate.stream import Stream
 
 OUT = "out (kept)"
 """Name of the record of outputs."""
 
 _PERIOD = 0.25  # seconds between returns to Python: for the progress bar, Ctrl-C and the check for NaN
 _CHUNK_BYTES = 1 << 27  # what the observed values of one chunk may take
+_STREAMED_BYTES = 1 << 24  # the same where they go to a file
 
 
 class Run:
-    """The chunks of one simulation, and what they left."""
+    """The chunks of one simulation, and what they left.
 
-    def __init__(self, body: Body, state: list[Tensor], start: int, steps: int, check_finite: bool) -> None:
+    Args:
+        body: The body of the time loop, tried out.
+        state: Flat initial state.
+        start: Number of steps between t = 0 and it.
+        steps: Number of steps to take.
+        check_finite: Whether to look for NaN and infinity.
+        stream: Takes the records where they are to go to a file.
+    """
+
+    def __init__(
+        self,
+        body: Body,
+        state: list[Tensor],
+        start: int,
+        steps: int,
+        check_finite: bool,
+        stream: Stream | None = None,
+    ) -> None:
         self.body = body
         self.state = state
         self.start = start
         self.steps = steps
         self.check_finite = check_finite and not transformed()
+        self.stream = stream
         self.done = 0
         self.kept: list[list[Any]] = [[] for _ in body.observed]
         self.pieces: list[tuple[Tensor, ...]] = []
@@ -45,7 +65,10 @@ class Run:
     def to_the_end(self, chosen: tuple[Loop, Runner], progress: bool | None) -> Solution:
         loop, runner = chosen
         self.loop = loop.name
-        largest = max(1, _CHUNK_BYTES // max(1, sum(x.numel() * x.element_size() for x in self.body.observed)))
+        if self.stream is not None:
+            self.stream.loop = loop.name
+        most = _CHUNK_BYTES if self.stream is None else _STREAMED_BYTES
+        largest = max(1, most // max(1, sum(x.numel() * x.element_size() for x in self.body.observed)))
         chunk = runner.fixed_chunk or min(64, largest)
         with Interrupt() as interrupt, Bar(self.steps, self.body.dt, progress) as bar:
             while self.done < self.steps and not self.interrupted:
@@ -57,6 +80,8 @@ class Run:
                 # The pace of this chunk sets the length of the next, which grows at most fourfold.
                 chunk = runner.fixed_chunk or max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
         if self.interrupted:
+            if self.stream is not None:
+                self.stream.ended = "interrupted"
             t = (self.start + self.done) * self.body.dt
             warnings.warn(f"simulate was interrupted at t = {t:g} ms; the solution holds what was done", stacklevel=3)
         return self.solution()
@@ -82,6 +107,9 @@ class Run:
     def _take(self, result: Advance) -> None:
         self.state = result.state
         self.done += result.steps
+        if self.stream is not None:
+            self.stream.take(result.kept, result.steps)
+            return
         for kept, more in zip(self.kept, result.kept, strict=True):
             kept.append(more)
 
@@ -112,6 +140,17 @@ class Run:
         )
 
     def solution(self) -> Solution:
+        """What the run has left so far."""
+        body = self.body
+        state = tree.unflatten(self.state, body.spec)
+        every = {name: record.every for name, record in body.records.items()}
+        results, outputs = self._results() if self.stream is None else (self.stream.records(), None)
+        return Solution(
+            state, results, body.dt, self.start, self.done, self.loop, self.interrupted, outputs=outputs, every=every
+        )
+
+    def _results(self) -> tuple[dict[str, Any], Any]:
+        """The records, and the outputs where they are kept."""
         body = self.body
         merged = [self._merged(number) for number in range(len(body.observed))]
         results: dict[str, Any] = {}
@@ -121,28 +160,16 @@ class Run:
             position += structure.num_leaves
             results[name] = flat[0] if record.sparse else tree.unflatten(flat, structure)
         outputs = results.pop(OUT, None)
-        state = tree.unflatten(self.state, body.spec)
-        every = {name: record.every for name, record in body.records.items()}
-        return Solution(
-            state, results, body.dt, self.start, self.done, self.loop, self.interrupted, outputs=outputs, every=every
-        )
+        return results, outputs
 
     def _merged(self, number: int) -> Any:
         example, kept = self.body.observed[number], self.kept[number]
         if not self.body.sparse[number]:
             return torch.cat(kept) if kept else example.new_empty((0, *example.shape))
-        *batch_shape, size = example.shape
         none = torch.empty(0, dtype=torch.int64, device=example.device)
         step = torch.cat([step for step, _ in kept]) if kept else none
-        flat = torch.cat([index for _, index in kept]) if kept else none
-        batch: list[Tensor] = []
-        index, rest = flat % size, flat // size
-        for extent in reversed(batch_shape):
-            batch.insert(0, rest % extent)
-            rest = rest // extent
-        columns = torch.stack(batch, 1) if batch else flat.new_empty((flat.numel(), 0))
-        stop = self.start + self.done
-        return Spikes(step, index, columns, size, tuple(batch_shape), self.body.dt, self.start, stop)
+        train = torch.cat([index for _, index in kept]) if kept else none
+        return Spikes.of_trains(step, train, tuple(example.shape), self.body.dt, self.start, self.start + self.done)
 
 
 def _finite(state: list[Tensor]) -> bool:

@@ -45,6 +45,10 @@ class Inputs:
         """Length of the time axis, or None where nothing has one."""
         return self.sequences[0].shape[0] if self.sequences else None
 
+    def example(self) -> list[Tensor]:
+        """The slices of the first step, or zeros of their shape where there is none."""
+        return [x[0] if x.shape[0] else x.new_zeros(x.shape[1:]) for x in self.sequences]
+
     def at(self, slices: list[Tensor], t: Tensor) -> Any:
         """The input of one step, from the slices of its sequences and its time."""
         return tree.unflatten([self._leaf(leaf, slices, t) for leaf in self.leaves], self.spec)

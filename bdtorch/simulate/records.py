@@ -53,7 +53,8 @@ def trace(path: str, *, index: Iterable[int] | int | Tensor | None = None, every
         ValueError: ``index`` is negative; in `simulate`, where it is out of range.
         KeyError: in `simulate`, where the path names nothing or is ambiguous.
     """
-    return Record(_Variable(path, _as_index(index)), every)
+    chosen = _as_index(index)
+    return Record(_Variable(path, chosen, -1 if chosen is None else int(chosen.max())), every)
 
 
 def spikes(population: str | None = None) -> Record:
@@ -72,6 +73,7 @@ def spikes(population: str | None = None) -> Record:
 class _Variable:
     path: str
     index: Tensor | None
+    largest: int  # of the indices, as a number, since compilers do not see into tensors
 
     def __call__(self, state: State, out: Any) -> Any:
         value = tree.find(state, self.path)
@@ -79,9 +81,9 @@ class _Variable:
             return value
         if not isinstance(value, Tensor):
             raise TypeError(f"`trace({self.path!r}, index=...)`: expected one variable, but the path names several")
-        if int(self.index.max()) >= value.shape[-1]:
+        if self.largest >= value.shape[-1]:
             raise ValueError(
-                f"`trace({self.path!r}, index=...)`: expected indices below {value.shape[-1]}, got {int(self.index.max())}"
+                f"`trace({self.path!r}, index=...)`: expected indices below {value.shape[-1]}, got {self.largest}"
             )
         return value.index_select(-1, self.index.to(value.device))
 
@@ -146,6 +148,18 @@ class Spikes:
     dt: float
     start: int
     stop: int
+
+    @classmethod
+    def of_trains(cls, step: Tensor, train: Tensor, shape: tuple[int, ...], dt: float, start: int, stop: int) -> Spikes:
+        """Spikes from their places in the flattened ``shape``, which is ``(*batch, size)``."""
+        *batch_shape, size = shape
+        batch: list[Tensor] = []
+        index, rest = train % size, train // size
+        for extent in reversed(batch_shape):
+            batch.insert(0, rest % extent)
+            rest = rest // extent
+        columns = torch.stack(batch, 1) if batch else train.new_empty((train.numel(), 0))
+        return cls(step, index, columns, size, tuple(batch_shape), dt, start, stop)
 
     @property
     def times(self) -> Tensor:

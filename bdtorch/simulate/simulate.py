@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from bdtorch.simulate.inputs import count_steps
 from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.records import Record
 from bdtorch.simulate.solution import Solution
+from bdtorch.simulate.stream import Stream, check_stream
 
 
 def simulate(
@@ -37,6 +39,7 @@ def simulate(
     loop: str | Loop = "auto",
     progress: bool | None = None,
     check_finite: bool = True,
+    stream: str | os.PathLike[str] | None = None,
 ) -> Solution:
     """Run a system through time.
 
@@ -63,6 +66,9 @@ def simulate(
         progress: Show a bar; default in terminals and notebooks where the run takes longer than a few seconds.
         check_finite: Stop with an error that names variable, element and time where a state variable becomes NaN or
             infinite.
+        stream: HDF5 file for the records, so that memory does not grow with the duration; needs h5py. They are then read
+            from it where they are asked for (`StoredRecords`, `load_records`). It is written under another name and
+            moved into place at the end, also after Ctrl-C or an error, with what was recorded until then.
 
     Returns:
         The `Solution`. After Ctrl-C it holds what was done until then, with ``interrupted`` set.
@@ -73,6 +79,8 @@ def simulate(
         LoopError: The loop that was asked for cannot run this system.
     """
     _check_loop(loop)
+    if stream is not None:
+        check_stream(stream, record, keep_out)
     kept = keep_out if keep_out is not None else not record
     ready = made_ready(
         system, inputs, dt=dt, state=state, t0=t0, batch_shape=batch_shape, seed=seed, record=record,
@@ -80,10 +88,13 @@ def simulate(
     )  # fmt: skip
     body, flat, start = ready.body, ready.state, ready.start
     steps = count_steps(body.inputs, dt, duration)
-    if steps or not body.inputs.sequences:
-        body.try_out(flat, start)
-        if (members := ensemble(loop, body, flat)) is not None:
-            return _run_of_all(members, start, steps, check_finite, loop, progress)
+    body.try_out(flat, start)
+    if (members := ensemble(loop, body, flat)) is not None:
+        return _run_of_all(members, start, steps, check_finite, loop, progress)
+    if stream is not None:
+        with Stream(stream, body, start) as target:
+            run = Run(body, flat, start, steps, check_finite, target)
+            return run.to_the_end(chosen(loop, system, body, flat), progress)
     return Run(body, flat, start, steps, check_finite).to_the_end(chosen(loop, system, body, flat), progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ class Solution:
 
     Attributes:
         state: The state at the end; pass it to `simulate` with ``t0=sol.t_end`` to go on.
-        records: Results by name; ``sol["name"]`` is short for ``sol.records["name"]``.
+        records: Results by name; ``sol["name"]`` is short for ``sol.records["name"]``. Where the run was streamed to a
+            file, a `StoredRecords`.
         dt: Step, ms.
         start: Number of steps between t = 0 and the start of this run.
         steps: Number of steps taken.
@@ -27,7 +29,7 @@ class Solution:
     """
 
     state: State
-    records: dict[str, Any]
+    records: Mapping[str, Any]
     dt: float
     start: int
     steps: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,5 +71,5 @@ def _with_sequences(inputs: Any, sequences: list[torch.Tensor]) -> Any:
     return tree.map(lambda leaf: next(remaining) if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf, inputs)
 
 
-def _joined(pieces: list[dict[str, Any]]) -> dict[str, Any]:
+def _joined(pieces: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     return tree.map(lambda *parts: torch.cat(parts), *pieces)

@@ -56,3 +56,9 @@ def test_your_own(page, capsys):
     rest, train = map(float, re.findall(r"\d+\.\d*", first))
     assert rest == 0.0 and train > 5.0
     assert abs(float(found["cell"].g_ca.grad)) > 0
+
+
+def test_recording(page):
+    found = page("recording.md")
+    assert len(found["sol"]["spikes"]) > 0 and found["records"]["v"].shape == (2000, 3)
+    assert found["records"].attributes["ended"] == "complete"

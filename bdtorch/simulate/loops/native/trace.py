@@ -42,7 +42,7 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     tracer = _Tracer()
     # Copies, since a state may be one of the model's own tensors, two leaves may be one tensor, and strides may be any.
     before = [_own(leaf) for leaf in state]
-    slices = [_own(sequence[0]) for sequence in body.inputs.sequences]
+    slices = [_own(x) for x in body.inputs.example()]
     for number, leaf in enumerate(before):
         tracer.enter(leaf, "state", number)
     for number, leaf in enumerate(slices):
