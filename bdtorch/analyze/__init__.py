@@ -1,5 +1,11 @@
-"""What simulations and models mean: statistics of spikes."""
+"""What simulations and models mean: statistics of spikes, and the dynamics of low-dimensional systems."""
 
+from bdtorch.analyze._field import VectorField as VectorField
+from bdtorch.analyze._results import FixedPoint as FixedPoint
+from bdtorch.analyze._results import LimitCycle as LimitCycle
+from bdtorch.analyze._results import Trajectory as Trajectory
+from bdtorch.analyze.phase_plane import PhasePlane as PhasePlane
+from bdtorch.analyze.phase_plane import phase_plane as phase_plane
 from bdtorch.analyze.spikes import Intervals as Intervals
 from bdtorch.analyze.spikes import PopulationRate as PopulationRate
 from bdtorch.analyze.spikes import fano_factor as fano_factor
@@ -7,3 +13,4 @@ from bdtorch.analyze.spikes import firing_rates as firing_rates
 from bdtorch.analyze.spikes import interval_cv as interval_cv
 from bdtorch.analyze.spikes import intervals as intervals
 from bdtorch.analyze.spikes import population_rate as population_rate
+from bdtorch.analyze.stability import equilibrium_type as equilibrium_type

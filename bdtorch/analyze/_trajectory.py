@@ -1,0 +1,102 @@
+"""Trajectories of a field: many starts at once with steps of their own, for pictures and first guesses; or one, exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from bdtorch.analyze._evaluate import Array, Evaluator
+
+# Dormand & Prince (1980), doi:10.1016/0771-050X(80)90013-3: RK5(4)7M.
+_C = [
+    [1 / 5],
+    [3 / 40, 9 / 40],
+    [44 / 45, -56 / 15, 32 / 9],
+    [19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729],
+    [9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656],
+    [35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
+]
+_E = [71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]
+
+
+def flow_many(
+    evaluator: Evaluator,
+    starts: Array,
+    duration: float,
+    extent: Array,
+    *,
+    parameters: Array | None = None,
+    tolerance: float = 1e-6,
+    backward: bool = False,
+    limit: float = 20.0,
+    max_steps: int = 20_000,
+) -> list[tuple[Array, Array]]:
+    """Times ``(steps,)`` and states ``(steps, n)`` of every start; a trajectory ends where it leaves by ``limit`` extents.
+
+    Args:
+        evaluator: The field.
+        starts: ``(many, n)``.
+        duration: Time to follow each.
+        extent: Scale of each variable ``(n,)``, to which the tolerance is relative.
+        parameters: Values of active parameters: ``(k,)``, or ``(many, k)``.
+        tolerance: Error of a step.
+        backward: Against the direction of time.
+        limit: Farther than this many extents from its start, a trajectory ends.
+        max_steps: Steps at which it ends in any case.
+    """
+    many, n = starts.shape
+    fixed = np.zeros((many, 0)) if parameters is None else np.broadcast_to(parameters, (many, np.shape(parameters)[-1]))
+    sign = -1.0 if backward else 1.0
+    x, t, number = np.array(starts, dtype=float), np.zeros(many), np.arange(many)
+    times: list[list[float]] = [[0.0] for _ in range(many)]
+    states: list[list[Array]] = [[row.copy()] for row in x]
+
+    def slope(y: Array) -> Array:
+        return sign * evaluator.f(np.hstack([y, fixed[number]]))
+
+    k0 = slope(x)
+    speed = np.abs(k0 / extent).max(1)
+    h = np.minimum(duration, 1e-3 / np.maximum(speed, 1e-3 / duration))
+    for _ in range(max_steps):
+        stages = [k0]
+        for row in _C:
+            y = x + h[:, None] * sum(c * k for c, k in zip(row, stages, strict=True))
+            stages.append(slope(y))
+        error = np.abs(h[:, None] * sum(e * k for e, k in zip(_E, stages, strict=True)) / extent).max(1) / tolerance
+        error = np.where(np.isfinite(error), error, 1e6)
+        good = error <= 1.0
+        x, t, k0 = np.where(good[:, None], y, x), np.where(good, t + h, t), np.where(good[:, None], stages[-1], k0)
+        for i in np.nonzero(good)[0]:
+            times[number[i]].append(t[i])
+            states[number[i]].append(x[i].copy())
+        h = h * np.clip(0.9 * np.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
+        left = np.abs((x - starts[number]) / extent).max(1) > limit
+        on = (t < duration * (1 - 1e-12)) & ~left & (h > 1e-12 * duration)
+        h = np.minimum(h, duration - t)
+        if not on.any():
+            break
+        if not on.all():
+            x, t, k0, h, number = x[on], t[on], k0[on], h[on], number[on]
+    return [(sign * np.array(a), np.array(b)) for a, b in zip(times, states, strict=True)]
+
+
+def flow_one(evaluator: Evaluator, start: Array, times: Array, parameters: Array | None = None) -> Array:
+    """The trajectory from ``start`` at ``times`` (the first is the start's), to ten digits, shape ``(times, n)``.
+
+    Raises:
+        RuntimeError: the solver could not reach the last time.
+    """
+    fixed = np.zeros(0) if parameters is None else parameters
+    solved = solve_ivp(
+        lambda t, y: evaluator.at(np.concatenate([y, fixed])),
+        (times[0], times[-1]),
+        start,
+        method="LSODA",
+        t_eval=times,
+        rtol=1e-9,
+        atol=1e-11 * (1.0 + np.abs(start)),
+        jac=lambda t, y: evaluator.slopes(np.concatenate([y, fixed]))[:, : evaluator.n],
+    )
+    if not solved.success:
+        raise RuntimeError(f"the trajectory from {start} ended at t={solved.t[-1]:g}: {solved.message}")
+    return solved.y.T
