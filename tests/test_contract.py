@@ -205,6 +205,16 @@ CASES: dict[str, Case] = {
     "WilsonCowan": Case(
         lambda: bt.rates.WilsonCowan(3, w_ee=_trained(12.0, 3), e_init=0.3), (_sequence(0.0, 2.0, 3), 0.4)
     ),
+    "FitzHughNagumo": Case(
+        lambda: bt.rates.FitzHughNagumo(3, a=_trained(0.7, 3), i_ext=_spread(3)), _sequence(0.0, 0.5, 3)
+    ),
+    "WongWang": Case(lambda: bt.rates.WongWang(3, tau=_trained(60.0, 3), coherence=0.3, i_0=_spread(3) * 0.35), 0.01),
+    "MontbrioPazoRoxin": Case(
+        lambda: bt.rates.MontbrioPazoRoxin(3, j=_trained(15.0, 3)), _sequence(0, 3.0, 3), dt=0.01
+    ),
+    "MorrisLecar": Case(lambda: bt.neurons.MorrisLecar(3, phi=_trained(0.04, 3), v_init=-10.0), _sequence(90, 200, 3)),
+    "HindmarshRose": Case(lambda: bt.neurons.HindmarshRose(3, b=_trained(3.0, 3)), _sequence(1.0, 4.0, 3), dt=0.05),
+    "FitzHughRinzel": Case(lambda: bt.neurons.FitzHughRinzel(3, mu=_trained(0.01, 3)), _sequence(0.0, 1.0, 3)),
     "ALIF": Case(
         lambda: bt.neurons.ALIF(3, tau=_trained(5.0, 3), tau_a=20.0, beta=_spread(3), v_th=10.0),
         _sequence(40.0, 90.0, 3),

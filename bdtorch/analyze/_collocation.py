@@ -115,7 +115,9 @@ class Collocation:
         """The scaled length of a change."""
         return math.sqrt(max(self.component(self.length(change, period), change), 0.0))
 
-    def linear(self, cycle: Cycle, conditions: list[Condition], homogeneous: bool = False) -> tuple[Cycle, Array, float]:
+    def linear(
+        self, cycle: Cycle, conditions: list[Condition], homogeneous: bool = False
+    ) -> tuple[Cycle, Array, float]:
         """Solve the linearised equations under two conditions (phase, and length or a fixed parameter).
 
         Returns:

@@ -27,7 +27,12 @@ def zero_curves(function: Scalar, x: Array, y: Array, values: Array) -> list[Arr
     points, horizontal, vertical = _crossings(function, x, y, values, positive)
     links: dict[int, list[int]] = {}
     for i, j in zip(*_mixed(positive), strict=True):
-        around = [horizontal[i, j], vertical[i + 1, j], horizontal[i, j + 1], vertical[i, j]]  # below, right, above, left
+        around = [
+            horizontal[i, j],
+            vertical[i + 1, j],
+            horizontal[i, j + 1],
+            vertical[i, j],
+        ]  # below, right, above, left
         present = [k for k in around if k >= 0]
         if len(present) == 4:
             centre = function(np.array([[0.5 * (x[i] + x[i + 1]), 0.5 * (y[j] + y[j + 1])]]))[0] >= 0
@@ -44,7 +49,8 @@ def zero_curves(function: Scalar, x: Array, y: Array, values: Array) -> list[Arr
 def _mixed(positive: Array) -> tuple[Array, Array]:
     """The cells whose corners differ."""
     corners = positive[:-1, :-1].astype(int) + positive[1:, :-1] + positive[:-1, 1:] + positive[1:, 1:]
-    return np.nonzero((corners > 0) & (corners < 4))
+    i, j = np.nonzero((corners > 0) & (corners < 4))
+    return i, j
 
 
 def _crossings(function: Scalar, x: Array, y: Array, values: Array, positive: Array) -> tuple[Array, Array, Array]:
@@ -54,7 +60,10 @@ def _crossings(function: Scalar, x: Array, y: Array, values: Array, positive: Ar
     low = np.vstack([np.column_stack([x[hi], y[hj]]), np.column_stack([x[vi], y[vj]])])
     high = np.vstack([np.column_stack([x[hi + 1], y[hj]]), np.column_stack([x[vi], y[vj + 1]])])
     size = np.concatenate(
-        [np.maximum(abs(values[hi, hj]), abs(values[hi + 1, hj])), np.maximum(abs(values[vi, vj]), abs(values[vi, vj + 1]))]
+        [
+            np.maximum(abs(values[hi, hj]), abs(values[hi + 1, hj])),
+            np.maximum(abs(values[vi, vj]), abs(values[vi, vj + 1])),
+        ]
     )
     points = bisect(function, low, high) if len(low) else low
     # A sign that changes through a pole or a jump is no zero.

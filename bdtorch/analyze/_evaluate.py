@@ -105,7 +105,9 @@ def _compiled(function: Pointwise, probe: Array, order: int) -> tuple[Callable[.
     directions = [torch.from_numpy(rng.standard_normal(len(probe))) for _ in range(order)]
     plain = functools.partial(_pointwise, function)
     try:
-        graph = make_fx(lambda *z: function(*z), decomposition_table=core_aten_decompositions())(point, *directions)
+        graph = make_fx(lambda *z: function(*z), decomposition_table=dict(core_aten_decompositions()))(
+            point, *directions
+        )
         _strip(graph)
         lowered = Lowered(graph)
         scale = 1e-3 * (1.0 + np.abs(probe))
@@ -115,7 +117,7 @@ def _compiled(function: Pointwise, probe: Array, order: int) -> tuple[Callable[.
             have = lowered(*(a[:, None, None] for a in args))[:, 0, 0]
             if not np.allclose(have, want, rtol=1e-9, atol=1e-12 * max(1.0, float(np.abs(want).max())), equal_nan=True):
                 return plain, function
-    except ZeroDivisionError:
+    except Exception:
         # Whatever tracing cannot do, the function itself can; where that fails too, it says so when it is called.
         return plain, function
     return lowered, graph

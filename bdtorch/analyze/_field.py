@@ -250,7 +250,7 @@ class _FlowSource:
         flat, spec = tree.flatten(slopes)
         if spec != self._spec:
             raise ValueError(f"the derivative has the structure {spec}, expected that of the state, {self._spec}")
-        found = []
+        found: list[Tensor] = []
         for slope, leaf in zip(flat, self._leaves, strict=True):
             value = torch.as_tensor(slope, dtype=torch.float64)
             column = value.expand(leaf.shape).reshape(-1)
@@ -264,7 +264,7 @@ def _swap(owner: nn.Module, name: str, value: Any) -> Any:
     if isinstance(old, Tensor) and isinstance(value, Tensor):
         value = value.reshape(old.shape)
     for store in (owner._parameters, owner._buffers):
-        store.pop(name, None)  # type: ignore[attr-defined]
+        store.pop(name, None)
     object.__setattr__(owner, name, value)
     return old
 

@@ -20,7 +20,7 @@ POINTS = 2
 """Trailing axes of every array: points, and directions at each."""
 
 
-class NotLowered(Exception):
+class NotLoweredError(Exception):
     """The graph holds an operation that has no counterpart here."""
 
 
@@ -52,7 +52,8 @@ def _select(x: Array, dim: int, index: int) -> Array:
 
 def _slice(x: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
     index: list[Any] = [slice(None)] * (dim % _rank(x))
-    return x[(*index, slice(start, end, step))]
+    index.append(slice(start, end, step))
+    return x[tuple(index)]
 
 
 def _join(parts: Sequence[Array], dim: int = 0, *, stack: bool = False) -> Array:
@@ -105,7 +106,7 @@ def _power(x: Any, y: Any) -> Any:
 
 
 def _division(x: Any, y: Any, rounding_mode: str | None = None) -> Any:
-    rounded = {None: lambda q: q, "floor": np.floor, "trunc": np.trunc}
+    rounded: dict[str | None, Callable[..., Any]] = {None: lambda q: q, "floor": np.floor, "trunc": np.trunc}
     return rounded[rounding_mode](np.true_divide(x, y))
 
 
@@ -124,7 +125,7 @@ def _copy(x: Array, *, dtype: torch.dtype | None = None, **_: Any) -> Array:
         return x.astype(bool)
     if dtype == torch.float32:
         return x.astype(np.float32)
-    raise NotLowered(str(dtype))
+    raise NotLoweredError(str(dtype))
 
 
 _UNARY: dict[str, Callable[..., Any]] = {
@@ -169,7 +170,7 @@ class Lowered:
         graph: What `torch.fx.experimental.proxy_tensor.make_fx` made.
 
     Raises:
-        NotLowered: The graph holds an operation that has no counterpart here.
+        NotLoweredError: The graph holds an operation that has no counterpart here.
     """
 
     def __init__(self, graph: fx.GraphModule) -> None:
@@ -195,7 +196,7 @@ class Lowered:
             return operator.getitem, self._resolve(node.args, slot), {}
         name = str(node.target).split(".")
         if len(name) < 2 or name[0] != "aten" or name[1] not in _CALLS:
-            raise NotLowered(str(node.target))
+            raise NotLoweredError(str(node.target))
         return _CALLS[name[1]], self._resolve(node.args, slot), self._resolve(node.kwargs, slot)
 
     def _resolve(self, value: Any, slot: dict[fx.Node, int]) -> Any:
@@ -234,7 +235,6 @@ def _constant(graph: fx.GraphModule, name: str) -> Array:
     for part in name.split("."):
         value = getattr(value, part)
     if not isinstance(value, Tensor):
-        raise NotLowered(name)
+        raise NotLoweredError(name)
     array = value.detach().cpu().numpy()
     return array.reshape(*array.shape, *[1] * POINTS)
-

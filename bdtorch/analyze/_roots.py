@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bdtorch.analyze._evaluate import Array, Evaluator
@@ -65,13 +67,12 @@ def distinct(x: Array, extent: Array, tolerance: float = 1e-5) -> Array:
     return np.array(kept).reshape(-1, x.shape[1])
 
 
-def bisect(function: object, low: Array, high: Array, iterations: int = 60) -> Array:
+def bisect(function: Callable[[Array], Array], low: Array, high: Array, iterations: int = 60) -> Array:
     """Roots between ``low`` and ``high`` (``(many, n)``) of a vectorised function that changes its sign there."""
-    call = function
-    below = call(low) >= 0  # type: ignore[operator]
+    below = function(low) >= 0
     for _ in range(iterations):
         middle = 0.5 * (low + high)
-        same = (call(middle) >= 0) == below  # type: ignore[operator]
+        same = (function(middle) >= 0) == below
         low = np.where(same[:, None], middle, low)
         high = np.where(same[:, None], high, middle)
     return 0.5 * (low + high)

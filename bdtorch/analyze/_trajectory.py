@@ -44,7 +44,7 @@ def flow_many(
         limit: Farther than this many extents from its start, a trajectory ends.
         max_steps: Steps at which it ends in any case.
     """
-    many, n = starts.shape
+    many = len(starts)
     fixed = np.zeros((many, 0)) if parameters is None else np.broadcast_to(parameters, (many, np.shape(parameters)[-1]))
     sign = -1.0 if backward else 1.0
     x, t, number = np.array(starts, dtype=float), np.zeros(many), np.arange(many)

@@ -101,7 +101,7 @@ def phase_plane(
     roots = _equilibria(evaluator, axes, values, nullclines)
     follow = _duration(values, high - low) if duration is None else _positive("duration", duration)
     found, dense = find_cycles(evaluator, low, high, roots, follow) if cycles and len(low) == 2 else ([], False)
-    remarks = ("closed orbits fill a region: none of them is a limit cycle",) if dense else ()
+    remarks: tuple[str, ...] = ("closed orbits fill a region: none of them is a limit cycle",) if dense else ()
     if len(roots) > 50:
         remarks += (f"{len(roots)} equilibria: they may form a curve, of which these are samples",)
     return PhasePlane(
@@ -124,7 +124,9 @@ def _window(field: VectorField, window: Mapping[str, tuple[float, float]]) -> tu
             f"hold the others, as in fixed={{{field.names[-1]!r}: 0.0}}"
         )
     if set(window) != set(field.names):
-        raise ValueError(f"`phase_plane(window=...)`: expected ranges of {list(field.names)}, got those of {list(window)}")
+        raise ValueError(
+            f"`phase_plane(window=...)`: expected ranges of {list(field.names)}, got those of {list(window)}"
+        )
     for name, limits in window.items():
         ordered = len(limits) == 2 and all(math.isfinite(v) for v in limits) and limits[0] < limits[1]
         if not ordered:
@@ -147,7 +149,9 @@ def _on_grid(evaluator: Evaluator, axes: list[Array]) -> Array:
     if not np.isfinite(values).all():
         bad = points[~np.isfinite(values).all(-1)][0]
         where = ", ".join(f"{n}={v:g}" for n, v in zip(evaluator.field.names, bad, strict=True))
-        raise ValueError(f"`phase_plane(window=...)`: the derivative is not finite at {where}: exclude it from the window")
+        raise ValueError(
+            f"`phase_plane(window=...)`: the derivative is not finite at {where}: exclude it from the window"
+        )
     for i, name in enumerate(evaluator.field.names):
         if not values[..., i].any():
             raise ValueError(f"the derivative of {name} is zero everywhere in the window: hold {name} with `fixed`")
@@ -155,10 +159,10 @@ def _on_grid(evaluator: Evaluator, axes: list[Array]) -> Array:
 
 
 def _nullclines(evaluator: Evaluator, axes: list[Array], values: Array) -> dict[str, list[Array]]:
-    curves = {}
-    for i, name in enumerate(evaluator.field.names):
-        curves[name] = zero_curves(lambda z, i=i: evaluator.f(z)[:, i], axes[0], axes[1], values[..., i])
-    return curves
+    def component(i: int) -> list[Array]:
+        return zero_curves(lambda z: evaluator.f(z)[:, i], axes[0], axes[1], values[..., i])
+
+    return {name: component(i) for i, name in enumerate(evaluator.field.names)}
 
 
 def _equilibria(evaluator: Evaluator, axes: list[Array], values: Array, nullclines: dict[str, list[Array]]) -> Array:
@@ -187,7 +191,9 @@ def _duration(values: Array, extent: Array) -> float:
 
 def _trajectory(evaluator: Evaluator, field: VectorField, start: Mapping[str, float], duration: float) -> Trajectory:
     if set(start) != set(field.names):
-        raise ValueError(f"`phase_plane(starts=...)`: expected values of {list(field.names)}, got those of {list(start)}")
+        raise ValueError(
+            f"`phase_plane(starts=...)`: expected values of {list(field.names)}, got those of {list(start)}"
+        )
     times = np.linspace(0.0, duration, 1001)
     states = flow_one(evaluator, np.array([float(start[name]) for name in field.names]), times)
     return Trajectory(tensor(times), tensor(states))

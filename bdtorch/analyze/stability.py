@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from torch import Tensor
 
 
@@ -19,18 +18,19 @@ def equilibrium_type(jacobian: Tensor | np.ndarray, *, tolerance: float = 1e-6) 
 
     Args:
         jacobian: ``(n, n)``.
-        tolerance: What counts as zero, relative to the largest eigenvalue (absolute where all are zero).
+        tolerance: What counts as zero, relative to the largest eigenvalue, or a tenth of the largest entry.
 
     Raises:
         ValueError: ``jacobian`` is not square or not finite.
     """
-    matrix = np.array(jacobian, dtype=float)
+    given = jacobian.detach().cpu().numpy() if isinstance(jacobian, Tensor) else jacobian
+    matrix = np.array(given, dtype=float)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise ValueError(f"`equilibrium_type(jacobian=...)`: expected a square matrix, got shape {matrix.shape}")
     if not np.isfinite(matrix).all():
         raise ValueError("`equilibrium_type(jacobian=...)`: expected finite numbers")
     values = np.linalg.eigvals(matrix)
-    scale = max(float(np.abs(values).max()), float(np.abs(matrix).max()) * tolerance, 1e-300)
+    scale = max(float(np.abs(values).max()), 0.1 * float(np.abs(matrix).max()), 1e-300)
     real, imaginary = values.real / scale, values.imag / scale
     zero = np.abs(values) / scale <= tolerance
     if len(matrix) == 1:

@@ -53,3 +53,20 @@ def test_one_input_goes_to_the_excitatory_population() -> None:
     drive = bt.simulate(cell, bt.Drive(torch.tensor(1.0)), dt=0.5, duration=10.0, loop="reference").out
     for out in (pair, drive):
         assert torch.equal(out.e, alone.e) and torch.equal(out.i, alone.i)
+
+
+def test_wong_wang_rate_is_smooth_where_its_formula_is_not_defined() -> None:
+    system = bt.rates.WongWang(1, dtype=torch.float64)
+    y = torch.tensor([-1.0, -0.0100001, -0.0099999, -1e-9, 0.0, 1e-9, 0.0099999, 0.0100001, 3.0], dtype=torch.float64)
+    x = (y / system.d + system.b) / system.a
+    want = [1.0 if v == 0 else v / -np.expm1(-v) for v in y.tolist()]
+    np.testing.assert_allclose(system._rate(x) * system.d, want, rtol=1e-13)
+
+
+def test_the_mean_field_of_quadratic_neurons_rests_where_theory_says() -> None:
+    # Stationary: v = -delta / (2 pi r), and then one equation for r (Montbrio et al. 2015, equation 13).
+    system = bt.rates.MontbrioPazoRoxin(1, eta=-4.0, j=10.0, dtype=torch.float64)
+    end = bt.simulate(system, dt=0.01, duration=60.0, record={}, loop="reference").state
+    r, v = float(end.r), float(end.v)
+    assert v == pytest.approx(-1.0 / (2 * np.pi * r), rel=1e-8)
+    assert v**2 - 4.0 + 10.0 * r - (np.pi * r) ** 2 == pytest.approx(0.0, abs=1e-7)
