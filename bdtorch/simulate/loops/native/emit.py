@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.external import print_external
-from bdtorch.simulate.loops.native.graph import Node
-from bdtorch.simulate.loops.native.memory import Buffer, Ref
+from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
-from bdtorch.simulate.loops.native.pointwise import CPP, expression
-from bdtorch.simulate.loops.native.printing import Space, base_pointer, pointer, position, space
+from bdtorch.simulate.loops.native.pointwise import CPP
+from bdtorch.simulate.loops.native.printing import pointer, space
 
 _HEADERS = {
     "bdtorch._eligibility": "eligibility.h",
@@ -89,7 +89,7 @@ class _Printer:
         reads = {x: self.plan.refs[x].expanded(kernel.shape) for x in operands}
         writes = dict(kernel.stores)
         iteration = space(kernel.shape, [*reads.values(), *writes.values()])
-        function, arguments = _print_pass(f"pass_{number}", kernel, reads, writes, iteration)
+        function, arguments = print_pass(f"pass_{number}", kernel, reads, writes, iteration)
         self.functions.append(function)
         extent, flat = iteration.shape[0], len(iteration.shape) == 1
         partition = "single" if iteration.shape == (1,) else f"flat {extent}" if flat else "rows"
@@ -180,48 +180,3 @@ def _keep_values(ref: Ref, every: int, target: str) -> str:
     start = f"({CPP[ref.buffer.dtype]}*){target} + {row} * INT64_C({ref.numel})"
     copy = f"std::memcpy({start}, {pointer(ref)}, {_bytes(ref)});"
     return copy if every == 1 else f"if ((now.step + 1) % {every} == 0) {copy}"
-
-
-def _print_pass(
-    name: str, kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space
-) -> tuple[str, str]:
-    """A function over a range of the outermost axis, and the arguments of its call."""
-    strides = dict(zip([*reads, *writes], iteration.strides, strict=False))
-    write_strides = dict(zip(writes, iteration.strides[len(reads) :], strict=True))
-    axes = [f"i{axis}" for axis in range(len(iteration.shape))]
-    written = {ref.buffer.home for ref in (*writes.values(), *(reads[node] for node in kernel.clears))}
-    parameters: list[str] = []
-    arguments: list[str] = []
-    locals_of: dict[Buffer, str] = {}
-    for ref in [*reads.values(), *writes.values()]:
-        home = ref.buffer.home
-        if home not in locals_of:
-            locals_of[home] = f"b{len(locals_of)}"
-            const = "" if home in written else "const "
-            parameters.append(f"{const}{CPP[home.dtype]}* __restrict {locals_of[home]}")
-            arguments.append(base_pointer(ref))
-    hoisted: list[str] = []
-    inner: list[str] = []
-    names: dict[Node, str] = {}
-    for node, ref in reads.items():
-        home = ref.buffer.home
-        names[node] = f"x{len(names)}"
-        line = (
-            f"const {CPP[node.dtype]} {names[node]} = {locals_of[home]}[{position(ref.offset, strides[node], axes)}];"
-        )
-        (inner if any(strides[node]) or home in written else hoisted).append(line)
-    for node in kernel.nodes:
-        names[node] = f"v{len(names)}"
-        inner.append(f"const {CPP[node.dtype]} {names[node]} = {expression(node, names)};")
-    for node, ref in writes.items():
-        index = position(ref.offset, write_strides[node], axes)
-        inner.append(f"{locals_of[ref.buffer.home]}[{index}] = {names[node]};")
-    for node in kernel.clears:
-        inner.append(f"{locals_of[reads[node].buffer.home]}[{position(reads[node].offset, strides[node], axes)}] = 0;")
-    lines = [f"BDTORCH_APART void {name}({', '.join(parameters)}, int64_t begin, int64_t end) {{", *hoisted]
-    for axis, extent in zip(axes, iteration.shape, strict=True):
-        low, high = ("begin", "end") if axis == "i0" else ("0", str(extent))
-        if axis == axes[-1]:
-            lines.append("#pragma GCC ivdep")
-        lines.append(f"for (int64_t {axis} = {low}; {axis} < {high}; ++{axis})")
-    return "\n".join([*lines, "{", *inner, "}", "}", ""]), ", ".join(arguments)

@@ -1,0 +1,147 @@
+"""Printing an element-wise pass: as one loop, or as several over short blocks, which hand values on in the innermost cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.memory import Buffer, Ref
+from bdtorch.simulate.loops.native.plan import Kernel, loads
+from bdtorch.simulate.loops.native.pointwise import CPP, cast, expression
+from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
+from bdtorch.simulate.loops.native.segments import segments
+
+_LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
+
+
+def print_pass(
+    name: str, kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space
+) -> tuple[str, str]:
+    """A function over a range of the outermost axis, and the arguments of its call."""
+    printer = _Pass(kernel, reads, writes, iteration)
+    return printer.function(name), ", ".join(printer.arguments)
+
+
+@dataclass(eq=False)
+class _Segment:
+    """A loop over a block.
+
+    Attributes:
+        nodes: Its operations.
+        taken: Values that earlier loops hand on to it.
+        stores: What it writes to memory.
+        clears: Operands that it sets to zero.
+    """
+
+    nodes: list[Node]
+    taken: list[Node] = field(default_factory=list)
+    stores: list[Node] = field(default_factory=list)
+    clears: list[Node] = field(default_factory=list)
+
+
+class _Pass:
+    def __init__(self, kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space) -> None:
+        self.kernel, self.reads, self.writes, self.iteration = kernel, reads, writes, iteration
+        self.strides = dict(zip(reads, iteration.strides, strict=False))
+        self.write_strides = dict(zip(writes, iteration.strides[len(reads) :], strict=True))
+        self.axes = [f"i{axis}" for axis in range(len(iteration.shape))]
+        self.written = {ref.buffer.home for ref in (*writes.values(), *(reads[node] for node in kernel.clears))}
+        self.parameters: list[str] = []
+        self.arguments: list[str] = []
+        self.locals_of: dict[Buffer, str] = {}
+        for ref in [*reads.values(), *writes.values()]:
+            home = ref.buffer.home
+            if home not in self.locals_of:
+                self.locals_of[home] = f"b{len(self.locals_of)}"
+                const = "" if home in self.written else "const "
+                self.parameters.append(f"{const}{CPP[home.dtype]}* __restrict {self.locals_of[home]}")
+                self.arguments.append(base_pointer(ref))
+        self.names = {node: f"x{number}" for number, node in enumerate(reads)}
+        self.names |= {node: f"v{len(reads) + number}" for number, node in enumerate(kernel.nodes)}
+        floats = (node.dtype for node in kernel.nodes if node.dtype.is_floating_point)
+        self.wide = max(floats, key=lambda dtype: dtype.itemsize, default=torch.bool)
+        self.constant = {node for node in reads if not (any(self.strides[node]) or self._home(node) in self.written)}
+
+    def function(self, name: str) -> str:
+        hoisted = [self._load(node) for node in self.reads if node in self.constant]
+        lines = [f"BDTORCH_APART void {name}({', '.join(self.parameters)}, int64_t begin, int64_t end) {{", *hoisted]
+        parts = self._segments()
+        handed = list(dict.fromkeys(node for part in parts for node in part.taken))
+        block = _block([self._handed(node) for node in handed])
+        lines += [f"alignas(64) {CPP[self._handed(node)]} {self.names[node]}_block[{block}];" for node in handed]
+        bounds = [("begin", "end"), *(("0", str(extent)) for extent in self.iteration.shape[1:])]
+        inner = self.axes[-1]
+        for axis, (low, high) in zip(self.axes[:-1], bounds, strict=False):
+            lines.append(f"for (int64_t {axis} = {low}; {axis} < {high}; ++{axis})")
+        low, high = bounds[-1]
+        if len(parts) == 1:
+            loop = f"for (int64_t {inner} = {low}; {inner} < {high}; ++{inner})"
+            return "\n".join([*lines, "#pragma GCC ivdep", loop, "{", *self._body(parts[0], []), "}", "}", ""])
+        lines += [
+            f"for (int64_t start = {low}; start < {high}; start += {block})", "{",
+            f"const int64_t count = {high} - start < {block} ? {high} - start : {block};",
+        ]  # fmt: skip
+        for part in parts:
+            loop = "for (int64_t k = 0; k < count; ++k)"
+            given = [node for node in part.nodes if node in handed]
+            body = [f"const int64_t {inner} = start + k;", *self._body(part, given)]
+            lines += ["#pragma GCC ivdep", loop, "{", *body, "}"]
+        return "\n".join([*lines, "}", "}", ""])
+
+    def _segments(self) -> list[_Segment]:
+        """The loops of the pass, with what they hand on; a store waits until all have read what it overwrites."""
+        whole = self.iteration.shape[-1] < _LEAST
+        cut = [self.kernel.nodes] if whole else segments(self.kernel.nodes)
+        parts = [_Segment(nodes) for nodes in cut]
+        place = {node: number for number, part in enumerate(parts) for node in part.nodes}
+        last_read: dict[Buffer, int] = {}
+        for number, part in enumerate(parts):
+            for operand in (x for node in part.nodes for x in loads(node) if x in self.reads):
+                last_read[self._home(operand)] = number
+        for node, ref in self.writes.items():
+            parts[max(place[node], last_read.get(ref.buffer.home, 0))].stores.append(node)
+        for node in self.kernel.clears:
+            parts[last_read[self._home(node)]].clears.append(node)
+        for number, part in enumerate(parts):
+            needed = [*(x for node in part.nodes for x in loads(node) if x in place), *part.stores]
+            part.taken = list(dict.fromkeys(x for x in needed if place[x] < number))
+        return parts
+
+    def _body(self, part: _Segment, given: list[Node]) -> list[str]:
+        operands = dict.fromkeys(x for node in part.nodes for x in loads(node) if x in self.reads)
+        lines = [self._load(node) for node in operands if node not in self.constant]
+        for node in part.taken:
+            value = cast(f"{self.names[node]}_block[k]", self._handed(node), node.dtype)
+            lines.append(f"const {CPP[node.dtype]} {self.names[node]} = {value};")
+        for node in part.nodes:
+            lines.append(f"const {CPP[node.dtype]} {self.names[node]} = {expression(node, self.names)};")
+        for node in given:
+            lines.append(f"{self.names[node]}_block[k] = {cast(self.names[node], node.dtype, self._handed(node))};")
+        for node in part.stores:
+            ref = self.writes[node]
+            index = position(ref.offset, self.write_strides[node], self.axes)
+            lines.append(f"{self.locals_of[ref.buffer.home]}[{index}] = {self.names[node]};")
+        lines += [f"{self._element(node)} = 0;" for node in part.clears]
+        return lines
+
+    def _handed(self, node: Node) -> torch.dtype:
+        """How a value is kept in a block: compilers make no vectors of truth values beside wider ones."""
+        return self.wide if node.dtype == torch.bool else node.dtype
+
+    def _load(self, node: Node) -> str:
+        return f"const {CPP[node.dtype]} {self.names[node]} = {self._element(node)};"
+
+    def _element(self, node: Node) -> str:
+        index = position(self.reads[node].offset, self.strides[node], self.axes)
+        return f"{self.locals_of[self._home(node)]}[{index}]"
+
+    def _home(self, node: Node) -> Buffer:
+        return self.reads[node].buffer.home
+
+
+def _block(handed: list[torch.dtype]) -> int:
+    """Elements of a block: a multiple of the least, as many as the innermost cache has room for."""
+    width = sum(dtype.itemsize for dtype in handed)
+    return max(_LEAST, min(_MOST, _BYTES // max(1, width) // _LEAST * _LEAST))

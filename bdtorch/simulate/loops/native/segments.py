@@ -1,0 +1,82 @@
+"""Cutting the operations of an element-wise pass into loops, so that a processor finds enough of them to do at once.
+
+A processor works ahead by some two hundred vector instructions. Where the operations on one element wait for one another, as
+those of the stages of a Runge-Kutta step do, that many lie within the work on a few elements, and most of the time goes by
+waiting. Cut into loops of shorter chains, the same work is on many elements at a time. No result changes by it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+
+from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.plan import loads
+
+_COSTS = {
+    "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (22, 60), "expm1": (30, 80),
+    "log": (30, 80), "log1p": (36, 90), "sin": (40, 90), "cos": (40, 90), "sigmoid": (32, 90), "tanh": (40, 110),
+}  # fmt: skip
+"""Instructions, and cycles from operand to result, of the operations that take many."""
+
+_SIMPLE = (1, 4)  # of all others
+_AHEAD = 55  # cycles of waiting that a processor can fill with other elements' work
+_HANDED = 2  # instructions by which a value gets from one loop to a later one
+
+
+def segments(nodes: list[Node]) -> list[list[Node]]:
+    """The operations of a pass, which stand in order, as loops one after the other.
+
+    The cuts are made where the fewest instructions are to be expected: those of a loop count as often as its longest chain
+    exceeds what the processor can see, and values that a cut separates from their use count by themselves.
+    """
+    ready: dict[Node, int] = {}
+    for node in nodes:
+        ready[node] = max((ready[x] for x in loads(node) if x in ready), default=0) + _cost(node)[1]
+    edges = sorted(set(ready.values()))
+    place = {edge: number for number, edge in enumerate(edges)}
+    instructions, begins = [0] * len(edges), list(edges)  # of the nodes that are ready at each edge
+    for node, edge in ready.items():
+        count, cycles = _cost(node)
+        instructions[place[edge]] += count
+        begins[place[edge]] = min(begins[place[edge]], edge - cycles)
+    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place))
+    parts: list[list[Node]] = [[] for _ in cuts]
+    for node in nodes:
+        parts[bisect.bisect_left(cuts, place[ready[node]])].append(node)
+    return parts
+
+
+def _cost(node: Node) -> tuple[int, int]:
+    return _COSTS.get(node.op.split(".")[1], _SIMPLE)
+
+
+def _crossings(nodes: list[Node], ready: dict[Node, int], place: dict[int, int]) -> list[int]:
+    """How many values a cut after each edge separates from a use."""
+    last = {node: place[ready[node]] for node in nodes}
+    for node in nodes:
+        for operand in loads(node):
+            if operand in last:
+                last[operand] = max(last[operand], place[ready[node]])
+    change = [0] * (len(place) + 1)
+    for node, end in last.items():
+        change[place[ready[node]]] += 1
+        change[end] -= 1
+    return list(itertools.accumulate(change))
+
+
+def _cheapest(edges: list[int], instructions: list[int], begins: list[int], crossings: list[int]) -> list[int]:
+    """The last edge of each loop, by dynamic programming over the edges."""
+    best: list[tuple[float, int]] = []  # cost of all up to an edge, and the edge before its loop
+    for end in range(len(edges)):
+        choices: list[tuple[float, int]] = []
+        count, begin = 0, edges[end]
+        for first in range(end, -1, -1):
+            count, begin = count + instructions[first], min(begin, begins[first])
+            before = best[first - 1][0] + _HANDED * crossings[first - 1] if first else 0.0
+            choices.append((before + count * max(1.0, (edges[end] - begin) / _AHEAD), first - 1))
+        best.append(min(choices, key=lambda choice: (choice[0], choice[1])))
+    cuts = [len(edges) - 1]
+    while (before := best[cuts[0]][1]) >= 0:
+        cuts.insert(0, before)
+    return cuts if edges else []
