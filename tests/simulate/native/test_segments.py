@@ -1,0 +1,81 @@
+"""Long element-wise passes are cut into loops over blocks, and no bit changes by it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bdtorch
+from bdtorch.integrate import RK4, ODESolver
+from bdtorch.simulate.loops import native
+from bdtorch.simulate.loops.native import compiler, segments
+from bdtorch.simulate.loops.native.graph import Node
+
+N = 1000  # not a multiple of a block
+
+
+def _chain(steps: int, op: str = "aten.tanh.default") -> list[Node]:
+    nodes: list[Node] = []
+    start = Node(0, "state", (N,), torch.float64)
+    for number in range(steps):
+        nodes.append(Node(number + 1, "op", (N,), torch.float64, op, (nodes[-1] if nodes else start,)))
+    return nodes
+
+
+def test_a_chain_is_cut_and_independent_work_is_not() -> None:
+    assert [len(part) for part in segments.segments(_chain(3))] == [1, 1, 1]
+    assert len(segments.segments(_chain(5, "aten.neg.default"))) == 1
+    start = Node(0, "state", (N,), torch.float64)
+    beside = [Node(k, "op", (N,), torch.float64, "aten.tanh.default", (start,)) for k in range(1, 9)]
+    assert segments.segments(beside) == [beside]
+
+
+def test_every_operation_stands_behind_its_operands() -> None:
+    nodes = _chain(40, "aten.exp.default")
+    for number, node in enumerate(nodes[2:], 2):  # a web rather than a chain
+        node.op, node.args = "aten.add.Tensor", (nodes[number - 1], nodes[number // 2])
+    nodes[20].op, nodes[20].args = "aten.tanh.default", nodes[20].args[:1]
+    order = [node for part in segments.segments(nodes) for node in part]
+    assert sorted(order, key=nodes.index) == nodes
+    assert all(order.index(x) < order.index(node) for node in nodes for x in node.operands() if x in order)
+
+
+def _coupled(t: Tensor, y: dict[str, Tensor]) -> dict[str, Tensor]:
+    v, w = y["v"], y["w"]
+    fast = torch.where(v > w, torch.tanh(v), torch.exp(-v * v))
+    return {
+        "v": fast - w / (1.0 + v * v),
+        "w": torch.where(fast > 0.3, torch.sigmoid(v), -w).flip(-1),
+        "n": y["n"] * 0.1,
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(N,), (3, 150), (7,)], ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_bit_depends_on_the_cuts(
+    dtype: torch.dtype, shape: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    y0 = {name: torch.randn(shape, dtype=dtype, generator=generator) for name in "vwn"}
+    sources: list[str] = []
+    make = compiler.compiled
+    monkeypatch.setattr(native, "compiled", lambda source: (sources.append(source), make(source))[1])
+
+    def solve() -> dict[str, Tensor]:
+        solver = ODESolver(_coupled, method=RK4(), dt=0.1, loop=bdtorch.Native(threads=threads), progress=False)
+        y: dict[str, Tensor] = solver(y0, [0.0, 2.0]).y
+        return y
+
+    cut = solve()
+    monkeypatch.setattr(segments, "_AHEAD", 10**9)
+    whole = solve()
+    for name, value in cut.items():
+        assert torch.equal(value, whole[name]), name
+    plain: Any = ODESolver(_coupled, method=RK4(), dt=0.1, progress=False)(y0, [0.0, 2.0]).y
+    for name, value in cut.items():
+        torch.testing.assert_close(value, plain[name])
+    assert ("_block" in sources[0]) == (shape != (7,)) and "_block" not in sources[1]
