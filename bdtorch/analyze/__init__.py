@@ -1,9 +1,14 @@
 """What simulations and models mean: statistics of spikes, and the dynamics of low-dimensional systems."""
 
+from bdtorch.analyze._diagram import Branch as Branch
+from bdtorch.analyze._diagram import CycleBranch as CycleBranch
+from bdtorch.analyze._diagram import Diagram as Diagram
+from bdtorch.analyze._diagram import SpecialPoint as SpecialPoint
 from bdtorch.analyze._field import VectorField as VectorField
 from bdtorch.analyze._results import FixedPoint as FixedPoint
 from bdtorch.analyze._results import LimitCycle as LimitCycle
 from bdtorch.analyze._results import Trajectory as Trajectory
+from bdtorch.analyze.continuation import continuation as continuation
 from bdtorch.analyze.phase_plane import PhasePlane as PhasePlane
 from bdtorch.analyze.phase_plane import phase_plane as phase_plane
 from bdtorch.analyze.spikes import Intervals as Intervals

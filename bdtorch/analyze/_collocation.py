@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -55,6 +56,18 @@ class Cycle:
         """Largest minus smallest value of each variable."""
         values: Array = self.nodes.max((0, 1)) - self.nodes.min((0, 1))
         return values
+
+
+class Monodromy(NamedTuple):
+    """The matrix ``last^-1 first`` that carries a small change around a cycle, in two parts.
+
+    Their generalised eigenvalues keep their accuracy where the matrix itself would overflow or cancel.
+    """
+
+    first: Array
+    last: Array
+    volume: float
+    """The integral of the divergence over the period: the logarithm of the determinant (Liouville)."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +130,11 @@ class Collocation:
 
     def linear(
         self, cycle: Cycle, conditions: list[Condition], homogeneous: bool = False
-    ) -> tuple[Cycle, Array, float]:
+    ) -> tuple[Cycle, Monodromy, float]:
         """Solve the linearised equations under two conditions (phase, and length or a fixed parameter).
 
         Returns:
-            The change of the cycle; the monodromy matrix ``B^-1 A`` as the pair ``(A, B)``, shape ``(2, n, n)``, whose
-            generalised eigenvalues keep their accuracy where the matrix itself would not; and the largest residual
-            before the change.
+            The change of the cycle, the monodromy matrix, and the largest residual before the change.
         """
         n, m, count = cycle.nodes.shape[2], self.degree, len(cycle.nodes)
         h = np.diff(cycle.edges)
@@ -149,7 +160,12 @@ class Collocation:
         end = inner[:, -n:]
         reduced = reduce(-end[:, :, :n], np.broadcast_to(np.eye(n), (count, n, n)), end[:, :, n:])
         change = self._closed(cycle, conditions, inner, reduced)
-        return change, np.stack([-reduced.first, reduced.last]), float(np.abs(residual / self.scale).max())
+        volume = cycle.period * np.einsum("j,c,jcaa->", h, self._weights, jacobian[..., :n])
+        return (
+            change,
+            Monodromy(-reduced.first, reduced.last, float(volume)),
+            float(np.abs(residual / self.scale).max()),
+        )
 
     def _closed(self, cycle: Cycle, conditions: list[Condition], inner: Array, reduced: Reduced) -> Cycle:
         """Solve for the first point, the period and the parameter; put back what was eliminated."""
@@ -177,7 +193,7 @@ class Collocation:
         """The condition that the parameter stays as it is."""
         return Condition(np.zeros_like(cycle.nodes), 0.0, 1.0, 0.0)
 
-    def solve(self, guess: Cycle, *, tolerance: float = 1e-10, iterations: int = 12) -> tuple[Cycle, Array] | None:
+    def solve(self, guess: Cycle, *, tolerance: float = 1e-10, iterations: int = 12) -> tuple[Cycle, Monodromy] | None:
         """Newton's method at a fixed parameter; the cycle and its monodromy matrix, or None where it does not converge."""
         cycle = guess
         for _ in range(iterations):
@@ -231,7 +247,7 @@ class Collocation:
         nodes[:, -1] = np.roll(nodes[:, 0], -1, 0)
         return Cycle(edges, nodes, float(times[-1] - times[0]), parameter)
 
-    def refined(self, guess: Cycle, passes: int = 3) -> tuple[Cycle, Array] | None:
+    def refined(self, guess: Cycle, passes: int = 3) -> tuple[Cycle, Monodromy] | None:
         """`solve`, then again on meshes adapted to the solution."""
         found = self.solve(guess)
         for _ in range(passes if found else 0):
@@ -247,9 +263,15 @@ def _lagrange(points: Array) -> list[Array]:
     return basis
 
 
-def multipliers(monodromy: Array) -> Array:
-    """Floquet multipliers, the trivial one (nearest to 1) first, then by falling modulus."""
-    values = scipy.linalg.eigvals(*monodromy).astype(complex)
+def multipliers(monodromy: Monodromy) -> Array:
+    """Floquet multipliers, the trivial one (nearest to 1) first, then by falling modulus.
+
+    In the plane the other one follows from the divergence alone, and is exact however small or large.
+    """
+    values = scipy.linalg.eigvals(monodromy.first, monodromy.last).astype(complex)
+    if len(values) == 2:
+        trivial = values[int(np.argmin(np.abs(values - 1.0)))]
+        return np.array([trivial, math.exp(min(monodromy.volume, 700.0))])
     first = int(np.argmin(np.abs(values - 1.0)))
     rest = np.delete(values, first)
     return np.concatenate([[values[first]], rest[np.argsort(-np.abs(rest), kind="stable")]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from bdtorch.analyze._diagram import Diagram, SpecialPoint
     from bdtorch.analyze.phase_plane import PhasePlane
 
 BLUE, RED, GREEN, GREY, GOLD = "#20456b", "#c2452d", "#3b8068", "#9aa3ab", "#b8862b"
@@ -40,8 +42,7 @@ def draw_phase_plane(plane: PhasePlane, ax: Axes | None) -> Axes:
     (_line if len(plane.names) == 1 else _plane)(plane, ax)
     if plane.remarks:
         ax.set_title("; ".join(plane.remarks), fontsize="x-small", loc="left")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False, fontsize="x-small", loc="best")
+    legend(ax)
     return ax
 
 
@@ -72,3 +73,78 @@ def _plane(plane: PhasePlane, ax: Axes) -> None:
         fill = "black" if point.stable else "white"
         ax.plot(*point.x.tolist(), "o", color="black", mfc=fill, ms=6, label=point.type, ls="none", zorder=5)
     ax.set(xlabel=plane.names[0], ylabel=plane.names[1], xlim=plane.window[0], ylim=plane.window[1])
+
+
+MARKERS = {
+    "fold": ("s", RED), "Hopf": ("o", GREEN), "branch point": ("D", GOLD), "fold of cycles": ("s", GREEN),
+    "period doubling": ("^", GREEN), "torus": ("v", GREEN), "cusp": ("P", RED), "Bogdanov-Takens": ("X", BLUE),
+    "generalised Hopf": ("*", GREEN), "zero-Hopf": ("h", GOLD),
+}  # fmt: skip
+
+
+def runs(flags: np.ndarray) -> list[tuple[slice, bool]]:
+    """Stretches of equal flags; each reaches the first point of the next, so that lines have no gaps."""
+    edges = [0, *(np.nonzero(np.diff(flags.astype(int)))[0] + 1).tolist(), len(flags)]
+    return [(slice(a, b + 1), bool(flags[a])) for a, b in itertools.pairwise(edges) if a < b]
+
+
+def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None) -> Axes:
+    """A bifurcation diagram in one parameter."""
+    column = variable_index(diagram.names, variable)
+    ax = axes(ax, (6.0, 4.0))
+    _equilibria(diagram, ax, column)
+    for branch in diagram.cycles:
+        p = branch.parameter.numpy()
+        for part, stable in runs(branch.stable.numpy()):
+            for side in (branch.minimum, branch.maximum):
+                ax.plot(p[part], side[part, column].numpy(), "-" if stable else ":", color=GREEN, lw=1.4)
+    for point in (*diagram.points, *diagram.cycle_points):
+        mark(ax, point.kind, point.parameters[diagram.parameter], _height(diagram, point, column), point.criticality)
+    ax.set(xlabel=diagram.parameter, ylabel=diagram.names[column], xlim=diagram.bounds)
+    legend(ax)
+    return ax
+
+
+def _equilibria(diagram: Diagram, ax: Axes, column: int) -> None:
+    for branch in diagram.branches:
+        p, x = branch.parameter.numpy(), branch.x[:, column].numpy()
+        for part, stable in runs(branch.stable.numpy()):
+            ax.plot(p[part], x[part], "-" if stable else "--", color=BLUE, lw=1.4 if stable else 1.0)
+
+
+def _height(diagram: Diagram, point: SpecialPoint, column: int) -> float:
+    """Where to mark a point: on its curve, which for cycles is that of the largest values."""
+    if "period" not in point.coefficients or point.kind == "Hopf":
+        return float(point.x[column])
+    branch = diagram.cycles[point.branch]
+    gaps = (branch.period - point.coefficients["period"]).abs() / branch.period.abs().max()
+    gaps = gaps + (branch.parameter - point.parameters[diagram.parameter]).abs() / (
+        diagram.bounds[1] - diagram.bounds[0]
+    )
+    return float(branch.maximum[int(gaps.argmin()), column])
+
+
+def variable_index(names: tuple[str, ...], variable: str | None) -> int:
+    """The place of a variable.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if variable is not None and variable not in names:
+        raise ValueError(f"`plot(variable=...)`: expected one of {list(names)}, got {variable!r}")
+    return 0 if variable is None else names.index(variable)
+
+
+def mark(ax: Axes, kind: str, x: float, y: float, criticality: str = "") -> None:
+    """A bifurcation's marker, labelled for the legend."""
+    shape, colour = MARKERS[kind]
+    fill = "white" if criticality == "subcritical" else colour
+    label = f"{kind} ({criticality})" if criticality else kind
+    ax.plot(x, y, shape, color=colour, mfc=fill, ms=6, ls="none", label=label, zorder=5)
+
+
+def legend(ax: Axes) -> None:
+    """Each label once."""
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if handles:
+        ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="x-small", loc="best")

@@ -16,7 +16,7 @@ from bdtorch._flow import Flow
 from bdtorch._system import initial_state
 
 Function = Callable[[Any, dict[str, Any]], Any]
-"""``function(state, parameters)``, which returns the derivative in the structure of the state."""
+"""``function(state, parameters)`` of 0-d tensors, which returns the derivative in the structure of the state."""
 
 
 class VectorField:
@@ -84,11 +84,13 @@ class VectorField:
             return self.fixed[parameter]
         return self.settings[parameter] if parameter in self.settings else self._source.default(parameter)
 
-    def replaced(self, *, fixed: Mapping[str, float] | None = None, **settings: float) -> VectorField:
+    def replaced(
+        self, *, fixed: Mapping[str, float] | None = None, settings: Mapping[str, float] | None = None
+    ) -> VectorField:
         """The same field with other values of parameters, and with further variables held."""
         other = copy.copy(self)
         other.settings, other.fixed = dict(self.settings), {**self.fixed, **(fixed or {})}
-        for name, value in settings.items():
+        for name, value in (settings or {}).items():
             self.value(name)
             (other.fixed if name in other.fixed else other.settings)[name] = _number(name, value)
         for name in fixed or {}:
@@ -147,7 +149,7 @@ def as_field(system: Any, variables: Sequence[str] | int | None, **options: Any)
         return VectorField(system, variables=None if isinstance(system, Flow) else variables, **options)
     if options.get("inputs", 0.0) != 0.0:
         raise ValueError("`inputs=...`: give the inputs to the VectorField itself")
-    return system.replaced(fixed=options.get("fixed"), **dict(options.get("parameters") or {}))
+    return system.replaced(fixed=options.get("fixed"), settings=options.get("parameters"))
 
 
 class _FunctionSource:
@@ -168,7 +170,8 @@ class _FunctionSource:
 
     def call(self, state: list[Tensor], values: dict[str, Any], t: Tensor) -> list[Tensor]:
         given: Any = torch.stack(state) if self.vector else dict(zip(self.names, state, strict=True))
-        slopes = self._function(given, values)
+        numbers = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
+        slopes = self._function(given, numbers)
         if isinstance(slopes, Mapping):
             if set(slopes) != set(self.names):
                 raise ValueError(f"the derivative has {sorted(slopes)}, expected the variables {sorted(self.names)}")
@@ -225,7 +228,8 @@ class _FlowSource:
     def call(self, state: list[Tensor], values: dict[str, Any], t: Tensor) -> list[Tensor]:
         leaves, place = [], 0
         for leaf in self._leaves:
-            leaves.append(torch.stack(state[place : place + leaf.numel()]).reshape(leaf.shape))
+            own = state[place : place + leaf.numel()]
+            leaves.append((own[0] if len(own) == 1 else torch.stack(own)).reshape(leaf.shape))
             place += leaf.numel()
         replaced = []
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bdtorch.analyze._collocation import Collocation, Cycle, multipliers
+from bdtorch.analyze._collocation import Collocation, Cycle, Monodromy, multipliers
 from bdtorch.analyze._evaluate import Array, Evaluator
 from bdtorch.analyze._trajectory import flow_many
 
@@ -13,7 +13,7 @@ INTERVALS = 60
 
 def find_cycles(
     evaluator: Evaluator, low: Array, high: Array, equilibria: Array, duration: float
-) -> tuple[list[tuple[Cycle, Array]], bool]:
+) -> tuple[list[tuple[Cycle, Monodromy]], bool]:
     """Isolated cycles that enter the window, each with its monodromy matrix; and whether others, not isolated, were met.
 
     Forward in time trajectories approach stable cycles; backward, in the plane, those unstable on both sides.
@@ -28,7 +28,7 @@ def find_cycles(
     extent = high - low
     starts = _starts(low, high, equilibria)
     problem = Collocation(evaluator, extent)
-    found: list[tuple[Cycle, Array]] = []
+    found: list[tuple[Cycle, Monodromy]] = []
     dense = False
     for backward in (False, True):
         for times, states in flow_many(evaluator, starts, duration, extent, backward=backward, limit=5.0):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bdtorch.analyze._collocation import Cycle, multipliers
+from bdtorch.analyze._collocation import Cycle, Monodromy, multipliers
 from bdtorch.analyze.stability import equilibrium_type
 
 
@@ -71,7 +71,7 @@ def fixed_point(x: np.ndarray, jacobian: np.ndarray) -> FixedPoint:
     return FixedPoint(tensor(x), tensor(jacobian), tensor(values), kind, kind.startswith("stable"))
 
 
-def limit_cycle(cycle: Cycle, monodromy: np.ndarray) -> LimitCycle:
+def limit_cycle(cycle: Cycle, monodromy: Monodromy) -> LimitCycle:
     """`LimitCycle` of what collocation found."""
     unit, values = cycle.profile
     floquet = multipliers(monodromy)

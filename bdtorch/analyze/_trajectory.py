@@ -30,6 +30,7 @@ def flow_many(
     backward: bool = False,
     limit: float = 20.0,
     max_steps: int = 20_000,
+    rest: float = 0.0,
 ) -> list[tuple[Array, Array]]:
     """Times ``(steps,)`` and states ``(steps, n)`` of every start; a trajectory ends where it leaves by ``limit`` extents.
 
@@ -43,6 +44,7 @@ def flow_many(
         backward: Against the direction of time.
         limit: Farther than this many extents from its start, a trajectory ends.
         max_steps: Steps at which it ends in any case.
+        rest: A trajectory ends too where at its speed it would go less than this many extents in all of the time.
     """
     many = len(starts)
     fixed = np.zeros((many, 0)) if parameters is None else np.broadcast_to(parameters, (many, np.shape(parameters)[-1]))
@@ -72,6 +74,8 @@ def flow_many(
         h = h * np.clip(0.9 * np.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
         left = np.abs((x - starts[number]) / extent).max(1) > limit
         on = (t < duration * (1 - 1e-12)) & ~left & (h > 1e-12 * duration)
+        if rest:
+            on &= np.abs(k0 / extent).max(1) * duration > rest
         h = np.minimum(h, duration - t)
         if not on.any():
             break
