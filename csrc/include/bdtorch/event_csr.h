@@ -112,19 +112,78 @@ inline void scatter_row(const W* weights, bool shared_weight, const I* indices, 
   }
 }
 
-// Asks for the memory of a row's synapses from the first that ends at post_begin or above, guessing that they are
-// spread evenly: a few cache lines, from where the hardware reads on by itself.
-template <class W, class I, class P>
-inline void prefetch_row(const W* weights, bool shared_weight, const I* indices, const P* indptr, int64_t row,
-                         int64_t n_post, int64_t post_begin) {
-  constexpr int64_t per_line = 64 / int64_t(sizeof(I)), lines = 4;
-  const int64_t begin = int64_t(indptr[row]), end = int64_t(indptr[row + 1]);
-  const int64_t first = begin + (post_begin > 0 ? (end - begin) * post_begin / n_post : 0);
-  for (int64_t k = first; k < end && k < first + lines * per_line; k += per_line) {
-    __builtin_prefetch(indices + k);
-    if (!shared_weight) __builtin_prefetch(weights + k);
+// Synapses [begin, end) of a row.
+struct Span {
+  int64_t begin, end;
+};
+
+// Asks for the memory of synapses: their first lines, from where the hardware reads on by itself.
+template <class W, class I>
+BDTORCH_INLINE void prefetch_synapses(const W* weights, bool shared_weight, const I* indices, Span span) {
+  constexpr int64_t per_line = 64 / int64_t(sizeof(I)), per_weight_line = 64 / int64_t(sizeof(W)), lines = 32;
+  const int64_t end = span.end - span.begin < lines * per_line ? span.end : span.begin + lines * per_line;
+  for (int64_t k = span.begin; k < end; k += per_line) __builtin_prefetch(indices + k);
+  if (span.begin < end) __builtin_prefetch(indices + end - 1);
+  if (shared_weight) return;
+  for (int64_t k = span.begin; k < end; k += per_weight_line) __builtin_prefetch(weights + k);
+}
+
+// Adds the rows rows[0], ..., rows[n_rows - 1], one after the other. `places.span(i)` says which synapses of row i are to
+// be added, `places.about(i)` where they lie, more or less, and `places.prefetch(i)` asks for the memory that tells. What
+// such a loop waits for is memory, so it asks for much of it ahead: 2 to 3 times less time once W exceeds the cache.
+template <class W, class I, class S, class T, class Row, class Places>
+BDTORCH_INLINE void scatter_rows(const W* weights, bool shared_weight, const I* indices, const Places& places,
+                                 const Row* rows, int64_t n_rows, const S* spikes, T* y) {
+  constexpr int64_t ahead = 4;  // rows between asking for synapses and adding them; places are asked for twice as early
+  const auto prefetch = [&](int64_t r) {
+    if (r + ahead < n_rows) places.prefetch(rows[r + ahead]);
+    if (r < n_rows) prefetch_synapses(weights, shared_weight, indices, places.about(rows[r]));
+  };
+  for (int64_t r = 0; r < n_rows && r < ahead; ++r) places.prefetch(rows[r]);
+  for (int64_t r = 0; r < ahead; ++r) prefetch(r);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    prefetch(r + ahead);
+    const S spike = spikes[rows[r]];
+    Span span = places.span(rows[r]);
+    // Neighbours that are both active are one stretch of memory: no loop ends between them.
+    if constexpr (std::is_same<S, bool>::value && Places::whole)
+      for (; r + 1 < n_rows && rows[r + 1] == rows[r] + 1; ++r) {
+        prefetch(r + 1 + ahead);
+        span.end = places.span(rows[r + 1]).end;
+      }
+    scatter_row(weights, shared_weight, indices, span.begin, span.end, spike, y);
   }
 }
+
+// All synapses of a row.
+template <class P>
+struct WholeRows {
+  BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(indptr + row); }
+  BDTORCH_INLINE Span about(int64_t row) const { return span(row); }
+  BDTORCH_INLINE Span span(int64_t row) const { return {int64_t(indptr[row]), int64_t(indptr[row + 1])}; }
+
+  static constexpr bool whole = true;
+  const P* indptr;
+};
+
+// Those that end in [post_begin, post_end), found by searching; guessed to be spread evenly.
+template <class I, class P>
+struct RowsInRange {
+  BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(indptr + row); }
+  BDTORCH_INLINE Span about(int64_t row) const {
+    const int64_t begin = int64_t(indptr[row]), end = int64_t(indptr[row + 1]);
+    return {begin + (end - begin) * post_begin / n_post, begin + (end - begin) * post_end / n_post};
+  }
+  BDTORCH_INLINE Span span(int64_t row) const {
+    const int64_t end = int64_t(indptr[row + 1]), begin = lower_bound(indices, int64_t(indptr[row]), end, post_begin);
+    return {begin, lower_bound(indices, begin, end, post_end)};
+  }
+
+  static constexpr bool whole = false;
+  const I* indices;
+  const P* indptr;
+  int64_t n_post, post_begin, post_end;
+};
 
 // y[j] += sum_i spikes[i] W[i][j] for the j in [post_begin, post_end); y is indexed by j, the rest of it is untouched.
 // For every j the rows are added in ascending order, whatever the range: threads may share the work by ranges of j.
@@ -132,26 +191,17 @@ template <class W, class I, class P, class S, class T>
 inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* indices, const P* indptr,
                                  const S* spikes, int64_t n_pre, int64_t n_post, int64_t post_begin, int64_t post_end,
                                  T* y) {
-  const bool whole_rows = post_begin <= 0 && post_end >= n_post;
-  // Active rows are collected in groups, so that a row is on its way from memory while the ones before it are added:
-  // 15 to 50 % less time than row by row once W exceeds the cache.
-  constexpr int group_size = 64;
+  const int64_t begin = post_begin < 0 ? 0 : post_begin, end = post_end > n_post ? n_post : post_end;
+  const bool whole_rows = begin == 0 && end == n_post;
+  constexpr int group_size = 128;  // so many active rows are collected before they are added
   int64_t rows[group_size];
   int n_rows = 0;
   const auto add_rows = [&] {
-    for (int r = 0; r < n_rows; ++r) {
-      if (r + 2 < n_rows) __builtin_prefetch(indptr + rows[r + 2]);
-      if (r + 1 < n_rows) prefetch_row(weights, shared_weight, indices, indptr, rows[r + 1], n_post, post_begin);
-      const S spike = spikes[rows[r]];
-      int64_t begin = int64_t(indptr[rows[r]]), end = int64_t(indptr[rows[r] + 1]);
-      // Neighbours that are both active are one stretch of memory: no loop ends between them.
-      if (std::is_same<S, bool>::value && whole_rows)
-        for (; r + 1 < n_rows && rows[r + 1] == rows[r] + 1; ++r) end = int64_t(indptr[rows[r + 1] + 1]);
-      if (!whole_rows) {
-        begin = lower_bound(indices, begin, end, post_begin);
-        end = lower_bound(indices, begin, end, post_end);
-      }
-      scatter_row(weights, shared_weight, indices, begin, end, spike, y);
+    if (whole_rows) {
+      scatter_rows(weights, shared_weight, indices, WholeRows<P>{indptr}, rows, n_rows, spikes, y);
+    } else {
+      scatter_rows(weights, shared_weight, indices, RowsInRange<I, P>{indices, indptr, n_post, begin, end}, rows,
+                   n_rows, spikes, y);
     }
     n_rows = 0;
   };
