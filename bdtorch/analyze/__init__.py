@@ -9,6 +9,9 @@ from bdtorch.analyze._results import FixedPoint as FixedPoint
 from bdtorch.analyze._results import LimitCycle as LimitCycle
 from bdtorch.analyze._results import Trajectory as Trajectory
 from bdtorch.analyze.continuation import continuation as continuation
+from bdtorch.analyze.parameter_plane import Locus as Locus
+from bdtorch.analyze.parameter_plane import ParameterPlane as ParameterPlane
+from bdtorch.analyze.parameter_plane import parameter_plane as parameter_plane
 from bdtorch.analyze.phase_plane import PhasePlane as PhasePlane
 from bdtorch.analyze.phase_plane import phase_plane as phase_plane
 from bdtorch.analyze.spikes import Intervals as Intervals

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bdtorch.analyze._diagram import Diagram, SpecialPoint
+    from bdtorch.analyze.parameter_plane import ParameterPlane
     from bdtorch.analyze.phase_plane import PhasePlane
 
 BLUE, RED, GREEN, GREY, GOLD = "#20456b", "#c2452d", "#3b8068", "#9aa3ab", "#b8862b"
@@ -148,3 +149,21 @@ def legend(ax: Axes) -> None:
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if handles:
         ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="x-small", loc="best")
+
+
+def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
+    """Curves of bifurcations in two parameters."""
+    ax = axes(ax)
+    for curve in plane.curves:
+        p, q = curve.parameters.numpy().T
+        if curve.kind == "fold":
+            ax.plot(p, q, color=RED, lw=1.4, label="fold")
+            continue
+        for part, below in runs(curve.lyapunov.numpy() < 0):
+            kind = "supercritical" if below else "subcritical"
+            ax.plot(p[part], q[part], "-" if below else "--", color=GREEN, lw=1.4, label=f"Hopf ({kind})")
+    for point in plane.points:
+        mark(ax, point.kind, point.parameters[plane.parameters[0]], point.parameters[plane.parameters[1]])
+    ax.set(xlabel=plane.parameters[0], ylabel=plane.parameters[1], xlim=plane.bounds[0], ylim=plane.bounds[1])
+    legend(ax)
+    return ax

@@ -18,7 +18,7 @@ from bdtorch.analyze._normal_forms import (
     other_tangent,
 )
 from bdtorch.analyze._results import tensor
-from bdtorch.analyze._trace import Curve, CurvePoint, Steps, Trace, signed_singular, trace
+from bdtorch.analyze._trace import Curve, CurvePoint, Steps, signed_singular
 
 FOLD, BRANCH_POINT, HOPF = 0, 1, 2
 FAR = 1e3
@@ -64,21 +64,7 @@ class Equilibria:
 
     def known(self, z: Array) -> bool:
         """Whether the equilibrium ``z`` lies on a branch that has been followed."""
-        y = z / self.scale
-        for path in self.paths:
-            corners = np.stack([p.y for p in path])
-            if len(corners) < 2:
-                continue
-            sides = np.diff(corners, axis=0)
-            lengths = np.maximum((sides**2).sum(1), 1e-300)
-            parts = np.clip(((y - corners[:-1]) * sides).sum(1) / lengths, 0.0, 1.0)
-            gaps = np.linalg.norm(corners[:-1] + parts[:, None] * sides - y, axis=1)
-            for i in np.nonzero(gaps < 0.1 * np.sqrt(lengths) + 1e-9)[0]:
-                row = sides[i] / math.sqrt(lengths[i])
-                found = self.curve._corrected(corners[i] + parts[i] * sides[i], row)
-                if found is not None and np.linalg.norm(found[0] - y) < 1e-6:
-                    return True
-        return False
+        return any(self.curve.passes(path, z / self.scale) for path in self.paths)
 
     def follow(self, z: Array) -> bool:
         """Follow the branch through the equilibrium ``z`` both ways, if it is new."""
@@ -111,19 +97,11 @@ class Equilibria:
                 queue.extend(p for p in self.located[before:] if p.kind == "branch point")
 
     def _both_ways(self, start: CurvePoint, origin: Located | None) -> None:
-        forward = trace(self.curve, start, self.steps)
-        flipped = CurvePoint(start.y, -start.tangent, start.jacobian)
-        self.curve._first, self.curve._away = flipped, False
-        if forward.reason == "the curve closed":
-            backward: Trace[CurvePoint] = Trace([flipped], reason=forward.reason)
-        else:
-            backward = trace(self.curve, flipped, self.steps)
+        whole = self.curve.both_ways(start, self.steps)
         number = len(self.paths)
-        turned = [CurvePoint(p.y, -p.tangent, p.jacobian) for p in backward.points[:0:-1]]
-        self.paths.append([*turned, *forward.points])
-        self.ends.append(((backward.reason, forward.reason), backward.converged and forward.converged))
-        events = [(which, point) for _, which, point in (*backward.events, *forward.events)]
-        self._classify(events, number, origin)
+        self.paths.append(whole.points)
+        self.ends.append((whole.reasons, whole.converged))
+        self._classify(whole.events, number, origin)
 
     def _classify(self, events: list[tuple[int, CurvePoint]], number: int, origin: Located | None) -> None:
         """Add the events of a branch, each once: a fold at a branch point is the turn of the branch that is born there."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from scipy.optimize import brentq
@@ -118,6 +118,9 @@ def _locate(problem: Problem[P], point: P, length: float, which: int) -> P | Non
     return None if found is None else found[0]
 
 
+CLOSED = "the curve closed"
+
+
 @dataclass(frozen=True)
 class CurvePoint:
     """A point of an algebraic curve, in scaled unknowns."""
@@ -125,6 +128,17 @@ class CurvePoint:
     y: Array
     tangent: Array
     jacobian: Array
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A curve followed in both directions, in order."""
+
+    points: list[CurvePoint]
+    events: list[tuple[int, CurvePoint]]
+    """Which test function vanishes, and where."""
+    reasons: tuple[str, str]
+    converged: bool
 
 
 class Curve:
@@ -236,7 +250,7 @@ class Curve:
             step = float(np.linalg.norm(after.y - before.y))
             gap = float(np.linalg.norm(after.y - self._first.y))
             if self._away and gap < step and after.tangent @ self._first.tangent > 0.9:
-                return "the curve closed", self._first
+                return CLOSED, self._first
             self._away = self._away or gap > 3.0 * step
         return None
 
@@ -258,12 +272,40 @@ class Curve:
     def renewed(self, point: CurvePoint, number: int) -> CurvePoint:
         return point
 
+    def both_ways(self, start: CurvePoint, steps: Steps) -> Whole:
+        """Follow the curve from ``start`` in both directions."""
+        forward = self._from(start, steps)
+        if forward.reason == CLOSED:
+            return Whole(forward.points, [(w, p) for _, w, p in forward.events], (CLOSED, CLOSED), forward.converged)
+        backward = self._from(CurvePoint(start.y, -start.tangent, start.jacobian), steps)
+        turned = [CurvePoint(p.y, -p.tangent, p.jacobian) for p in backward.points[:0:-1]]
+        return Whole(
+            [*turned, *forward.points],
+            [(which, point) for _, which, point in (*backward.events, *forward.events)],
+            (backward.reason, forward.reason),
+            backward.converged and forward.converged,
+        )
+
+    def _from(self, start: CurvePoint, steps: Steps) -> Trace[CurvePoint]:
+        self._first, self._away = start, False
+        return trace(self, start, steps)
+
+    def passes(self, path: list[CurvePoint], y: Array) -> bool:
+        """Whether the point ``y`` of the curve lies on a path that has been followed."""
+        corners = np.stack([p.y for p in path])
+        if len(corners) < 2:
+            return False
+        sides = np.diff(corners, axis=0)
+        lengths = np.maximum((sides**2).sum(1), 1e-300)
+        parts = np.clip(((y - corners[:-1]) * sides).sum(1) / lengths, 0.0, 1.0)
+        gaps = np.linalg.norm(corners[:-1] + parts[:, None] * sides - y, axis=1)
+        for i in np.nonzero(gaps < 0.1 * np.sqrt(lengths) + 1e-9)[0]:
+            found = self._corrected(corners[i] + parts[i] * sides[i], sides[i] / np.sqrt(lengths[i]))
+            if found is not None and np.linalg.norm(found[0] - y) < 1e-6:
+                return True
+        return False
+
 
 def signed_singular(matrix: Array) -> float:
     """The smallest singular value with the sign of the determinant: smooth where one of them passes zero."""
     return float(np.linalg.slogdet(matrix)[0] * np.linalg.svd(matrix, compute_uv=False)[-1])
-
-
-def describe(values: dict[str, Any]) -> str:
-    """``"a=1, b=2"``."""
-    return ", ".join(f"{name}={value:.6g}" for name, value in values.items())
