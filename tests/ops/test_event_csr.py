@@ -152,6 +152,19 @@ def test_nan_of_an_active_row_arrives() -> None:
     assert y.isnan().nonzero().flatten().tolist() == [3]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [1, 15, 16, 17, 40])
+def test_what_differs_from_zero_is_an_event(n: int, dtype: torch.dtype) -> None:
+    indptr, indices = torch.arange(n + 1), torch.arange(n, dtype=torch.int32)
+    special = torch.tensor(
+        [0.0, -0.0, -1.0, float("nan"), float("inf"), torch.finfo(dtype).smallest_normal / 4], dtype=dtype
+    )
+    for shift in range(6):
+        spikes = special[(torch.arange(n) + shift) % 6]
+        out = ops.event_csr(spikes, torch.ones((), dtype=dtype), indices, indptr, n)
+        assert torch.equal(out.nan_to_num(7.0), spikes.nan_to_num(7.0))
+
+
 def test_parallel_synapses_add_up() -> None:
     indices, indptr = torch.tensor([1, 1, 2], dtype=torch.int32), torch.tensor([0, 3])
     ops.check_csr(indices, indptr, 3)

@@ -51,28 +51,33 @@ inline T dot(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t
 
 // Sizes of the blocks: a tile of the result stays in registers, a strip of `a` in the first cache and a block of `b` in
 // the second. Where fewer than one in `event_share` entries differ from 0 it is cheaper to go entry by entry.
-constexpr int64_t tile_rows = 6, deep = 256, wide = 256, event_share = 4, outer_event_share = 8;
+#if defined(__AVX512F__)  // 32 registers of 64 bytes; sixteen sums at once hide the latency of each
+constexpr int64_t tile_rows = 8, tile_bytes = 128;
+#else  // 16 registers of at most 32 bytes
+constexpr int64_t tile_rows = 6, tile_bytes = 64;
+#endif
+constexpr int64_t deep = 256, wide = 256, event_share = 4, outer_event_share = 8;
 template <class T>
-constexpr int64_t tile_columns = 64 / int64_t(sizeof(T));
+constexpr int64_t tile_columns = tile_bytes / int64_t(sizeof(T));
 
 // c[i][j] += sum_k a[k][i] b[k][j] for one tile, whose rows lie anywhere; `a` is a packed strip.
 template <class T>
 static __attribute__((noinline)) void add_to_tile(const T* a, const T* b, int64_t b_row, int64_t inner, T* const* c) {
   constexpr int64_t columns = tile_columns<T>;
   T sum[tile_rows][columns];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int64_t i = 0; i < tile_rows; ++i)
     for (int64_t j = 0; j < columns; ++j) sum[i][j] = c[i][j];
   for (int64_t k = 0; k < inner; ++k) {
     const T* row = b + k * b_row;
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int64_t i = 0; i < tile_rows; ++i) {
       const T factor = a[k * tile_rows + i];
 #pragma GCC unroll 1
       for (int64_t j = 0; j < columns; ++j) sum[i][j] = multiply_add(factor, row[j], sum[i][j]);
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int64_t i = 0; i < tile_rows; ++i)
     for (int64_t j = 0; j < columns; ++j) c[i][j] = sum[i][j];
 }

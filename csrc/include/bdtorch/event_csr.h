@@ -31,24 +31,44 @@ inline uint64_t nonzero_word(const S* p) {
   return word;
 }
 
+// A bit for each entry of the cache line at p: whether it differs from 0. Without branches on the entries, which come at
+// random.
+template <class S>
+inline uint64_t nonzero_bits(const S* p) {
+  uint64_t bits = 0;
+#if defined(__SSE2__) && !defined(__CUDACC__)
+  if constexpr (std::is_same<S, float>::value) {
+#if defined(__AVX__)
+    typedef float Part __attribute__((vector_size(32), aligned(4)));
+    const auto signs = [](Part x) { return __builtin_ia32_movmskps256(x); };
+#else
+    typedef float Part __attribute__((vector_size(16), aligned(4)));
+    const auto signs = [](Part x) { return __builtin_ia32_movmskps(x); };
+#endif
+    constexpr int64_t width = sizeof(Part) / sizeof(S);
+    for (int64_t j = 0; j < 16; j += width)
+      bits |= uint64_t(uint32_t(signs((Part)(*reinterpret_cast<const Part*>(p + j) != Part{})))) << j;
+    return bits;
+  }
+#endif
+  constexpr int64_t per_word = sizeof(S) < 8 ? 8 / int64_t(sizeof(S)) : 1, line = 8 * per_word;
+  const auto word = [p](int64_t w) { return nonzero_word(p + w * per_word); };
+  if (!((word(0) | word(1) | word(2) | word(3)) | (word(4) | word(5) | word(6) | word(7)))) return 0;
+  if constexpr (std::is_same<S, bool>::value)  // a product gathers the low bits of eight bytes in the highest
+    for (int64_t w = 0; w < 8; ++w) bits |= (word(w) * UINT64_C(0x0102040810204080) >> 56) << (8 * w);
+  else
+    for (int64_t j = 0; j < line; ++j) bits |= uint64_t(p[j] != S(0)) << j;
+  return bits;
+}
+
 // Calls visit(i) for every i in [begin, end) with spikes[i] != 0, in ascending order. Spikes are rare: a cache line of
-// silent neurons costs one comparison, and one with an event is searched by words.
+// silent neurons costs one comparison.
 template <class S, class Visit>
 inline void for_each_active(const S* spikes, int64_t begin, int64_t end, Visit&& visit) {
-  constexpr int64_t per_word = sizeof(S) < 8 ? 8 / int64_t(sizeof(S)) : 1, line = 8 * per_word;
+  constexpr int64_t line = 64 / int64_t(sizeof(S));
   int64_t i = begin;
-  for (; i + line <= end; i += line) {
-    const auto word = [spikes, i](int64_t w) { return nonzero_word(spikes + i + w * per_word); };
-    if (!((word(0) | word(1) | word(2) | word(3)) | (word(4) | word(5) | word(6) | word(7)))) continue;
-    if constexpr (std::is_same<S, bool>::value) {
-      uint64_t events = 0;  // a bit for each neuron: a product gathers the low bits of eight bytes in the highest
-      for (int64_t w = 0; w < 8; ++w) events |= (word(w) * UINT64_C(0x0102040810204080) >> 56) << (8 * w);
-      for (; events; events &= events - 1) visit(i + __builtin_ctzll(events));
-    } else {
-      for (int64_t j = i; j < i + line; ++j)
-        if (spikes[j] != S(0)) visit(j);
-    }
-  }
+  for (; i + line <= end; i += line)
+    for (uint64_t events = nonzero_bits(spikes + i); events; events &= events - 1) visit(i + __builtin_ctzll(events));
   for (; i < end; ++i)
     if (spikes[i] != S(0)) visit(i);
 }
