@@ -9,11 +9,15 @@ from bdtorch.analyze._results import FixedPoint as FixedPoint
 from bdtorch.analyze._results import LimitCycle as LimitCycle
 from bdtorch.analyze._results import Trajectory as Trajectory
 from bdtorch.analyze.continuation import continuation as continuation
+from bdtorch.analyze.fast_slow import FastSlow as FastSlow
+from bdtorch.analyze.fast_slow import fast_slow as fast_slow
 from bdtorch.analyze.parameter_plane import Locus as Locus
 from bdtorch.analyze.parameter_plane import ParameterPlane as ParameterPlane
 from bdtorch.analyze.parameter_plane import parameter_plane as parameter_plane
 from bdtorch.analyze.phase_plane import PhasePlane as PhasePlane
 from bdtorch.analyze.phase_plane import phase_plane as phase_plane
+from bdtorch.analyze.scan import Scan as Scan
+from bdtorch.analyze.scan import scan as scan
 from bdtorch.analyze.spikes import Intervals as Intervals
 from bdtorch.analyze.spikes import PopulationRate as PopulationRate
 from bdtorch.analyze.spikes import fano_factor as fano_factor

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bdtorch.analyze._diagram import Diagram, SpecialPoint
+    from bdtorch.analyze.fast_slow import FastSlow
     from bdtorch.analyze.parameter_plane import ParameterPlane
     from bdtorch.analyze.phase_plane import PhasePlane
+    from bdtorch.analyze.scan import Scan
 
 BLUE, RED, GREEN, GREY, GOLD = "#20456b", "#c2452d", "#3b8068", "#9aa3ab", "#b8862b"
 
@@ -166,4 +168,27 @@ def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
         mark(ax, point.kind, point.parameters[plane.parameters[0]], point.parameters[plane.parameters[1]])
     ax.set(xlabel=plane.parameters[0], ylabel=plane.parameters[1], xlim=plane.bounds[0], ylim=plane.bounds[1])
     legend(ax)
+    return ax
+
+
+def draw_fast_slow(result: FastSlow, ax: Axes | None, variable: str | None = None) -> Axes:
+    """The fast subsystem's diagram with the trajectory over it."""
+    fast = result.diagram.names
+    column = variable_index(fast, variable)
+    ax = axes(ax, (6.0, 4.0))
+    x = result.trajectory.x.numpy()
+    ax.plot(x[:, result.names.index(result.slow)], x[:, result.names.index(fast[column])], color=GREY, lw=0.5)
+    return draw_diagram(result.diagram, ax, variable)
+
+
+def draw_scan(result: Scan, ax: Axes | None, variable: str | None = None) -> Axes:
+    """Local maxima of attractors, and their smallest values."""
+    column = variable_index(result.names, variable)
+    ax = axes(ax, (6.0, 4.0))
+    values = result.values.numpy()
+    for value, peaks in zip(values, result.peaks[result.names[column]], strict=True):
+        ax.plot(np.full(len(peaks), value), peaks.numpy(), ",", color=BLUE)
+    ax.plot(values, result.maximum[:, column].numpy(), ".", color=BLUE, ms=2)
+    ax.plot(values, result.minimum[:, column].numpy(), ".", color=RED, ms=2)
+    ax.set(xlabel=result.parameter, ylabel=result.names[column])
     return ax

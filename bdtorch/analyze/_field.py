@@ -204,11 +204,7 @@ class _FlowSource:
         return [float(x) for leaf in self._leaves for x in leaf.reshape(-1)]
 
     def _owner(self, path: str) -> tuple[Any, str]:
-        *parts, last = path.split(".")
-        node: Any = self._module
-        for part in parts:
-            node = node[part] if isinstance(node, nn.ModuleDict) else getattr(node, part, None)
-        return node, last
+        return owner_of(self._module, path)
 
     def default(self, name: str) -> float:
         if name in self._input_names:
@@ -260,6 +256,16 @@ class _FlowSource:
             column = value.expand(leaf.shape).reshape(-1)
             found.extend(column[i] for i in range(leaf.numel()))
         return found
+
+
+def owner_of(module: nn.Module, path: str) -> tuple[Any, str]:
+    """The part of a module that a dotted path leads to (None where there is none), and the path's last name."""
+    *parts, last = path.split(".")
+    node: Any = module
+    for part in parts:
+        inside = isinstance(node, nn.ModuleDict) and part in node
+        node = node[part] if inside else getattr(node, part, None)
+    return node, last
 
 
 def _swap(owner: nn.Module, name: str, value: Any) -> Any:
