@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
 
+import bdtorch as bt  # noqa: E402
 from benchmarks import coba  # noqa: E402
 from benchmarks.simulators import DT  # noqa: E402
 from benchmarks.simulators.with_bdtorch import timed_run  # noqa: E402
@@ -39,7 +40,7 @@ def measure(neurons: int, repeats: int, neuron_steps: int) -> dict[str, Any]:
     spikes: dict[float, int] = {}
     for repeat in range(repeats + 1):
         for drive in (coba.DRIVE, SILENT_DRIVE):
-            run = timed_run(net, drive, state, round(steps * DT, 1), threads=1)
+            run = timed_run(net, drive, state, round(steps * DT, 1), bt.Native(threads=1))
             spikes[drive] = run.spikes
             if repeat:  # the first run compiles
                 best[drive] = min(run.seconds, best.get(drive, run.seconds))

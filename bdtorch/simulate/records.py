@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -54,7 +54,10 @@ def trace(path: str, *, index: Iterable[int] | int | Tensor | None = None, every
         KeyError: in `simulate`, where the path names nothing or is ambiguous.
     """
     chosen = _as_index(index)
-    return Record(_Variable(path, chosen, -1 if chosen is None else int(chosen.max())), every)
+    if chosen is None:
+        return Record(_Variable(path, None, None, -1), every)
+    numbers = tuple(chosen.tolist())
+    return Record(_Variable(path, numbers, chosen, max(numbers)), every)
 
 
 def spikes(population: str | None = None) -> Record:
@@ -69,11 +72,12 @@ def spikes(population: str | None = None) -> Record:
     return Record(_Output(population), sparse=True)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Variable:
     path: str
-    index: Tensor | None
-    largest: int  # of the indices, as a number, since compilers do not see into tensors
+    chosen: tuple[int, ...] | None  # tells one from another
+    index: Tensor | None = field(compare=False)
+    largest: int = field(compare=False)  # a number, since compilers do not see into tensors
 
     def __call__(self, state: State, out: Any) -> Any:
         value = tree.find(state, self.path)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 MODULES = {
     "bdtorch": "with_bdtorch",
+    "bdtorch-inductor": "with_bdtorch",
     "floor": "by_hand",
     "brian2": "with_brian2",
     "brian2-synaptic": "with_brian2",
     "brainpy": "with_brainpy",
 }
-"""Module of each simulator; ``brian2-synaptic`` keeps network D's traces per synapse, as its documentation does."""
+"""Module of each simulator; ``brian2-synaptic`` keeps network D's traces per synapse, as its documentation does.
+``bdtorch`` is its native loop."""
 
 NETWORKS = {"A": ("coba", 4000, 1000.0), "B": ("cobahh", 4000, 1000.0), "C": ("brunel", 10_000, 1000.0),
             "D": ("stdp", 1000, 10_000.0)}  # fmt: skip

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import bdtorch as bt
+from bdtorch.testing import case as testing
 from benchmarks.coba import build
+from tests.test_contract import CASES
 
 
 def test_a_network_compiles_as_one_graph_and_once():
@@ -44,3 +46,22 @@ def test_training_through_a_compiled_step():
         gradients.append(weight.grad.clone())
     assert gradients[0].abs() > 0
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+QUICK = {"LIF", "HodgkinHuxley", "Network", "Network-pair", "Poisson-rates"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in CASES])
+def test_every_model_is_one_graph(name):
+    """Compiled by its user, a step of every model of the library gives the eager step's values, and compiles once."""
+    torch._dynamo.reset()
+    case = CASES[name]
+    system = case.system()
+    compiled = torch.compile(system, fullgraph=True, dynamic=False, backend="eager")
+    with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=True):
+        state = eager = case.state(system)
+        for step in range(3):
+            arguments = case.input_at(system, step), case.time(step), case.dt
+            state, out = compiled(state, *arguments)
+            eager, expected = system(eager, *arguments)
+            testing.expect_close((state, out), (eager, expected), name, **testing.tolerance(case.dtype))

@@ -79,7 +79,7 @@ def test_a_system_is_expected():
         (lambda: bt.trace("v", index=[0.5]), "expected a non-empty list of whole numbers"),
         (lambda: bt.trace("v", index=[]), "expected a non-empty list of whole numbers"),
         (lambda: bt.trace("v", every=0), "expected a positive whole number of steps, got 0"),
-        (lambda: bt.Inductor(0), r"`Inductor\(chunk=...\)`: expected a positive integer, got 0"),
+        (lambda: bt.Inductor(0), r"`Inductor\(chunk=...\)`: expected a positive integer or None, got 0"),
         (lambda: bt.Native(threads=0), r"`Native\(threads=...\)`: expected a positive integer or None, got 0"),
     ],
 )

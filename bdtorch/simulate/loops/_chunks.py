@@ -1,0 +1,138 @@
+"""Chunks of steps that `torch.compile` has made, kept with the system that they belong to."""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bdtorch.simulate._body import Body
+
+_KEPT = 8  # bodies of one system whose chunks are kept
+_ATTRIBUTE = "_compiled_chunks"
+
+Steps = Callable[[list[Tensor], list[Tensor], Tensor], tuple[list[Tensor], list[Tensor]]]
+"""``(state, windows, first step) -> (state, observed)``; windows and observed have a leading axis of the chunk's steps."""
+
+
+class Chunks:
+    """The compiled chunks of one body, by their length, and what is known of their speed.
+
+    Attributes:
+        body: The body that was compiled. Its inputs and parameters are those of the run at hand: compilers take tensors
+            by where they find them, so runs that differ in values alone share what is compiled.
+        compiled: The functions.
+        seconds: What the first call of each took, which compiles.
+        pace: Seconds per step of each, in its fastest call.
+        calls: How often each was timed.
+        spent: Seconds of running since the last compilation.
+    """
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.compiled: dict[int, Steps] = {}
+        self.seconds: dict[int, float] = {}
+        self.pace: dict[int, float] = {}
+        self.calls: dict[int, int] = {}
+        self.spent = 0.0
+
+    def of(self, count: int) -> Steps:
+        """The function that takes ``count`` steps at once."""
+        if count not in self.compiled:
+            body = self.body
+
+            def steps(state: list[Tensor], windows: list[Tensor], first: Tensor) -> Any:
+                columns: list[list[Tensor]] = [[] for _ in body.observed]
+                for k in range(count):
+                    t = (first + k).to(torch.float64) * body.dt
+                    state, values = body(state, [window[k] for window in windows], t)
+                    for column, value in zip(columns, values, strict=True):
+                        column.append(value)
+                return state, [torch.stack(column) for column in columns]
+
+            # Dynamo keeps its cache, and counts recompilations, by code object: each gets one of its own.
+            steps.__code__ = steps.__code__.replace(co_name=f"steps_{count}")
+            self.compiled[count] = torch.compile(steps, fullgraph=True, dynamic=False)
+        return self.compiled[count]
+
+
+class _Kept:
+    """The chunks of the bodies of one system, the last used last. A copy of the system begins with none."""
+
+    def __init__(self) -> None:
+        self.chunks: OrderedDict[Hashable, Chunks] = OrderedDict()
+
+    def __deepcopy__(self, memo: Any) -> _Kept:
+        return _Kept()
+
+    def __reduce__(self) -> Any:
+        return _Kept, ()
+
+
+def chunks_of(body: Body, state: list[Tensor]) -> Chunks:
+    """The chunks of this body: those of an earlier run of the same system, where it differed in values alone."""
+    if type(body) is not Body:
+        return Chunks(body)  # an ensemble is made of wrapped tensors that are gone afterwards
+    kept = vars(body.system).setdefault(_ATTRIBUTE, _Kept())
+    key = _key(body, state)
+    chunks = kept.chunks.pop(key, None)
+    if chunks is None or chunks.body.system is not body.system:  # which a shallow copy leaves
+        chunks = Chunks(body)
+    chunks.body.inputs, chunks.body.parameters = body.inputs, body.parameters
+    kept.chunks[key] = chunks
+    while len(kept.chunks) > _KEPT:
+        kept.chunks.popitem(last=False)
+    return chunks
+
+
+def forget(chunks: Chunks) -> None:
+    """Drop what is compiled: of code that a change of the system has made stale too often, compilers will have no more."""
+    chunks.compiled.clear()
+
+
+def _key(body: Body, state: list[Tensor]) -> Hashable:
+    """What of a body decides on the compiled code; two that agree differ in values of tensors alone."""
+    leaves = tuple(_layout(x) if isinstance(x, Tensor) else _identity(x) for x in body.inputs.leaves)
+    parameters = tuple((name, _layout(x)) for name, x in (body.parameters or {}).items())
+    return (
+        body.dt,
+        repr(body.spec),
+        tuple(map(_layout, state)),
+        (repr(body.inputs.spec), leaves, tuple(_layout(x)[1:] for x in body.inputs.example())),
+        tuple((name, _identity(record.observe)) for name, record in body.records.items()),
+        (body.parameters is None, parameters),
+        torch.is_grad_enabled(),
+    )
+
+
+def _layout(x: Tensor) -> tuple[Hashable, ...]:
+    return x.stride(), x.shape, x.dtype, x.device, x.requires_grad
+
+
+def _identity(value: Any) -> Hashable:
+    """Equal for what computes the same: the same object, or the same code over the same objects."""
+    if isinstance(value, types.FunctionType):
+        cells = tuple(_identity(cell.cell_contents) for cell in value.__closure__ or ())
+        defaults = tuple(_identity(x) for x in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()))
+        return value.__code__, cells, defaults
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return type(value), value
+    by_value = isinstance(value, Hashable) and not isinstance(value, (Tensor, torch.nn.Module))
+    return (type(value), value) if by_value else _Same(value)
+
+
+class _Same:
+    """Equal to another of the same object, which it keeps alive so that its address is not another's."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)

@@ -1,0 +1,314 @@
+"""The inductor loop: compiled once and kept, chunks sized by measurement, no Python inside, graphs over owned buffers."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import gc
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+import bdtorch as bt
+from bdtorch.simulate._body import Body
+from bdtorch.simulate.inputs import resolve
+from bdtorch.simulate.loops import inductor
+from bdtorch.simulate.loops._chunks import Chunks, chunks_of
+from bdtorch.simulate.loops._replay import Recorder
+from bdtorch.simulate.loops.inductor import Inductor, InductorRunner
+from bdtorch.simulate.records import Record
+from benchmarks import coba, stdp
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile no further than to graphs, which is all that these tests count."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+
+
+def graphs() -> int:
+    """How many graphs Dynamo has compiled."""
+    return int(counters["stats"]["unique_graphs"])
+
+
+class Leaky(bt.DynamicalSystem):
+    """x' = gain x + w . input + time, with a step of its own, whose output is the state before."""
+
+    def __init__(self, gain: float = 0.5) -> None:
+        super().__init__((3,), dtype=torch.float64)
+        self.gain = gain
+        self.w = torch.nn.Parameter(torch.linspace(0.5, 1.5, 3, dtype=torch.float64))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        return torch.ones(*batch_shape, 3, dtype=torch.float64), torch.zeros(*batch_shape, 3, dtype=torch.int64)
+
+    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> Any:
+        x, n = state
+        return (self.gain * x + self.w * inputs + t, n + (x > 1.0)), x
+
+
+def run(system: bt.DynamicalSystem, inputs: Any, loop: Any, steps: int = 13, **options: Any) -> list[Tensor]:
+    with torch.no_grad():
+        record = {"x": bt.trace("0", index=(0, 2), every=3), "out": lambda state, out: out}
+        if not isinstance(inputs, Tensor) or not inputs.dim():
+            options["duration"] = 0.5 * steps
+        sol = bt.simulate(system, inputs, dt=0.5, record=record, loop=loop, **options)
+    return [*sol.state, sol["x"], sol["out"]]
+
+
+def expect_same(found: list[Tensor], expected: list[Tensor]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_runs_that_differ_in_values_compile_nothing() -> None:
+    system = Leaky()
+    run(system, 0.5, Inductor(chunk=4))
+    sequences = [torch.full((13, 3), value, dtype=torch.float64) for value in (0.1, 0.2)]
+    run(system, sequences[0], Inductor(chunk=4))
+    before = graphs()
+    assert before >= 4  # a chunk of 4 and one of 1, for constant and for changing inputs
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for value, steps in ((0.7, 13), (-1.0, 26)):
+            system.w.data.mul_(1.1)
+            expect_same(run(system, value, Inductor(chunk=4), steps), run(system, value, "reference", steps))
+        expect_same(run(system, sequences[1], Inductor(chunk=4)), run(system, sequences[1], "reference"))
+        state = (torch.full((3,), -2.0, dtype=torch.float64), torch.ones(3, dtype=torch.int64))
+        again = [run(system, 0.5, loop, state=state, t0=4.0) for loop in (Inductor(chunk=4), "reference")]
+        expect_same(*again)
+    assert graphs() == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_decides_on_the_code_is_told_apart() -> None:
+    system = Leaky()
+    results = []
+    for loop in (Inductor(chunk=2), "reference"):
+        results.append([])
+        for offset in (1.0, 2.0):  # records whose code is the same, and whose closure is not
+            with torch.no_grad():
+                record = {"y": lambda state, out, offset=offset: out + offset, "z": lambda state, out: out * offset}  # noqa: B023
+                sol = bt.simulate(system, lambda t: offset * t, dt=0.5, duration=3.0, record=record, loop=loop)  # noqa: B023
+            results[-1] += [sol["y"], sol["z"]]
+        results[-1] += run(system, torch.ones(6, 3, dtype=torch.float64), loop, batch_shape=())
+        results[-1] += run(system, torch.ones(6, 2, 3, dtype=torch.float64), loop, batch_shape=(2,))
+        system.gain = 0.25
+        results[-1] += run(system, 0.5, loop)
+        system.gain = 0.5
+    expect_same(*results)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_system_may_change_more_often_than_compilers_allow() -> None:
+    system = Leaky()
+    for k in range(2 * torch._dynamo.config.recompile_limit):
+        system.gain = 0.1 * k
+        expect_same(run(system, 0.5, Inductor(chunk=1), 2), run(system, 0.5, "reference", 2))
+
+
+@pytest.mark.usefixtures("quick")
+def test_copies_of_a_system_have_chunks_of_their_own_and_nothing_outlives_it() -> None:
+    system = Leaky()
+    run(system, 0.5, Inductor(chunk=1), 2)
+    copies = [copy.deepcopy(system), pickle.loads(pickle.dumps(system)), copy.copy(system)]
+    for other in copies:
+        other.gain = 2.0
+        expect_same(run(other, 0.5, Inductor(chunk=1), 2), run(other, 0.5, "reference", 2))
+    expect_same(run(system, 0.5, Inductor(chunk=1), 2), run(system, 0.5, "reference", 2))
+    assert list(system.state_dict()) == ["w"]
+    gone = weakref.ref(copies[0])
+    del copies, other
+    torch._dynamo.reset()
+    gc.collect()
+    assert gone() is None
+
+
+def test_few_bodies_are_kept() -> None:
+    system = Leaky()
+    for k in range(12):
+        body = body_of(system, float(k))
+        body.dt = float(k + 1)
+        chunks_of(body, list(system.init_state()))
+    assert len(vars(system)["_compiled_chunks"].chunks) == 8
+
+
+def body_of(system: bt.DynamicalSystem, inputs: Any = 0.5) -> Body:
+    state = system.init_state()
+    records = {"x": bt.trace("0"), "out": Record(lambda state, out: out, every=2)}
+    body = Body(system, resolve(inputs, system), records, state, 0.5)
+    body.try_out(list(state), 0)
+    return body
+
+
+@pytest.mark.parametrize(
+    "build",
+    [pytest.param(lambda: coba.build(100), marks=pytest.mark.slow), lambda: stdp.build(20, 30)],
+    ids=["coba", "stdp"],
+)
+def test_no_python_runs_inside(build: Callable[[], bt.Network]) -> None:
+    """Compiled graphs hold the raw twins of operators alone, for which only C++ is registered."""
+    seen: set[str] = set()
+
+    def note(graph: torch.fx.Graph) -> None:
+        seen.update(str(node.target) for node in graph.nodes if node.op == "call_function")
+
+    net = build()
+    inputs = 20.0 if "E" in net.populations else None
+    patch = {"post_grad_custom_post_pass": note, "fx_graph_cache": False}
+    with torch.no_grad(), torch._inductor.config.patch(patch):
+        bt.simulate(net, inputs, dt=0.1, duration=0.2, loop=Inductor(chunk=1))
+    own = {name for name in seen if name.startswith("bdtorch")}
+    assert own
+    for name in own:
+        namespace, operator, _ = name.split(".")
+        assert operator.endswith("_raw") or operator.startswith("random_"), name
+        for key in ("AutogradCPU", "AutogradOther", "Python"):
+            assert not torch._C._dispatch_has_kernel_for_dispatch_key(f"{namespace}::{operator}", key) or (
+                "fallthrough" in torch._C._dispatch_dump_table(f"{namespace}::{operator}")
+            )
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"{namespace}::{operator}", "CPU")
+    assert not any("autograd" in name or "higher_order" in name for name in seen)
+
+
+class Again(Recorder):
+    """Re-executes what was recorded, on the CPU, and leaves undefined what the real one leaves so."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
+        self.function = function
+        function()
+        self.results = [torch.full_like(result, 77) for result in function()]
+        return self.results
+
+    def replay(self) -> None:
+        self.replays += 1
+        for mine, new in zip(self.results, self.function(), strict=True):
+            mine.copy_(new)
+
+
+class Failing(Recorder):
+    def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    def replay(self) -> None: ...
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("inputs", [0.5, torch.linspace(-1, 1, 42, dtype=torch.float64).reshape(14, 3)], ids=type)
+def test_recorded_chunks_run_over_buffers_of_their_own(inputs: Any) -> None:
+    system = Leaky()
+    body = body_of(system, inputs)
+    recorders: list[Again] = []
+
+    def recorder() -> Again:
+        recorders.append(Again())
+        return recorders[-1]
+
+    state = [leaf.clone() for leaf in system.init_state()]
+    given = [leaf.clone() for leaf in state]
+    with torch.no_grad():
+        plain = InductorRunner(body, Chunks(body), 4, None)
+        replayed = InductorRunner(body, Chunks(body), 4, recorder)
+        windows = [sequence[:7] for sequence in body.inputs.sequences], [s[7:] for s in body.inputs.sequences]
+        kept = []
+        for runner in (plain, replayed):
+            first = runner.advance(state, windows[0], 0, 7, lambda: False)
+            held = [leaf.clone() for leaf in (*first.state, *first.kept)]
+            second = runner.advance(first.state, windows[1], 7, 7, lambda: False)
+            assert all(torch.equal(a, b) for a, b in zip(held, (*first.state, *first.kept), strict=True))
+            third = runner.advance(state, windows[0], 0, 7, lambda: False)  # from the start again
+            assert all(torch.equal(a, b) for a, b in zip(held, (*third.state, *third.kept), strict=True))
+            kept.append([*held, *second.state, *second.kept])
+    assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
+    assert sorted(recorder.replays for recorder in recorders) == [3, 9]  # chunks of 4, and of 1 for what is left
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_cannot_be_recorded_runs_with_a_warning() -> None:
+    system = Leaky()
+    body = body_of(system)
+    state = list(system.init_state())
+    with (
+        torch.no_grad(),
+        pytest.warns(UserWarning, match="runs without CUDA graphs, which cannot record: operation not"),
+    ):
+        found = InductorRunner(body, Chunks(body), 2, Failing).advance(state, [], 0, 5, lambda: False)
+    with torch.no_grad():
+        expected = InductorRunner(body, Chunks(body), 2, None).advance(state, [], 0, 5, lambda: False)
+    assert all(torch.equal(a, b) for a, b in zip(found.state, expected.state, strict=True))
+
+
+class Clock:
+    """Chunks that take the time that a test says, on a clock of its own."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pace: dict[int, float], compilation: float) -> None:
+        self.now, self.pace, self.compilation = 0.0, pace, compilation
+        self.compiled: list[int] = []
+        self.compiling = 0.0
+        monkeypatch.setattr(inductor.time, "perf_counter", lambda: self.now)
+
+    def of(self, size: int) -> Callable[..., Any]:
+        if size not in self.compiled:
+            self.compiled.append(size)
+            self.now += self.compilation * size
+            self.compiling += self.compilation * size
+
+        def steps(state: list[Tensor], windows: list[Tensor], first: Tensor) -> Any:
+            self.now += size * self.pace[size]
+            return state, [x.new_zeros(size, 3) for x in state]
+
+        return steps
+
+
+@pytest.mark.parametrize(
+    ("pace", "steps", "compiled"),
+    [
+        ({1: 1.0, 4: 0.5, 16: 0.2, 64: 0.15}, 20, [1]),  # a short run compiles one chunk
+        ({1: 1.0, 4: 0.5, 16: 0.2, 64: 0.15}, 20_000, [1, 4, 16, 64]),
+        ({1: 1.0, 4: 0.5, 16: 0.49, 64: 0.48}, 20_000, [1, 4, 16]),  # longer ones gain nothing
+        ({1: 1.0, 4: 2.0, 16: 2.0, 64: 2.0}, 20_000, [1, 4]),
+    ],
+)
+def test_chunks_are_sized_by_measurement(
+    monkeypatch: pytest.MonkeyPatch, pace: dict[int, float], steps: int, compiled: list[int]
+) -> None:
+    system = Leaky()
+    body = body_of(system)
+    chunks = Chunks(body)
+    clock = Clock(monkeypatch, pace, compilation=10.0)
+    monkeypatch.setattr(chunks, "of", clock.of)
+    runner = InductorRunner(body, chunks, None, None)
+    runner.advance(list(system.init_state()), [], 0, steps, lambda: False)
+    assert clock.compiled == compiled
+    assert clock.compiling < 1.3 * (clock.now - clock.compiling) + 10.0 * compiled[-1] / 2
+    assert min(chunks.pace, key=chunks.pace.__getitem__) == min(compiled, key=pace.__getitem__)
+    if steps < 1000:
+        return
+    spent = clock.now
+    runner.advance(list(system.init_state()), [], 0, 6400, lambda: False)
+    assert clock.now - spent == pytest.approx(6400 * min(pace[size] for size in compiled), rel=0.1)
+
+
+def test_measured_chunks_give_the_run_of_the_reference_loop() -> None:
+    net = coba.build(100)
+    record = {"E": bt.spikes("E"), "v": bt.trace("E.v", every=3)}
+    runs = [
+        bt.simulate(net, 20.0, dt=0.1, duration=30.0, record=record, loop=loop) for loop in ("inductor", "reference")
+    ]
+    assert torch.equal(runs[0]["E"].pairs, runs[1]["E"].pairs) and len(runs[0]["E"]) > 0
+    torch.testing.assert_close(runs[0]["v"], runs[1]["v"], rtol=1e-5, atol=1e-4)
