@@ -94,10 +94,13 @@ inline ScalarType type_of_sums(const Tensor& weights) {
 // The data of weights of type W; torch's own bfloat16 is not a type of the kernels.
 template <class W>
 inline const W* weights_pointer(const Tensor& weights) {
-  if constexpr (std::is_same_v<W, BFloat16>)
-    return static_cast<const BFloat16*>(weights.const_data_ptr());
-  else
-    return weights.const_data_ptr<W>();
+  return static_cast<const W*>(weights.const_data_ptr());
+}
+
+// The same, to be written.
+template <class W>
+inline W* mutable_weights_pointer(const Tensor& weights) {
+  return static_cast<W*>(weights.mutable_data_ptr());
 }
 
 inline int64_t batch_size(const Tensor& per_neuron) { return per_neuron.dim() == 2 ? per_neuron.size(0) : 1; }

@@ -22,7 +22,7 @@ struct DelayedArguments {
                     "(cursor=...): expected int64, one for each sample");
     STD_TORCH_CHECK(delays.scalar_type() == ScalarType::Int && delays.dim() == 1 && delays.numel() == csr.n_synapses,
                     csr.op, "(delays=...): expected int32, one for each synapse");
-    STD_TORCH_CHECK(ring.scalar_type() == weights.scalar_type(), csr.op, "(ring=...): expected the dtype of weights");
+    STD_TORCH_CHECK(ring.scalar_type() == type_of_sums(weights), csr.op, "(ring=...): expected the dtype of the sums");
   }
 
   CsrArguments csr;

@@ -1,6 +1,6 @@
 // The arguments that the ops on a dense matrix share, checked and made contiguous. Used by the CPU and CUDA hosts alike.
 #pragma once
-#include "stable_tensor.h"
+#include "csr_arguments.h"
 
 namespace bdtorch {
 
@@ -32,18 +32,20 @@ struct DenseArguments {
     return as_contiguous(tensor);
   }
 
-  // Calls f<T, S>() with the C++ types of the matrix and of spikes: bool or T.
+  // Calls f<W, S>() with the C++ types of the matrix and of spikes: bool or the type of the sums.
   template <class F>
   void dispatch(const char* argument, const Tensor& spikes, F&& f) const {
     const bool event = spikes.scalar_type() == ScalarType::Bool;
-    STD_TORCH_CHECK(event || spikes.scalar_type() == matrix.scalar_type(), op,
-                    "(spikes=...): expected bool or the dtype of ", argument);
-    dispatch_floating(op, argument, matrix, [&]<class T>(T) {
+    STD_TORCH_CHECK(event || spikes.scalar_type() == type_of_sums(matrix), op,
+                    "(spikes=...): expected bool or the dtype of the sums");
+    const auto with_spikes = [&]<class W>(W) {
       if (event)
-        f.template operator()<T, bool>();
+        f.template operator()<W, bool>();
       else
-        f.template operator()<T, T>();
-    });
+        f.template operator()<W, SumOf<W>>();
+    };
+    if (matrix.scalar_type() == ScalarType::BFloat16) return with_spikes(BFloat16{});
+    dispatch_floating(op, argument, matrix, with_spikes);
   }
 
   const char* op;

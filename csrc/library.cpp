@@ -8,7 +8,8 @@ BDTORCH_LIBRARY(m) {
   define_with_raw(m, "event_csr_t", "(Tensor spikes, Tensor weights, Tensor indices, Tensor indptr) -> Tensor");
   define_with_raw(m, "csr_outer", "(Tensor x, Tensor g, Tensor indices, Tensor indptr) -> Tensor");
   const std::string matrix = "int n_pre, int n_post, int key, float? p, int? number, int draws, int self_offset";
-  define_with_raw(m, "procedural_event", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
+  for (const char* name : {"procedural_event", "procedural_event_ordered"})
+    define_with_raw(m, name, "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
   define_with_raw(m, "procedural_gather", "(Tensor spikes, Tensor offset, Tensor? scale, " + matrix + ") -> Tensor");
   define_with_raw(m, "event_dense", "(Tensor spikes, Tensor matrix) -> Tensor");
   define_with_raw(m, "event_dense_t", "(Tensor spikes, Tensor matrix) -> Tensor");
@@ -17,9 +18,10 @@ BDTORCH_LIBRARY(m) {
   define_with_raw(m, "plasticity_csr",
                   "(Tensor weights, Tensor spikes, Tensor a, Tensor? b, Tensor indices, Tensor indptr, "
                   "Tensor? synapses, float low, float high) -> Tensor");
-  define_with_raw(m, "event_csr_delayed",
-                  "(Tensor ring, Tensor cursor, Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, "
-                  "Tensor delays) -> Tensor");
+  for (const char* name : {"event_csr_delayed", "event_csr_delayed_ordered"})
+    define_with_raw(m, name,
+                    "(Tensor ring, Tensor cursor, Tensor spikes, Tensor weights, Tensor indices, Tensor indptr, "
+                    "Tensor delays) -> Tensor");
   define_with_raw(m, "eligibility_csr",
                   "(Tensor e, Tensor decay, Tensor x, Tensor psi, Tensor indices, Tensor indptr) -> Tensor");
   // Without derivatives, hence without raw twins.

@@ -3,12 +3,12 @@
 #include <optional>
 
 #include "bdtorch/plasticity.h"
-#include "csr_arguments.h"
 #include "dense_arguments.h"
 
 namespace bdtorch {
 
-// a and b, one value for each neuron of the side that does not spike, of the batch and dtype of the weights; bounds.
+// a and b, one value for each neuron of the side that does not spike, of the batch of the weights and the dtype of their
+// sums; bounds.
 struct ChangeArguments {
   ChangeArguments(const char* op, const Tensor& weights, const Tensor& spikes, const Tensor& a_,
                   const std::optional<Tensor>& b_, double low, double high)
@@ -16,7 +16,7 @@ struct ChangeArguments {
     if (b_) b = as_contiguous(*b_);
     for (const Tensor* term : {&a, b ? &*b : nullptr}) {
       if (!term) continue;
-      STD_TORCH_CHECK(term->scalar_type() == weights.scalar_type(), op, ": expected a and b of the dtype of weights");
+      STD_TORCH_CHECK(term->scalar_type() == type_of_sums(weights), op, ": expected a and b of the dtype of the sums");
       STD_TORCH_CHECK(term->dim() == spikes.dim() && (term->dim() == 1 || term->size(0) == spikes.size(0)), op,
                       ": expected a and b with the batch of spikes");
       STD_TORCH_CHECK(term->size(term->dim() - 1) == n(), op, ": a and b differ in shape");

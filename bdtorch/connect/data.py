@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from bdtorch._types import Value
-from bdtorch.ops.event_csr import check_csr, dtype_of_sums, event_csr, event_csr_t
+from bdtorch.ops.csr import check_csr, dtype_of_sums
+from bdtorch.ops.event_csr import event_csr, event_csr_t
 from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.plasticity import plasticity_csr, plasticity_dense
 
@@ -186,13 +188,22 @@ class CSR(Connectivity):
         return torch.repeat_interleave(torch.arange(self.n_pre, device=self.indices.device), self.indptr.diff())
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self._product(
+            lambda x, w: event_csr(x, w, self.indices, self.indptr, self.n_post), x, weight, self.n_post
+        )
+
+    def _product(self, product: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor, n: int) -> Tensor:
+        """A product, of every sample on its own where each has its weights."""
         if weight.dim() <= 1:
-            return event_csr(x, weight, self.indices, self.indptr, self.n_post)
-        rows = [
-            event_csr(x_b, w_b, self.indices, self.indptr, self.n_post)
-            for x_b, w_b in zip(x.reshape(-1, self.n_pre), weight.reshape(-1, self.synapses), strict=True)
-        ]
-        return torch.stack(rows).reshape(*x.shape[:-1], self.n_post)
+            return product(x, weight)
+        if x.shape[:-1] != weight.shape[:-1]:
+            raise ValueError(
+                f"`CSR.forward(weight=...)`: expected one weight for each synapse, or for each and of each sample, "
+                f"{(*x.shape[:-1], self.synapses)}, got {tuple(weight.shape)}"
+            )
+        samples = zip(x.flatten(0, -2), weight.flatten(0, -2), strict=True)
+        sums = [product(x_b, w_b) for x_b, w_b in samples] or [weight.new_zeros(0, dtype=dtype_of_sums(weight))]
+        return torch.stack(sums).reshape(*x.shape[:-1], n)
 
     def index_targets(self) -> None:
         """Prepare `on_post`: for every target, its sources and which weights are theirs. Weights stay shared."""
@@ -212,7 +223,7 @@ class CSR(Connectivity):
         return plasticity_csr(weight, spikes, a, b, *structure, low=low, high=high)
 
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return event_csr_t(x, weight, self.indices, self.indptr)
+        return self._product(lambda x, w: event_csr_t(x, w, self.indices, self.indptr), x, weight, self.n_pre)
 
     def transpose(self) -> tuple[CSR, Tensor]:
         """The same synapses by target, for what happens where a target is active: its row lists its sources.
@@ -260,7 +271,8 @@ class Identity(Connectivity):
         self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
     ) -> Tensor:
         growth = a if b is None else a + b * weight
-        return torch.where(spikes != 0, (weight + as_floats(spikes, weight) * growth).clamp(low, high), weight)
+        changed = (weight + as_floats(spikes, weight) * growth).clamp(low, high)
+        return torch.where(spikes != 0, changed.to(weight.dtype), weight)
 
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         return torch.diag_embed(torch.as_tensor(weight).expand(self.n_pre).clone())
@@ -311,7 +323,7 @@ class Dense(Connectivity):
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         if weight.dim():
-            return self._product(x, weight if self.mask is None else weight * self.mask)
+            return self._product(x, weight, by_target=False)
         values = as_floats(x, weight)
         total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_post)
         if self.self_offset is not None:
@@ -319,12 +331,13 @@ class Dense(Connectivity):
             total = total - nn.functional.pad(values, own)
         return total * weight
 
-    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        if x.dtype == torch.bool:
-            return event_dense(x, weight) if self.order == "pre" else event_dense_t(x, weight)
-        if weight.dim() == 2:
-            return x @ self._stored(weight)
-        return (x.unsqueeze(-2) @ self._stored(weight)).squeeze(-2)
+    def _product(self, x: Tensor, weight: Tensor, by_target: bool) -> Tensor:
+        weight = weight if self.mask is None else weight * self.mask
+        along_rows = by_target != (self.order == "pre")
+        if x.dtype == torch.bool or x.dtype != weight.dtype:
+            return event_dense(x, weight) if along_rows else event_dense_t(x, weight)
+        matrix = weight if along_rows else weight.mT
+        return x @ matrix if matrix.dim() == 2 else (x.unsqueeze(-2) @ matrix).squeeze(-2)
 
     def _changed(
         self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
@@ -333,9 +346,9 @@ class Dense(Connectivity):
         return plasticity_dense(weight, spikes, a, b, low=low, high=high, columns=columns)
 
     def transposed(self, x: Tensor, weight: Tensor) -> Tensor:
-        values = as_floats(x, weight)
         if weight.dim():
-            return values @ self._stored(weight if self.mask is None else weight * self.mask).mT
+            return self._product(x, weight, by_target=True)
+        values = as_floats(x, weight)
         total = values.sum(-1, keepdim=True).expand(*values.shape[:-1], self.n_pre)
         if self.self_offset is not None:
             total = total - values[..., self.self_offset : self.self_offset + self.n_pre]

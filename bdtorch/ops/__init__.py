@@ -1,12 +1,12 @@
 """Operators: typed doors to the compiled kernels, differentiable where mathematics lets them be."""
 
 from bdtorch.ops._library import include_dir as include_dir
+from bdtorch.ops.csr import check_csr as check_csr
 from bdtorch.ops.delay import check_delays as check_delays
 from bdtorch.ops.delay import event_csr_delayed as event_csr_delayed
 from bdtorch.ops.eligibility import csr_sampled as csr_sampled
 from bdtorch.ops.eligibility import eligibility_csr as eligibility_csr
 from bdtorch.ops.eligibility import eligibility_gradient as eligibility_gradient
-from bdtorch.ops.event_csr import check_csr as check_csr
 from bdtorch.ops.event_csr import csr_outer as csr_outer
 from bdtorch.ops.event_csr import event_csr as event_csr
 from bdtorch.ops.event_csr import event_csr_t as event_csr_t

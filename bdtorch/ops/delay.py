@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
+from bdtorch.ops._rules import loop_over_samples, sum_of
 from bdtorch.ops._synapses import SynapseEnds
-from bdtorch.ops.event_csr import _expect_floating, _expect_structure, _expect_weights, _loop_over_samples, _sum_of
-from bdtorch.ops.event_dense import expect_spikes
+from bdtorch.ops.csr import dtype_of_sums, expect_spikes, expect_structure, expect_values, expect_weights
 
-_event_csr_delayed = DifferentiableOp("event_csr_delayed")
+_unordered = DifferentiableOp("event_csr_delayed")
+_ordered = DifferentiableOp("event_csr_delayed_ordered")
 
 
 def event_csr_delayed(
@@ -28,12 +29,14 @@ def event_csr_delayed(
     """Adds the weights of the synapses of active neurons to the slots in which they arrive; for the formula see above.
 
     A delay must be below the number of slots (`check_delays` verifies it; calls do not, and take it modulo the ring).
+    On a GPU events that meet are added in no fixed order, unless `torch.use_deterministic_algorithms` is on: then
+    results are those of the CPU, to the bit, and take longer.
 
     Args:
-        ring: ``(*batch, n_slots, n_post)``, what is on its way, in the dtype and units of `weights`.
+        ring: ``(*batch, n_slots, n_post)``, what is on its way, in the dtype of the sums and the units of `weights`.
         cursor: ``(*batch,)`` int64, the slot to be read next, in [0, n_slots).
-        spikes: ``(*batch, n_pre)``, bool, or of the dtype of `weights`.
-        weights: ``()`` or ``(n_synapses,)``, float32 or float64.
+        spikes: ``(*batch, n_pre)``, bool, or of the dtype of the sums.
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
         delays: ``(n_synapses,)`` int32, in steps.
@@ -43,16 +46,15 @@ def event_csr_delayed(
 
     Raises:
         TypeError: If a dtype is not one of those above.
-        ValueError: If a shape or a device does not fit.
+        ValueError: If a shape or a device does not fit, or the structure is none (see `check_csr`).
     """
     op = "event_csr_delayed"
-    _expect_structure(op, indices, indptr)
-    _expect_floating(op, "weights", weights)
-    _expect_weights(op, weights, indices)
+    expect_structure(op, indices, indptr)
+    expect_weights(op, weights, indices)
     expect_spikes(op, spikes, weights, "weights", indptr.shape[0] - 1)
     batch = spikes.shape[:-1]
-    if ring.dtype != weights.dtype:
-        raise TypeError(f"`{op}(ring=...)`: expected {weights.dtype}, got {ring.dtype}")
+    if ring.dtype != dtype_of_sums(weights):
+        raise TypeError(f"`{op}(ring=...)`: expected {dtype_of_sums(weights)}, got {ring.dtype}")
     if ring.dim() != spikes.dim() + 1 or ring.shape[:-2] != batch or not ring.shape[-2]:
         raise ValueError(f"`{op}(ring=...)`: expected shape {(*batch, 'n_slots', 'n_post')}, got {tuple(ring.shape)}")
     if cursor.dtype != torch.int64 or cursor.shape != batch:
@@ -68,10 +70,10 @@ def event_csr_delayed(
             raise ValueError(
                 f"`{op}({name}=...)`: expected the device of indices, {indices.device}, got {tensor.device}"
             )
+    expect_values(op, indices, indptr, ring.shape[-1])
     structure = (weights, indices, indptr, delays)
     if len(batch) <= 1:
-        after: Tensor = _event_csr_delayed(ring, cursor, spikes, *structure)
-        return after
+        return _event_csr_delayed(ring, cursor, spikes, *structure)
     flat = _event_csr_delayed(ring.flatten(0, -3), cursor.flatten(), spikes.flatten(0, -2), *structure)
     return flat.reshape(ring.shape)
 
@@ -94,6 +96,12 @@ def check_delays(delays: Tensor, n_slots: int) -> None:
         )
 
 
+def _event_csr_delayed(ring: Tensor, *arguments: Tensor) -> Tensor:
+    ordered = torch.are_deterministic_algorithms_enabled() and ring.is_cuda
+    after: Tensor = (_ordered if ordered else _unordered)(ring, *arguments)
+    return after
+
+
 def _at_arrival(g: Tensor, cursor: Tensor, indices: Tensor, delays: Tensor) -> Tensor:
     """The elements of a ring's gradient in which the synapses arrive, ``(*batch, n_synapses)``."""
     n_slots, n_post = g.shape[-2:]
@@ -113,14 +121,14 @@ def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None)
         gradients[2] = ends.to_rows(arrived * weights, spikes.shape[-1])
     if needs[3]:
         products = arrived * ends.from_rows(spikes.to(grad.dtype))
-        gradients[3] = products.sum_to_size(weights.shape)
+        gradients[3] = products.sum_to_size(weights.shape).to(weights.dtype)
     return gradients
 
 
 def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
     ring, cursor, spikes, weights, *structure = inputs
     empty = torch.zeros_like(ring)
-    return _sum_of([
+    return sum_of([
         tangents[0],
         None if tangents[2] is None else _event_csr_delayed(empty, cursor, tangents[2], weights, *structure),
         None if tangents[3] is None else _event_csr_delayed(empty, cursor, spikes, tangents[3], *structure),
@@ -130,7 +138,7 @@ def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | N
 def _vmap(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     """One call, with the samples as further ones of the batch; weights of each sample's own make a call each."""
     if any(dim is not None for dim in in_dims[3:]):
-        return _loop_over_samples(op, batch_size, in_dims, *args)
+        return loop_over_samples(op, batch_size, in_dims, *args)
     operands = [
         x.expand(batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(args[:3], in_dims, strict=False)
@@ -140,6 +148,7 @@ def _vmap(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -
     return after.reshape(shape), 0
 
 
-_event_csr_delayed.register_fake(lambda ring, *_: torch.empty_like(ring, memory_format=torch.contiguous_format))
-_event_csr_delayed.register_vmap(_vmap)
-_event_csr_delayed.register_autograd(backward=_backward, jvp=_jvp)
+for _op in (_unordered, _ordered):
+    _op.register_fake(lambda ring, *_: torch.empty_like(ring, memory_format=torch.contiguous_format))
+    _op.register_vmap(_vmap)
+    _op.register_autograd(backward=_backward, jvp=_jvp)

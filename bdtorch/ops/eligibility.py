@@ -15,17 +15,10 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
+from bdtorch.ops._rules import flatten_batch, loop_over_samples, sum_of
 from bdtorch.ops._synapses import SynapseEnds
-from bdtorch.ops.event_csr import (
-    _expect_floating,
-    _expect_per_neuron,
-    _expect_structure,
-    _expect_weights,
-    _flatten_batch,
-    _loop_over_samples,
-    _sum_of,
-    csr_outer,
-)
+from bdtorch.ops.csr import expect_floating, expect_per_neuron, expect_structure, expect_values, expect_weights
+from bdtorch.ops.event_csr import csr_outer
 
 _eligibility_csr = DifferentiableOp("eligibility_csr")
 
@@ -46,22 +39,23 @@ def eligibility_csr(e: Tensor, decay: Tensor, x: Tensor, psi: Tensor, indices: T
 
     Raises:
         TypeError: If a dtype is not one of those above; all of e, decay, x and psi have the same.
-        ValueError: If a shape or a device does not fit.
+        ValueError: If a shape or a device does not fit, or the structure is none (see `check_csr`).
     """
     op = "eligibility_csr"
-    _expect_structure(op, indices, indptr)
-    _expect_floating(op, "e", e)
-    _expect_weights(op, decay, indices)
+    expect_structure(op, indices, indptr)
+    expect_floating(op, "e", e)
+    expect_weights(op, decay, indices)
     for name, tensor in (("decay", decay), ("x", x), ("psi", psi)):
         if tensor.dtype != e.dtype:
             raise TypeError(f"`{op}({name}=...)`: expected {e.dtype}, got {tensor.dtype}")
     for name, tensor, n in (("e", e, len(indices)), ("x", x, indptr.shape[0] - 1), ("psi", psi, None)):
-        _expect_per_neuron(op, name, tensor, n, e.dtype, indices)
+        expect_per_neuron(op, name, tensor, n, e.dtype, indices)
         if tensor.shape[:-1] != e.shape[:-1]:
             raise ValueError(
                 f"`{op}({name}=...)`: expected the batch shape of e, {tuple(e.shape[:-1])}, got {tuple(tensor.shape[:-1])}"
             )
-    after: Tensor = _eligibility_csr(_flatten_batch(e), decay, _flatten_batch(x), _flatten_batch(psi), indices, indptr)
+    expect_values(op, indices, indptr, psi.shape[-1])
+    after: Tensor = _eligibility_csr(flatten_batch(e), decay, flatten_batch(x), flatten_batch(psi), indices, indptr)
     return after if e.dim() <= 2 else after.reshape(e.shape)
 
 
@@ -135,7 +129,7 @@ def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None)
 def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
     e, decay, x, psi, indices, indptr = inputs
     ends = SynapseEnds(indices, indptr, None)
-    return _sum_of([
+    return sum_of([
         None if tangents[0] is None else decay * tangents[0],
         None if tangents[1] is None else tangents[1] * e,
         None if tangents[2] is None else ends.from_rows(tangents[2]) * ends.from_columns(psi),
@@ -146,7 +140,7 @@ def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | N
 def _vmap(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     """One call, with the samples as further ones of the batch; decays of each sample's own make a call each."""
     if any(dim is not None for dim in (in_dims[1], *in_dims[4:])):
-        return _loop_over_samples(op, batch_size, in_dims, *args)
+        return loop_over_samples(op, batch_size, in_dims, *args)
     e, x, psi = (
         args[k].expand(batch_size, *args[k].shape) if in_dims[k] is None else args[k].movedim(in_dims[k], 0)
         for k in (0, 2, 3)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
-from bdtorch.ops.event_csr import _expect_floating, _flatten_batch, _loop_over_samples, _sum_of
+from bdtorch.ops._rules import flatten_batch, loop_over_samples, sum_of
+from bdtorch.ops.csr import dtype_of_sums, expect_spikes, expect_stored
 
 _event_dense = DifferentiableOp("event_dense")
 _event_dense_t = DifferentiableOp("event_dense_t")
@@ -29,11 +29,12 @@ def event_dense(spikes: Tensor, matrix: Tensor) -> Tensor:
     spikes receive none.
 
     Args:
-        spikes: ``(*batch, n_rows)``, bool, or of the dtype of `matrix` (a nonzero value is an event and a factor).
-        matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64.
+        spikes: ``(*batch, n_rows)``, bool, or of the dtype of the sums (a nonzero value is an event and a factor).
+        matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64,
+            or bfloat16 with sums in float32.
 
     Returns:
-        ``(*batch, n_columns)`` in the dtype and units of `matrix`.
+        ``(*batch, n_columns)`` in the dtype of the sums and the units of `matrix`.
 
     Raises:
         TypeError: If a dtype is not one of those above.
@@ -48,11 +49,12 @@ def event_dense_t(spikes: Tensor, matrix: Tensor) -> Tensor:
     .. math:: y_{bi} = \sum_j M_{ij} s_{bj}
 
     Args:
-        spikes: ``(*batch, n_columns)``, bool, or of the dtype of `matrix`.
-        matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64.
+        spikes: ``(*batch, n_columns)``, bool, or of the dtype of the sums.
+        matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64,
+            or bfloat16 with sums in float32.
 
     Returns:
-        ``(*batch, n_rows)`` in the dtype and units of `matrix`.
+        ``(*batch, n_rows)`` in the dtype of the sums and the units of `matrix`.
 
     Raises:
         TypeError: If a dtype is not one of those above.
@@ -62,7 +64,7 @@ def event_dense_t(spikes: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _product(name: str, op: DifferentiableOp, spikes: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    _expect_floating(name, "matrix", matrix)
+    expect_stored(name, "matrix", matrix)
     if matrix.dim() < 2:
         raise ValueError(f"`{name}(matrix=...)`: expected shape (*batch, n_rows, n_columns), got {tuple(matrix.shape)}")
     expect_spikes(name, spikes, matrix, "matrix", matrix.shape[axis])
@@ -71,18 +73,8 @@ def _product(name: str, op: DifferentiableOp, spikes: Tensor, matrix: Tensor, ax
             f"`{name}(matrix=...)`: expected one matrix, or the batch shape of spikes, {tuple(spikes.shape[:-1])}, "
             f"got {tuple(matrix.shape[:-2])}"
         )
-    y: Tensor = op(_flatten_batch(spikes), matrix if matrix.dim() <= 3 else matrix.flatten(0, -3))
+    y: Tensor = op(flatten_batch(spikes), matrix if matrix.dim() <= 3 else matrix.flatten(0, -3))
     return y if spikes.dim() <= 2 else y.reshape(*spikes.shape[:-1], y.shape[-1])
-
-
-def expect_spikes(op: str, spikes: Tensor, values: Tensor, name: str, n: int) -> None:
-    """Raise where spikes do not have ``n`` values, the device of ``values``, and their dtype or bool."""
-    if spikes.dtype != torch.bool and spikes.dtype != values.dtype:
-        raise TypeError(f"`{op}(spikes=...)`: expected bool or {values.dtype}, got {spikes.dtype}")
-    if spikes.dim() == 0 or spikes.shape[-1] != n:
-        raise ValueError(f"`{op}(spikes=...)`: expected shape (*batch, {n}), got {tuple(spikes.shape)}")
-    if spikes.device != values.device:
-        raise ValueError(f"`{op}(spikes=...)`: expected the device of {name}, {values.device}, got {spikes.device}")
 
 
 def _backward(transposed: bool) -> Callable[..., list[Tensor | None]]:
@@ -94,11 +86,12 @@ def _backward(transposed: bool) -> Callable[..., list[Tensor | None]]:
             return [None, None]
         to_spikes = to_matrix = None
         if needs[0]:
-            to_spikes = (grad.unsqueeze(-2) @ (matrix if transposed else matrix.mT)).squeeze(-2)
+            wide = matrix.to(grad.dtype)
+            to_spikes = (grad.unsqueeze(-2) @ (wide if transposed else wide.mT)).squeeze(-2)
         if needs[1]:
             pre, post = (grad, spikes.to(grad.dtype)) if transposed else (spikes.to(grad.dtype), grad)
             summed = matrix.dim() == 2 and spikes.dim() == 2
-            to_matrix = pre.mT @ post if summed else pre.unsqueeze(-1) * post.unsqueeze(-2)
+            to_matrix = (pre.mT @ post if summed else pre.unsqueeze(-1) * post.unsqueeze(-2)).to(matrix.dtype)
         return [to_spikes, to_matrix]
 
     return rule
@@ -107,7 +100,7 @@ def _backward(transposed: bool) -> Callable[..., list[Tensor | None]]:
 def _jvp(op: DifferentiableOp) -> Callable[..., Tensor | None]:
     def rule(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
         spikes, matrix = inputs
-        return _sum_of([
+        return sum_of([
             None if tangents[0] is None else op(tangents[0], matrix),
             None if tangents[1] is None else op(spikes, tangents[1]),
         ])  # fmt: skip
@@ -127,17 +120,17 @@ def _vmap(
     if matrix_dim is not None and spikes.dim() - (spikes_dim is not None) == 1:
         rows = spikes.expand(batch_size, -1) if spikes_dim is None else spikes.movedim(spikes_dim, 0)
         return op(rows, matrix.movedim(matrix_dim, 0)), 0
-    return _loop_over_samples(op, batch_size, in_dims, spikes, matrix)
+    return loop_over_samples(op, batch_size, in_dims, spikes, matrix)
 
 
 @_event_dense.register_fake
 def _(spikes: Tensor, matrix: Tensor) -> Tensor:
-    return matrix.new_empty((*spikes.shape[:-1], matrix.shape[-1]))
+    return matrix.new_empty((*spikes.shape[:-1], matrix.shape[-1]), dtype=dtype_of_sums(matrix))
 
 
 @_event_dense_t.register_fake
 def _(spikes: Tensor, matrix: Tensor) -> Tensor:
-    return matrix.new_empty((*spikes.shape[:-1], matrix.shape[-2]))
+    return matrix.new_empty((*spikes.shape[:-1], matrix.shape[-2]), dtype=dtype_of_sums(matrix))
 
 
 for _op, _transposed in ((_event_dense, False), (_event_dense_t, True)):

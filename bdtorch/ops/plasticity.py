@@ -8,7 +8,11 @@ neurons without an event are not touched, not even to bring them within the boun
 partners' spikes this is a pair rule; :math:`b` makes bounds soft; a factor :math:`s_i` other than 1 makes triplet and
 voltage rules. Functional here; a native loop changes weights in place.
 
+Weights in bfloat16 are changed in float32, the dtype of the other operands, and rounded to the nearest: a change below
+a 256th of the weight may be lost, so small steps call for float32.
+
 A gradient goes to weights, `a`, `b` and floating-point spikes: that of the formula, 0 where a bound cut the weight.
+Rounding to bfloat16 counts as the identity.
 """
 
 from __future__ import annotations
@@ -21,9 +25,16 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
+from bdtorch.ops._rules import loop_over_samples, sum_of
 from bdtorch.ops._synapses import SynapseEnds
-from bdtorch.ops.event_csr import _expect_floating, _expect_structure, _loop_over_samples, _sum_of
-from bdtorch.ops.event_dense import expect_spikes
+from bdtorch.ops.csr import (
+    dtype_of_sums,
+    expect_permutation,
+    expect_spikes,
+    expect_stored,
+    expect_structure,
+    expect_values,
+)
 
 _plasticity_dense = DifferentiableOp("plasticity_dense")
 _plasticity_csr = DifferentiableOp("plasticity_csr")
@@ -42,9 +53,9 @@ def plasticity_dense(
     """Changes the rows, or the columns, of active neurons in a dense matrix of weights; for the formula see the module.
 
     Args:
-        weights: ``(*batch, n_rows, n_columns)``, float32 or float64.
+        weights: ``(*batch, n_rows, n_columns)``, float32, float64 or bfloat16.
         spikes: ``(*batch, n_rows)``, or with `columns` ``(*batch, n_columns)``: bool, or a factor of the dtype of
-            `weights`.
+            `weights` (float32 for bfloat16).
         a: ``(*batch, n_columns)``, or with `columns` ``(*batch, n_rows)``, in the unit of the weights.
         b: Like `a`, without unit; None for 0.
         low: Lower bound, in the unit of the weights.
@@ -59,7 +70,7 @@ def plasticity_dense(
         ValueError: If a shape or a device does not fit, or bounds are not in order.
     """
     op = "plasticity_dense"
-    _expect_floating(op, "weights", weights)
+    expect_stored(op, "weights", weights)
     if weights.dim() < 2:
         raise ValueError(f"`{op}(weights=...)`: expected shape (*batch, n_rows, n_columns), got {tuple(weights.shape)}")
     batch, (n_rows, n_columns) = weights.shape[:-2], weights.shape[-2:]
@@ -88,8 +99,8 @@ def plasticity_csr(
     the matrix: spikes are then postsynaptic ones.
 
     Args:
-        weights: ``(*batch, n_synapses)``, float32 or float64.
-        spikes: ``(*batch, n_rows)``, bool, or a factor of the dtype of `weights`.
+        weights: ``(*batch, n_synapses)``, float32, float64 or bfloat16.
+        spikes: ``(*batch, n_rows)``, bool, or a factor of the dtype of `weights` (float32 for bfloat16).
         a: ``(*batch, n)``, a value for each neuron that `indices` names, in the unit of the weights.
         b: Like `a`, without unit; None for 0.
         indices: ``(n_synapses,)`` int32, partner at each position.
@@ -104,11 +115,12 @@ def plasticity_csr(
 
     Raises:
         TypeError: If a dtype is not one of those above.
-        ValueError: If a shape or a device does not fit, or bounds are not in order.
+        ValueError: If a shape or a device does not fit, bounds are not in order, the structure is none (see
+            `check_csr`), or `synapses` no permutation.
     """
     op = "plasticity_csr"
-    _expect_structure(op, indices, indptr)
-    _expect_floating(op, "weights", weights)
+    expect_structure(op, indices, indptr)
+    expect_stored(op, "weights", weights)
     if weights.dim() == 0 or weights.shape[-1] != indices.shape[0]:
         raise ValueError(f"`{op}(weights=...)`: expected shape (*batch, {len(indices)}), got {tuple(weights.shape)}")
     if weights.device != indices.device:
@@ -118,8 +130,15 @@ def plasticity_csr(
             f"`{op}(synapses=...)`: expected int32 of shape ({len(indices)},), "
             f"got {synapses.dtype} of shape {tuple(synapses.shape)}"
         )
+    if synapses is not None and synapses.device != indices.device:
+        raise ValueError(
+            f"`{op}(synapses=...)`: expected the device of indices, {indices.device}, got {synapses.device}"
+        )
     batch = weights.shape[:-1]
     _expect_change(op, weights, batch, spikes, indptr.shape[0] - 1, a, b, None, low, high)
+    expect_values(op, indices, indptr, a.shape[-1])
+    if synapses is not None:
+        expect_permutation(op, "synapses", synapses)
     tensors = _one_batch_axis(len(batch), (weights, 1), (spikes, 1), (a, 1), (b, 1))
     after: Tensor = _plasticity_csr(*tensors, indices, indptr, synapses, float(low), float(high))
     return after.reshape(weights.shape) if len(batch) > 1 else after
@@ -141,8 +160,8 @@ def _expect_change(
     for name, term in (("a", a), ("b", b)):
         if term is None:
             continue
-        if term.dtype != weights.dtype:
-            raise TypeError(f"`{op}({name}=...)`: expected {weights.dtype}, got {term.dtype}")
+        if term.dtype != dtype_of_sums(weights):
+            raise TypeError(f"`{op}({name}=...)`: expected {dtype_of_sums(weights)}, got {term.dtype}")
         if term.device != weights.device:
             raise ValueError(f"`{op}({name}=...)`: expected the device of weights, {weights.device}, got {term.device}")
         wanted = n_terms if n_terms is not None or name == "a" else a.shape[-1]
@@ -208,9 +227,9 @@ def _spread(inputs: Sequence[Any]) -> tuple[_Dense | SynapseEnds, tuple[Tensor, 
     """The structure, and the slopes of every weight."""
     where, low, high = _structure_and_bounds(inputs)
     w, spikes, a, b = inputs[:4]
-    s = where.from_rows(spikes.to(w.dtype))
+    s = where.from_rows(spikes.to(a.dtype))
     spread_b = None if b is None else where.from_columns(b)
-    return where, _slopes(w, s, where.from_columns(a), spread_b, low, high)
+    return where, _slopes(w.to(a.dtype), s, where.from_columns(a), spread_b, low, high)
 
 
 def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None) -> list[Tensor | None]:
@@ -218,8 +237,9 @@ def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None)
     if grad is None:
         return gradients
     where, slopes = _spread(inputs)
+    grad = grad.to(inputs[2].dtype)
     if needs[0]:
-        gradients[0] = grad * slopes[0]
+        gradients[0] = (grad * slopes[0]).to(inputs[0].dtype)
     if needs[1]:
         gradients[1] = where.to_rows(grad * slopes[1], inputs[1].shape[-1])
     for k in (2, 3):
@@ -231,16 +251,17 @@ def _backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None)
 def _jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
     where, slopes = _spread(inputs)
     spread = (lambda x: x, where.from_rows, where.from_columns, where.from_columns)
-    return _sum_of([
+    change = sum_of([
         None if tangent is None else slope * put(tangent)
         for slope, put, tangent in zip(slopes, spread, tangents, strict=False)
     ])  # fmt: skip
+    return None if change is None else change.to(inputs[0].dtype)
 
 
 def _vmap(op: Any, batch_size: int, in_dims: Sequence[int | None], *args: Any) -> tuple[Tensor, int]:
     """One call, with the samples as further ones of the batch; a structure of each sample's own makes a call each."""
     if any(dim is not None for dim in in_dims[4:]):
-        return _loop_over_samples(op, batch_size, in_dims, *args)
+        return loop_over_samples(op, batch_size, in_dims, *args)
     operands: list[Any] = [
         x if x is None else x.expand(batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(args[:4], in_dims, strict=False)

@@ -8,12 +8,14 @@ products, single and batch, any number of threads, CPU and GPU, float32 and floa
 
 The two products are the partial derivatives of :math:`\sum_{bij} s_{bi} W_{ij} g_{bj}`, which is linear in a and b too, so
 they are each other's derivatives, of any order. Results on the CPU are equal to the bit for any number of threads, and
-those of a batch equal those of its samples. `procedural_rows` lists any rows of the matrix.
+those of a batch equal those of its samples. On a GPU `procedural_event` adds with atomics, in no fixed order, unless
+`torch.use_deterministic_algorithms` is on: then its results are those of the CPU, to the bit, and take much longer.
+`procedural_rows` lists any rows of the matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,13 +23,15 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import DifferentiableOp
-from bdtorch.ops.event_csr import _flatten_batch, _fold_into_batch, _sum_of
+from bdtorch.ops._rules import flatten_batch, fold_into_batch, sum_of
 
-_event = DifferentiableOp("procedural_event")
+_event_unordered = DifferentiableOp("procedural_event")
+_event_ordered = DifferentiableOp("procedural_event_ordered")
 _gather = DifferentiableOp("procedural_gather")
 _counts = torch.ops.bdtorch.procedural_counts.default
 _rows = torch.ops.bdtorch.procedural_rows.default
 
+Product: TypeAlias = Callable[..., Tensor]
 Arguments: TypeAlias = tuple[int, int, int, float | None, int | None, int, int]
 
 _DRAWS = {"none": 0, "uniform": 1, "normal": 2}
@@ -116,13 +120,7 @@ def procedural_event(spikes: Tensor, offset: Tensor, scale: Tensor | None, matri
     Raises:
         TypeError: If a dtype is not one of those above.
         ValueError: If a shape or a device does not fit, or `scale` does not fit the draws of the matrix.
-        RuntimeError: On a GPU, if torch was asked for deterministic algorithms.
     """
-    if spikes.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
-        raise RuntimeError(
-            "`procedural_event` adds in no fixed order on a GPU, and torch.use_deterministic_algorithms is on: "
-            "materialise the matrix, for `event_csr` has a deterministic kernel"
-        )
     return _product("procedural_event", _event, spikes, matrix.n_pre, matrix.n_post, offset, scale, matrix)
 
 
@@ -191,7 +189,7 @@ def procedural_rows(rows: Tensor, matrix: ProceduralMatrix) -> tuple[Tensor, Ten
 
 
 def _product(
-    name: str, op: DifferentiableOp, spikes: Tensor, n_in: int, n_out: int, offset: Tensor, scale: Tensor | None,
+    name: str, op: Product, spikes: Tensor, n_in: int, n_out: int, offset: Tensor, scale: Tensor | None,
     matrix: ProceduralMatrix,
 ) -> Tensor:  # fmt: skip
     if offset.dtype != torch.float32 and offset.dtype != torch.float64:
@@ -214,7 +212,7 @@ def _product(
         raise TypeError(f"`{name}(spikes=...)`: expected bool or {offset.dtype}, got {spikes.dtype}")
     if spikes.dim() == 0 or spikes.shape[-1] != n_in:
         raise ValueError(f"`{name}(spikes=...)`: expected shape (*batch, {n_in}), got {tuple(spikes.shape)}")
-    out: Tensor = op(_flatten_batch(spikes), offset, scale, *matrix.arguments)
+    out: Tensor = op(flatten_batch(spikes), offset, scale, *matrix.arguments)
     return out if spikes.dim() <= 2 else out.reshape(*spikes.shape[:-1], n_out)
 
 
@@ -236,20 +234,26 @@ def _expect_rows(op: str, rows: Tensor, matrix: ProceduralMatrix) -> None:
         )
 
 
-def _with_ones(op: DifferentiableOp, spikes: Tensor, like: Tensor, matrix: Arguments) -> Tensor:
+def _event(spikes: Tensor, *arguments: Any) -> Tensor:
+    ordered = torch.are_deterministic_algorithms_enabled() and spikes.is_cuda
+    y: Tensor = (_event_ordered if ordered else _event_unordered)(spikes, *arguments)
+    return y
+
+
+def _with_ones(op: Product, spikes: Tensor, like: Tensor, matrix: Arguments) -> Tensor:
     """The product with M: the derivative of the product with respect to the offset."""
     *structure, _draws, self_offset = matrix
     product: Tensor = op(spikes, like.new_ones(()), None, *structure, 0, self_offset)
     return product
 
 
-def _with_draws(op: DifferentiableOp, spikes: Tensor, scale: Tensor, matrix: Arguments) -> Tensor:
+def _with_draws(op: Product, spikes: Tensor, scale: Tensor, matrix: Arguments) -> Tensor:
     """The product with M times scale x; without the scale it is the product's derivative with respect to it."""
     product: Tensor = op(spikes, scale.new_zeros(()), scale, *matrix)
     return product
 
 
-def _derivatives(op: DifferentiableOp, transposed: DifferentiableOp) -> dict[str, Any]:
+def _derivatives(op: Product, transposed: Product) -> dict[str, Any]:
     def backward(inputs: Sequence[Any], needs: Sequence[bool], grad: Tensor | None) -> list[Tensor | None]:
         spikes, offset, scale, *matrix = inputs
         gradients: list[Tensor | None] = [None] * len(inputs)
@@ -266,7 +270,7 @@ def _derivatives(op: DifferentiableOp, transposed: DifferentiableOp) -> dict[str
     def jvp(inputs: Sequence[Any], tangents: Sequence[Tensor | None]) -> Tensor | None:
         spikes, offset, scale, *matrix = inputs
         to_spikes, to_offset, to_scale = tangents[:3]
-        return _sum_of([
+        return sum_of([
             None if to_spikes is None else op(to_spikes, offset, scale, *matrix),
             None if to_offset is None else _with_ones(op, spikes, offset, tuple(matrix)) * to_offset,
             None if to_scale is None else _with_draws(op, spikes, to_scale, tuple(matrix)),
@@ -275,8 +279,7 @@ def _derivatives(op: DifferentiableOp, transposed: DifferentiableOp) -> dict[str
     return {"backward": backward, "jvp": jvp}
 
 
-@_event.register_fake
-def _(spikes: Tensor, offset: Tensor, scale: Tensor | None, n_pre: int, n_post: int, *matrix: Any) -> Tensor:
+def _event_fake(spikes: Tensor, offset: Tensor, scale: Tensor | None, n_pre: int, n_post: int, *matrix: Any) -> Tensor:
     return offset.new_empty((*spikes.shape[:-1], n_post))
 
 
@@ -285,7 +288,21 @@ def _(spikes: Tensor, offset: Tensor, scale: Tensor | None, n_pre: int, n_post: 
     return offset.new_empty((*spikes.shape[:-1], n_pre))
 
 
-_event.register_vmap(_fold_into_batch)
-_gather.register_vmap(_fold_into_batch)
-_event.register_autograd(**_derivatives(_event, _gather))
+@torch.library.register_fake(_counts)
+def _(rows: Tensor, *matrix: Any) -> Tensor:
+    return torch.empty_like(rows, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake(_rows)
+def _(rows: Tensor, *matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
+    n = torch.library.get_ctx().new_dynamic_size()
+    indptr = rows.new_empty((rows.shape[0] + 1,))
+    return indptr, rows.new_empty((n,), dtype=torch.int32), rows.new_empty((n,), dtype=torch.float32)
+
+
+for _scatter in (_event_unordered, _event_ordered):
+    _scatter.register_fake(_event_fake)
+    _scatter.register_vmap(fold_into_batch)
+    _scatter.register_autograd(**_derivatives(_event, _gather))
+_gather.register_vmap(fold_into_batch)
 _gather.register_autograd(**_derivatives(_gather, _event))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.ops._autograd import Backward, DifferentiableOp, Jvp
-from bdtorch.ops.event_csr import _loop_over_samples
+from bdtorch.ops._rules import loop_over_samples
 
 NAMESPACE = "bdtorch_user"
 
@@ -93,7 +93,7 @@ def define(
     _libraries.append(library)
     op = DifferentiableOp(name, NAMESPACE)
     op.register_fake(fake)
-    op.register_vmap(_loop_over_samples)
+    op.register_vmap(loop_over_samples)
     if backward is not None and jvp is not None:
         op.register_autograd(backward=backward, jvp=jvp)
     for overload in (op.public, op.raw):

@@ -15,8 +15,9 @@ Tensor delayed(const Tensor& ring, const Tensor& cursor, const Tensor& spikes, c
   if (out.numel() == 0) return out;
 
   const CsrArguments& csr = given.csr;
-  csr.dispatch_values("weights", given.weights, "spikes", given.spikes, [&]<class T, class P, class S>() {
-    const auto* w = given.weights.const_data_ptr<T>();
+  csr.dispatch_weights(given.weights, given.spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
+    const auto* w = weights_pointer<W>(given.weights);
     const auto* columns = csr.indices.const_data_ptr<int32_t>();
     const auto* rows = csr.indptr.const_data_ptr<P>();
     const auto* d = given.delays.const_data_ptr<int32_t>();
@@ -35,6 +36,9 @@ Tensor delayed(const Tensor& ring, const Tensor& cursor, const Tensor& spikes, c
 
 }  // namespace
 
-BDTORCH_CPU_LIBRARY(m) { implement_with_raw(m, "event_csr_delayed", TORCH_BOX(&delayed)); }
+BDTORCH_CPU_LIBRARY(m) {
+  implement_with_raw(m, "event_csr_delayed", TORCH_BOX(&delayed));
+  implement_with_raw(m, "event_csr_delayed_ordered", TORCH_BOX(&delayed));  // sums on the CPU have a fixed order anyway
+}
 
 }  // namespace bdtorch

@@ -2,6 +2,7 @@
 #include "bdtorch/event_csr.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "bdtorch/event_csr_batch.h"
 #include "csr_arguments.h"
@@ -92,9 +93,10 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
     const bool shared_weight = weights.dim() == 0;
     const auto plan = ScatterPlan::of(csr, s, n_batch, n_post, T{});
     const int64_t n_tasks = plan.groups * plan.parts, n_sums = plan.tiles ? plan.groups * n_post * batch_lanes<T> : 0;
-    Tensor scratch = empty_on_device_of(out, &n_sums, 1, out.scalar_type());
-    auto* sums = scratch.mutable_data_ptr<T>();
-    torch::stable::parallel_for(0, n_tasks, plan.parallel ? 1 : n_tasks, [&](int64_t first, int64_t last) {
+    std::optional<Tensor> scratch;
+    if (n_sums > 0) scratch = empty_on_device_of(out, &n_sums, 1, out.scalar_type());
+    auto* sums = scratch ? scratch->mutable_data_ptr<T>() : nullptr;
+    const auto run = [&](int64_t first, int64_t last) {
       for (int64_t task = first; task < last; ++task) {
         const int64_t group = task / plan.parts, part = task % plan.parts;
         const int64_t begin = n_post * part / plan.parts, end = n_post * (part + 1) / plan.parts;
@@ -108,7 +110,11 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
                                y_b);
         }
       }
-    });
+    };
+    if (plan.parallel)
+      torch::stable::parallel_for(0, n_tasks, 1, run);
+    else
+      run(0, n_tasks);
   });
   return out;
 }

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "csr_arguments.h"
 #include "dense_arguments.h"
 #include "parts.h"
 #include "registration.h"
@@ -16,11 +15,12 @@ Tensor product(const char* op, const Tensor& spikes_, const Tensor& matrix_, boo
   const DenseArguments dense(op, "matrix", matrix_);
   const int64_t n_from = rows ? dense.n_rows : dense.n_columns, n_to = rows ? dense.n_columns : dense.n_rows;
   const Tensor spikes = dense.per_neuron("spikes", spikes_, n_from);
-  Tensor out = empty_per_neuron(spikes, n_to, dense.matrix.scalar_type());
+  Tensor out = empty_per_neuron(spikes, n_to, type_of_sums(dense.matrix));
   if (out.numel() == 0) return out;
 
-  dense.dispatch("matrix", spikes, [&]<class T, class S>() {
-    const auto* m = dense.matrix.const_data_ptr<T>();
+  dense.dispatch("matrix", spikes, [&]<class W, class S>() {
+    using T = SumOf<W>;
+    const auto* m = weights_pointer<W>(dense.matrix);
     const auto* s = spikes.const_data_ptr<S>();
     auto* y = out.mutable_data_ptr<T>();
     const int64_t n_batch = batch_size(spikes), stride = dense.sample_stride();

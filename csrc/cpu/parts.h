@@ -3,7 +3,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "bdtorch/event_csr.h"
-#include "stable_tensor.h"
+#include "csr_arguments.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -13,11 +13,11 @@ namespace bdtorch {
 // Elementary steps below which a second thread costs more than it saves.
 constexpr int64_t kWorkOfThread = 32768;
 
-// Fills `out` with what a contiguous tensor of its shape holds, to be changed there.
-template <class T>
-T* copied(const Tensor& from, const Tensor& out) {
-  const T* values = from.const_data_ptr<T>();
-  T* copies = out.mutable_data_ptr<T>();
+// Fills `out` with what a contiguous tensor of its shape and of elements W holds, to be changed there.
+template <class W>
+W* copied(const Tensor& from, const Tensor& out) {
+  const W* values = weights_pointer<W>(from);
+  W* copies = mutable_weights_pointer<W>(out);
   std::copy(values, values + from.numel(), copies);
   return copies;
 }

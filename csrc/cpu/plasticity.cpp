@@ -14,12 +14,13 @@ Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes, const Tenso
   Tensor out = empty_of_shape(dense.matrix);
   if (out.numel() == 0) return out;
 
-  dense.dispatch("weights", dense.spikes, [&]<class T, class S>() {
-    T* w = copied<T>(dense.matrix, out);
+  dense.dispatch("weights", dense.spikes, [&]<class W, class S>() {
+    using T = SumOf<W>;
+    W* w = copied<W>(dense.matrix, out);
     const auto* s = dense.spikes.const_data_ptr<S>();
     const auto work = [&] { return count_events(s, dense.spikes.numel()) * dense.n_terms; };
     parallel_parts(batch_size(dense.spikes), dense.n_terms, out.numel(), work, [&](int64_t i, int64_t begin, int64_t end) {
-      T* w_i = w + i * dense.sample_stride();
+      W* w_i = w + i * dense.sample_stride();
       const S* s_i = s + i * dense.n_spiking;
       if (columns)
         dense_update_columns(w_i, s_i, dense.change.sample<T>(i), dense.n_columns, begin, end);
@@ -37,12 +38,13 @@ Tensor plasticity_csr(const Tensor& weights, const Tensor& spikes, const Tensor&
   Tensor out = empty_of_shape(csr.weights);
   if (out.numel() == 0) return out;
 
-  csr.structure.dispatch_values("weights", csr.weights, "spikes", csr.spikes, [&]<class T, class P, class S>() {
+  csr.structure.dispatch_weights(csr.weights, csr.spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
     const auto* columns = csr.structure.indices.const_data_ptr<int32_t>();
     const auto* rows = csr.structure.indptr.const_data_ptr<P>();
     const auto* s = csr.spikes.const_data_ptr<S>();
     const int64_t n_rows = csr.structure.n_pre, n_synapses = csr.structure.n_synapses;
-    T* w = copied<T>(csr.weights, out);
+    W* w = copied<W>(csr.weights, out);
     const auto work = [&] { return count_events(s, csr.spikes.numel()) * (n_synapses / n_rows); };
     parallel_parts(batch_size(csr.spikes), n_rows, out.numel(), work, [&](int64_t i, int64_t begin, int64_t end) {
       csr_update_rows(w + i * n_synapses, s + i * n_rows, csr.change.sample<T>(i), columns, rows, csr.synapse_numbers(),

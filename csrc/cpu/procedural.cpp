@@ -186,6 +186,7 @@ std::tuple<Tensor, Tensor, Tensor> procedural_rows(const Tensor& rows_, int64_t 
 
 BDTORCH_CPU_LIBRARY(m) {
   implement_with_raw(m, "procedural_event", TORCH_BOX(&procedural_event));
+  implement_with_raw(m, "procedural_event_ordered", TORCH_BOX(&procedural_event));  // the order is fixed anyway
   implement_with_raw(m, "procedural_gather", TORCH_BOX(&procedural_gather_op));
   m.impl("procedural_counts", TORCH_BOX(&procedural_counts));
   m.impl("procedural_rows", TORCH_BOX(&procedural_rows));

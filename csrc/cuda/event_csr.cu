@@ -65,14 +65,11 @@ Tensor event_csr_ordered(const Tensor& spikes_, const Tensor& weights_, const Te
   csr.dispatch_weights(weights, spikes, [&]<class W, class P, class S>() {
     using T = SumOf<W>;
     const int64_t n_batch = batch_size(spikes);
-    // As many parts as blocks that run at once: every part goes over all spikes.
-    const int64_t parts = std::max<int64_t>(1, device.max_blocks() / std::max<int64_t>(1, n_batch));
-    const int64_t part_size = std::max<int64_t>(kWarpSize, (n_post + parts - 1) / parts);
-    const int64_t n_tasks = n_batch * ((n_post + part_size - 1) / part_size);
-    BDTORCH_LAUNCH((scatter_ordered<W, P, S, T, kBlockSize>), blocks_for(device, n_tasks, 1), kBlockSize,
+    const Parts parts = parts_of_targets(device, n_batch, n_post);
+    BDTORCH_LAUNCH((scatter_ordered<W, P, S, T, kBlockSize>), blocks_for(device, parts.n_tasks, 1), kBlockSize,
                    device.stream(), weights_pointer<W>(weights), weights.dim() == 0,
                    csr.indices.const_data_ptr<int32_t>(), csr.indptr.const_data_ptr<P>(), spikes.const_data_ptr<S>(),
-                   n_batch, csr.n_pre, n_post, part_size, out.mutable_data_ptr<T>());
+                   n_batch, csr.n_pre, n_post, parts.size, out.mutable_data_ptr<T>());
     check_launch();
   });
   return out;

@@ -77,8 +77,35 @@ __global__ void scatter_events(const int64_t* __restrict__ events, const unsigne
   }
 }
 
+// Calls visit(k, j, s_i) for the synapses k of active rows i that end at the targets j in [begin, end), for every target
+// in the order of the synapses. All threads of a block call it: it takes one active row after the other. Parallel
+// synapses are neighbours, and belong to one thread. `active` is shared, a flag for each thread.
+template <int kThreads, class P, class S, class Visit>
+__device__ inline void visit_in_order(const int32_t* indices, const P* indptr, const S* spikes, int64_t n_pre,
+                                      int64_t begin, int64_t end, bool* active, const Visit& visit) {
+  for (int64_t first = 0; first < n_pre; first += kThreads) {
+    const int64_t mine = first + threadIdx.x;
+    __syncthreads();  // all have read the last stretch of flags
+    active[threadIdx.x] = mine < n_pre && spikes[mine] != S(0);
+    __syncthreads();
+    for (int r = 0; r < kThreads; ++r) {
+      if (!active[r]) continue;  // the same for all threads of the block
+      const int64_t i = first + r;
+      const int64_t row_end = int64_t(indptr[i + 1]);
+      const int64_t k_begin = first_at_least(indices, int64_t(indptr[i]), row_end, begin);
+      const int64_t k_end = first_at_least(indices, k_begin, row_end, end);
+      for (int64_t k = k_begin + threadIdx.x; k < k_end; k += kThreads) {
+        const int32_t j = indices[k];
+        if (k > k_begin && indices[k - 1] == j) continue;
+        for (int64_t m = k; m < k_end && indices[m] == j; ++m) visit(m, j, spikes[i]);
+      }
+      __syncthreads();  // the next row adds to the same targets
+    }
+  }
+}
+
 // y[b][j] = sum_i w_ij s_bi, the rows i ascending. A block owns a part of the targets of one batch row: nobody else adds
-// to them, and it takes one active row after the other. Parallel synapses are neighbours, and belong to one thread.
+// to them.
 template <class W, class P, class S, class T, int kThreads>
 __global__ void scatter_ordered(const W* __restrict__ weights, bool shared_weight, const int32_t* __restrict__ indices,
                                 const P* __restrict__ indptr, const S* __restrict__ spikes, int64_t n_batch,
@@ -89,30 +116,12 @@ __global__ void scatter_ordered(const W* __restrict__ weights, bool shared_weigh
     const int64_t b = task / n_parts, begin = task % n_parts * part_size;
     const int64_t end = begin + part_size < n_post ? begin + part_size : n_post;
     T* y_b = y + b * n_post;
+    // No barrier: visit_in_order begins with one, and where there are no rows nobody reads.
     for (int64_t j = begin + threadIdx.x; j < end; j += kThreads) y_b[j] = T(0);
-    for (int64_t first = 0; first < n_pre; first += kThreads) {
-      const int64_t mine = first + threadIdx.x;
-      __syncthreads();  // all have read the last stretch of flags
-      active[threadIdx.x] = mine < n_pre && spikes[b * n_pre + mine] != S(0);
-      __syncthreads();
-      for (int r = 0; r < kThreads; ++r) {
-        if (!active[r]) continue;  // the same for all threads of the block
-        const int64_t i = first + r;
-        const T spike = T(spikes[b * n_pre + i]);
-        const int64_t row_end = int64_t(indptr[i + 1]);
-        const int64_t k_begin = first_at_least(indices, int64_t(indptr[i]), row_end, begin);
-        const int64_t k_end = first_at_least(indices, k_begin, row_end, end);
-        for (int64_t k = k_begin + threadIdx.x; k < k_end; k += kThreads) {
-          const int32_t j = indices[k];
-          if (k > k_begin && indices[k - 1] == j) continue;
-          T sum = y_b[j];
-          for (int64_t m = k; m < k_end && indices[m] == j; ++m)
-            sum += T(shared_weight ? weights[0] : weights[m]) * spike;
-          y_b[j] = sum;
-        }
-        __syncthreads();  // the next row adds to the same targets
-      }
-    }
+    visit_in_order<kThreads>(indices, indptr, spikes + b * n_pre, n_pre, begin, end, active,
+                             [&](int64_t k, int32_t j, S spike) {
+                               y_b[j] += T(shared_weight ? weights[0] : weights[k]) * T(spike);
+                             });
   }
 }
 

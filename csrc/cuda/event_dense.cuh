@@ -11,8 +11,8 @@ namespace bdtorch::cuda {
 // y[b][j] = sum_i s_bi M[i][j], i ascending. A block owns kThreads columns of one sample: it lists the active rows of a
 // stretch of kThreads, then all its threads read these rows side by side. `stride` is the distance between the samples'
 // matrices, 0 for one matrix.
-template <class T, class S, int kThreads>
-__global__ void sum_active_rows(const T* __restrict__ matrix, int64_t stride, const S* __restrict__ spikes,
+template <class W, class S, class T, int kThreads>
+__global__ void sum_active_rows(const W* __restrict__ matrix, int64_t stride, const S* __restrict__ spikes,
                                 int64_t n_batch, int64_t n_rows, int64_t n_columns, T* __restrict__ y) {
   constexpr int n_warps = kThreads / 32;
   BDTORCH_SHARED(int, warp_offset, n_warps + 1);
@@ -22,7 +22,7 @@ __global__ void sum_active_rows(const T* __restrict__ matrix, int64_t stride, co
   // All bounds are the same for all threads of a block: all of them reach every barrier.
   for (int64_t task = blockIdx.x; task < n_batch * n_parts; task += gridDim.x) {
     const int64_t b = task / n_parts, j = task % n_parts * kThreads + threadIdx.x;
-    const T* m = matrix + b * stride;
+    const W* m = matrix + b * stride;
     const S* s = spikes + b * n_rows;
     T sum = T(0);
     for (int64_t first = 0; first < n_rows; first += kThreads) {
@@ -46,7 +46,7 @@ __global__ void sum_active_rows(const T* __restrict__ matrix, int64_t stride, co
       if (j < n_columns)
         for (int e = 0; e < warp_offset[n_warps]; ++e) {
           const int64_t i = first + listed[e];
-          sum += m[i * n_columns + j] * T(s[i]);
+          sum += T(m[i * n_columns + j]) * T(s[i]);
         }
       // No barrier: what the next stretch writes before its first one, nobody reads any more.
     }
@@ -56,19 +56,19 @@ __global__ void sum_active_rows(const T* __restrict__ matrix, int64_t stride, co
 
 // y[b][i] = sum_j M[i][j] s_bj: one warp per row and sample, partial sums added in the order of a tree. Elements of
 // silent columns are not read.
-template <class T, class S>
-__global__ void sum_active_columns(const T* __restrict__ matrix, int64_t stride, const S* __restrict__ spikes,
+template <class W, class S, class T>
+__global__ void sum_active_columns(const W* __restrict__ matrix, int64_t stride, const S* __restrict__ spikes,
                                    int64_t n_batch, int64_t n_rows, int64_t n_columns, T* __restrict__ y) {
   const int lane = int(threadIdx.x) % 32;
   const int64_t n_warps = int64_t(gridDim.x) * blockDim.x / 32;
   const int64_t first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
   for (int64_t task = first; task < n_batch * n_rows; task += n_warps) {
     const int64_t b = task / n_rows;
-    const T* row = matrix + b * stride + task % n_rows * n_columns;
+    const W* row = matrix + b * stride + task % n_rows * n_columns;
     const S* s = spikes + b * n_columns;
     T sum = T(0);
     for (int64_t j = lane; j < n_columns; j += 32)
-      if (s[j] != S(0)) sum += row[j] * T(s[j]);
+      if (s[j] != S(0)) sum += T(row[j]) * T(s[j]);
     for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_down_sync(0xffffffffu, sum, distance);
     if (lane == 0) y[task] = sum;
   }

@@ -59,6 +59,18 @@ inline unsigned blocks_for(const CurrentDevice& device, int64_t n_items, int64_t
   return unsigned(std::clamp<int64_t>(wanted, 1, device.max_blocks()));
 }
 
+// How blocks that own targets share them: ranges of `size`, `n_tasks` in all for a batch.
+struct Parts {
+  int64_t size, n_tasks;
+};
+
+// As many parts as blocks that run at once, since every part goes over all spikes.
+inline Parts parts_of_targets(const CurrentDevice& device, int64_t n_batch, int64_t n_post) {
+  const int64_t parts = std::max<int64_t>(1, device.max_blocks() / std::max<int64_t>(1, n_batch));
+  const int64_t size = std::max<int64_t>(kWarpSize, (n_post + parts - 1) / parts);
+  return {size, n_batch * ((n_post + size - 1) / size)};
+}
+
 inline void check(cudaError_t error) {
   STD_TORCH_CHECK(error == cudaSuccess, "CUDA error: ", cudaGetErrorString(error));
 }
@@ -66,10 +78,10 @@ inline void check(cudaError_t error) {
 // To call after a launch: reports a configuration that the device refuses. Does not wait for the kernel.
 inline void check_launch() { check(cudaGetLastError()); }
 
-// A copy of a contiguous tensor of at most three dimensions, to be changed in place.
+// A copy of a contiguous tensor of weights, of at most three dimensions, to be changed in place.
 inline Tensor copied(const Tensor& from, cudaStream_t stream) {
   Tensor out = empty_of_shape(from);
-  const size_t width = from.scalar_type() == ScalarType::Double ? sizeof(double) : sizeof(float);
+  const size_t width = from.scalar_type() == ScalarType::Double ? 8 : from.scalar_type() == ScalarType::Float ? 4 : 2;
   if (from.numel() > 0)
     check(cudaMemcpyAsync(out.mutable_data_ptr(), from.const_data_ptr(), size_t(from.numel()) * width,
                           cudaMemcpyDeviceToDevice, stream));

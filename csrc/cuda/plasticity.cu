@@ -15,16 +15,17 @@ Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes_, const Tens
   Tensor out = copied(dense.matrix, device.stream());
   if (out.numel() == 0) return out;
 
-  dense.dispatch("weights", dense.spikes, [&]<class T, class S>() {
+  dense.dispatch("weights", dense.spikes, [&]<class W, class S>() {
+    using T = SumOf<W>;
     const int64_t n_batch = batch_size(dense.spikes);
     const unsigned blocks = blocks_for(device, n_batch * dense.n_rows, kBlockSize / kWarpSize);
-    auto* w = out.mutable_data_ptr<T>();
+    auto* w = mutable_weights_pointer<W>(out);
     const auto* s = dense.spikes.const_data_ptr<S>();
     if (columns)
-      BDTORCH_LAUNCH((change_dense<T, S, true>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
+      BDTORCH_LAUNCH((change_dense<W, S, T, true>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
                      n_batch, dense.n_rows, dense.n_columns);
     else
-      BDTORCH_LAUNCH((change_dense<T, S, false>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
+      BDTORCH_LAUNCH((change_dense<W, S, T, false>), blocks, kBlockSize, device.stream(), w, s, dense.change.sample<T>(0),
                      n_batch, dense.n_rows, dense.n_columns);
     check_launch();
   });
@@ -39,10 +40,11 @@ Tensor plasticity_csr(const Tensor& weights, const Tensor& spikes, const Tensor&
   Tensor out = copied(csr.weights, device.stream());
   if (out.numel() == 0) return out;
 
-  csr.structure.dispatch_values("weights", csr.weights, "spikes", csr.spikes, [&]<class T, class P, class S>() {
+  csr.structure.dispatch_weights(csr.weights, csr.spikes, [&]<class W, class P, class S>() {
+    using T = SumOf<W>;
     const int64_t n_batch = batch_size(csr.spikes), n_rows = csr.structure.n_pre;
-    BDTORCH_LAUNCH((change_csr<T, P, S>), blocks_for(device, n_batch * n_rows, kBlockSize / kWarpSize), kBlockSize,
-                   device.stream(), out.mutable_data_ptr<T>(), csr.spikes.const_data_ptr<S>(), csr.change.sample<T>(0),
+    BDTORCH_LAUNCH((change_csr<W, P, S, T>), blocks_for(device, n_batch * n_rows, kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), mutable_weights_pointer<W>(out), csr.spikes.const_data_ptr<S>(), csr.change.sample<T>(0),
                    csr.structure.indices.const_data_ptr<int32_t>(), csr.structure.indptr.const_data_ptr<P>(),
                    csr.synapse_numbers(), n_batch, n_rows, csr.change.n(), csr.structure.n_synapses);
     check_launch();

@@ -10,16 +10,16 @@
 
 namespace bdtorch::cuda {
 
-template <class T>
-__device__ inline T change_of(const WeightChange<T>& change, T w, T s, int64_t term) {
+template <class W, class T>
+__device__ inline W change_of(const WeightChange<T>& change, W w, T s, int64_t term) {
   return change.b ? changed<true>(w, s, change.a[term], change.b[term], change.low, change.high)
                   : changed<false>(w, s, change.a[term], T(0), change.low, change.high);
 }
 
 // Dense weights: one warp per row. With `columns` the columns spike, so that all rows are visited and of each the active
 // columns changed; otherwise only active rows are.
-template <class T, class S, bool columns>
-__global__ void change_dense(T* __restrict__ w, const S* __restrict__ spikes, WeightChange<T> change, int64_t n_batch,
+template <class W, class S, class T, bool columns>
+__global__ void change_dense(W* __restrict__ w, const S* __restrict__ spikes, WeightChange<T> change, int64_t n_batch,
                              int64_t n_rows, int64_t n_columns) {
   const int lane = int(threadIdx.x) % 32;
   const int64_t n_warps = int64_t(gridDim.x) * blockDim.x / 32;
@@ -30,15 +30,15 @@ __global__ void change_dense(T* __restrict__ w, const S* __restrict__ spikes, We
     for (int64_t j = lane; j < n_columns; j += 32) {
       const S s = columns ? spikes[b * n_columns + j] : spikes[row];
       if (columns && s == S(0)) continue;
-      T& weight = w[row * n_columns + j];
+      W& weight = w[row * n_columns + j];
       weight = change_of(change, weight, T(s), columns ? row : b * n_columns + j);
     }
   }
 }
 
 // Sparse weights: one warp per active row of the structure.
-template <class T, class P, class S>
-__global__ void change_csr(T* __restrict__ w, const S* __restrict__ spikes, WeightChange<T> change,
+template <class W, class P, class S, class T>
+__global__ void change_csr(W* __restrict__ w, const S* __restrict__ spikes, WeightChange<T> change,
                            const int32_t* __restrict__ indices, const P* __restrict__ indptr,
                            const int32_t* __restrict__ synapses, int64_t n_batch, int64_t n_rows, int64_t n_terms,
                            int64_t n_synapses) {
@@ -50,7 +50,7 @@ __global__ void change_csr(T* __restrict__ w, const S* __restrict__ spikes, Weig
     if (s == S(0)) continue;
     const int64_t b = row / n_rows, i = row % n_rows, end = int64_t(indptr[i + 1]);
     for (int64_t m = int64_t(indptr[i]) + lane; m < end; m += 32) {
-      T& weight = w[b * n_synapses + (synapses ? int64_t(synapses[m]) : m)];
+      W& weight = w[b * n_synapses + (synapses ? int64_t(synapses[m]) : m)];
       weight = change_of(change, weight, T(s), b * n_terms + indices[m]);
     }
   }

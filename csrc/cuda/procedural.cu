@@ -41,6 +41,28 @@ Tensor procedural_event(const Tensor& spikes, const Tensor& offset, const std::o
   return out;
 }
 
+Tensor procedural_event_ordered(const Tensor& spikes, const Tensor& offset, const std::optional<Tensor>& scale,
+                                int64_t n_pre, int64_t n_post, int64_t key, std::optional<double> p,
+                                std::optional<int64_t> number, int64_t draws, int64_t self_offset) {
+  const char* op = "procedural_event_ordered";
+  const auto matrix = procedural_matrix(op, n_pre, n_post, key, p, number, draws, self_offset);
+  const ProceduralArguments arguments(op, spikes, n_pre, offset, scale, matrix);
+  const CurrentDevice device(arguments.spikes);
+  Tensor out = arguments.empty(n_post);
+  if (out.numel() == 0) return out;
+
+  arguments.dispatch([&]<class T, class S>() {
+    auto* y = out.mutable_data_ptr<T>();
+    check(cudaMemsetAsync(y, 0, size_t(out.numel()) * sizeof(T), device.stream()));
+    BDTORCH_LAUNCH((scatter_procedural_ordered<T, S>),
+                   blocks_for(device, arguments.n_batch * matrix.n_tiles, kBlockSize / kWarpSize), kBlockSize,
+                   device.stream(), matrix, arguments.offset.const_data_ptr<T>(), arguments.scale.const_data_ptr<T>(),
+                   arguments.spikes.const_data_ptr<S>(), arguments.n_batch, y);
+    check_launch();
+  });
+  return out;
+}
+
 Tensor procedural_gather(const Tensor& spikes, const Tensor& offset, const std::optional<Tensor>& scale, int64_t n_pre,
                          int64_t n_post, int64_t key, std::optional<double> p, std::optional<int64_t> number,
                          int64_t draws, int64_t self_offset) {
@@ -63,6 +85,7 @@ Tensor procedural_gather(const Tensor& spikes, const Tensor& offset, const std::
 
 BDTORCH_CUDA_LIBRARY(m) {
   implement_with_raw(m, "procedural_event", TORCH_BOX(&procedural_event));
+  implement_with_raw(m, "procedural_event_ordered", TORCH_BOX(&procedural_event_ordered));
   implement_with_raw(m, "procedural_gather", TORCH_BOX(&procedural_gather));
 }
 

@@ -2,7 +2,8 @@
 //
 // As in event_csr.cuh, compact_spikes lists the active neurons and the number of events stays on the device. A warp
 // takes one tile of one row: each lane draws a Philox block, four candidates, and a scan over the warp turns their gaps
-// into targets. scatter_procedural adds with atomics, in no fixed order; gather_procedural in the order of a tree.
+// into targets. scatter_procedural adds with atomics, in no fixed order; scatter_procedural_ordered in the order of the
+// CPU, to the bit, for deterministic runs, and takes much longer; gather_procedural in the order of a tree.
 #pragma once
 #include <cstdint>
 
@@ -107,6 +108,37 @@ __global__ void scatter_procedural(const int64_t* __restrict__ events, const uns
       tile.weights(*offset, *scale, weight);
       for (int j = 0; j < 4; ++j)
         if (tile.target[j] >= 0) atomicAdd(&y[b * matrix.n_post + tile.target[j]], weight[j] * spike);
+    }
+  }
+}
+
+// y[b][j] += sum_i W_ij s_bi, the rows i ascending. A warp owns the targets of one tile of one sample: nobody else adds to
+// them, and the targets of a row differ from each other.
+template <class T, class S>
+__global__ void scatter_procedural_ordered(ProceduralMatrix matrix, const T* __restrict__ offset,
+                                           const T* __restrict__ scale, const S* __restrict__ spikes, int64_t n_batch,
+                                           T* __restrict__ y) {
+  const int lane = int(threadIdx.x) % 32;
+  const int64_t n_warps = int64_t(gridDim.x) * blockDim.x / 32;
+  const int64_t first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;
+  for (int64_t task = first; task < n_batch * matrix.n_tiles; task += n_warps) {
+    const S* spikes_b = spikes + task / matrix.n_tiles * matrix.n_pre;
+    T* y_b = y + task / matrix.n_tiles * matrix.n_post;
+    for (int64_t stretch = 0; stretch < matrix.n_pre; stretch += 32) {
+      const int64_t mine = stretch + lane;
+      unsigned active = __ballot_sync(kAllLanes, mine < matrix.n_pre && spikes_b[mine] != S(0));
+      for (; active; active &= active - 1) {
+        const int64_t i = stretch + __ffs(int(active)) - 1;
+        const T spike = T(spikes_b[i]);
+        WarpTile tile(matrix, i, task % matrix.n_tiles, lane);
+        while (tile.next()) {
+          T weight[4];
+          tile.weights(*offset, *scale, weight);
+          for (int j = 0; j < 4; ++j)
+            if (tile.target[j] >= 0) y_b[tile.target[j]] += weight[j] * spike;
+        }
+        __syncwarp();  // the next row adds to the same targets
+      }
     }
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -77,6 +78,47 @@ def test_empty_structures() -> None:
     none = torch.empty(0, dtype=torch.int64)
     csr = CSR.from_edges(none, none, 3, 4)
     assert csr.synapses == 0 and csr(torch.ones(3), torch.tensor(1.0)).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("batch", [(3,), (2, 2), (0,)], ids=str)
+@pytest.mark.parametrize("make", [kind for kind in KINDS if "0" not in str(kind.id) and "2" not in str(kind.id)])
+def test_weights_of_every_sample(make: Any, batch: tuple[int, ...]) -> None:
+    """As plastic ones are: both directions, spikes and values, and what a rule changes is seen by both."""
+    connect: Connectivity = make()
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(*batch, *connect.weight_shape, generator=generator)
+    pre, post = (torch.randn(*batch, n, generator=generator) for n in (connect.n_pre, connect.n_post))
+    changed = connect.on_post(connect.on_pre(weight, pre > 0, post), post > 0, pre)
+    for w in (weight, changed):
+        for x, y in ((pre, post), (pre > 0, post > 0)):
+            forward, transposed = connect(x, w), connect.transposed(y, w)
+            assert forward.shape == post.shape and transposed.shape == pre.shape
+            for index in itertools.product(*map(range, batch)):
+                dense = connect.to_dense(w[index])
+                torch.testing.assert_close(forward[index], x[index].float() @ dense, rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(transposed[index], dense @ y[index].float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("shared", [False, True])
+def test_weights_in_bfloat16(make: Any, shared: bool) -> None:
+    """Stored in two bytes, summed in float32; changes are rounded."""
+    connect: Connectivity = make()
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(() if shared else connect.weight_shape, generator=generator).bfloat16()
+    dense = connect.to_dense(weight.float())
+    for batch in ((), (2, 3)):
+        pre, post = (torch.randn(*batch, n, generator=generator) for n in (connect.n_pre, connect.n_post))
+        for x, y in ((pre, post), (pre > 0, post > 0)):
+            forward, transposed = connect(x, weight), connect.transposed(y, weight)
+            assert forward.dtype == transposed.dtype == torch.float32
+            torch.testing.assert_close(forward, x.float() @ dense, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(transposed, y.float() @ dense.T, rtol=1e-5, atol=1e-5)
+    if shared:
+        return
+    spikes, a = torch.rand(connect.n_pre, generator=generator) < 0.5, torch.randn(connect.n_post, generator=generator)
+    got, want = connect.on_pre(weight, spikes, a, low=-1.0), connect.on_pre(weight.float(), spikes, a, low=-1.0)
+    assert got.dtype == torch.bfloat16 and torch.equal(got, want.bfloat16())
 
 
 def test_bad_edges() -> None:

@@ -25,7 +25,7 @@ SIMULATOR_FLAGS = KERNEL_FLAGS | {"thread": ["-DSIMULATOR_THREAD_SANITIZER"]}
 
 
 # The launches of each program with three schedules.
-LAUNCHES = {"event_csr": 63, "procedural": 36, "random": 54, "event_dense": 18, "plasticity": 18, "delay": 18}
+LAUNCHES = {"event_csr": 63, "procedural": 48, "random": 54, "event_dense": 24, "plasticity": 24, "delay": 36}
 
 
 class Fault(NamedTuple):
@@ -35,6 +35,7 @@ class Fault(NamedTuple):
     original: str
     planted: str
     program: str = "event_csr"
+    source: str = ""  # the file of the kernel, where it is not named after the program
 
 
 FAULTS = [
@@ -97,12 +98,32 @@ FAULTS = [
           "m = int64_t(indptr[i]) + lane; m < end; m += 32", "m = int64_t(indptr[i]) + lane / 2; m < end; m += 16",
           "plasticity"),
     Fault("delayed sums added without an atomic", "thread", "data race",
-          "atomicAdd(&ring[(b * n_slots + slot) * n_post + indices[k]], "
-          "(shared_weight ? weights[0] : weights[k]) * T(spike));",
-          "ring[(b * n_slots + slot) * n_post + indices[k]] += (shared_weight ? weights[0] : weights[k]) * T(spike);",
-          "delay"),
+          "atomicAdd(&ring[(b * n_slots + slot) * n_post + indices[k]], weight * T(spike));",
+          "ring[(b * n_slots + slot) * n_post + indices[k]] += weight * T(spike);", "delay"),
     Fault("a slot beyond the ring", "address", "heap-buffer-overflow",
-          "slot_after(cursor[b], delays[k], n_slots)", "cursor[b] + delays[k]", "delay"),
+          "slot_after(cursor[b], delays[k], n_slots);\n      const", "cursor[b] + delays[k];\n      const", "delay"),
+    Fault("an ordered slot beyond the ring", "address", "heap-buffer-overflow",
+          "slot_after(cursor[b], delays[k], n_slots);\n                               ring_b",
+          "cursor[b] + delays[k];\n                               ring_b", "delay"),
+    Fault("targets with two owners", "thread", "data race",
+          "end = begin + part_size < n_post ? begin + part_size : n_post;",
+          "end = begin + part_size + 1 < n_post ? begin + part_size + 1 : n_post;", "delay"),
+    Fault("ordered parallel synapses by two threads", "thread", "data race",
+          "if (k > k_begin && indices[k - 1] == j) continue;", "", "delay", "event_csr"),
+    Fault("a trace advanced twice", "thread", "data race",
+          "k = int64_t(indptr[i]) + lane; k < end; k += 32", "k = int64_t(indptr[i]) + lane / 2; k < end; k += 16",
+          "delay", "eligibility"),
+    Fault("a trace too many", "address", "heap-buffer-overflow",
+          "row < n_batch * n_pre; row", "row <= n_batch * n_pre; row", "delay", "eligibility"),
+    Fault("rows that do not wait for one another", "thread", "data race",
+          "        __syncwarp();  // the next row adds to the same targets\n", "", "procedural"),
+    Fault("a tile with two owners", "thread", "data race",
+          "first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 32;\n  for (int64_t task = first; task < n_batch * "
+          "matrix.n_tiles;",
+          "first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) / 64;\n  for (int64_t task = first; task < n_batch * "
+          "matrix.n_tiles;", "procedural"),
+    Fault("a row after the last", "address", "heap-buffer-overflow",
+          "mine < matrix.n_pre && spikes_b[mine]", "mine <= matrix.n_pre && spikes_b[mine]", "procedural"),
     Fault("a weight too many", "address", "heap-buffer-overflow",
           "j = lane; j < n_columns;", "j = lane; j <= n_columns;", "plasticity"),
 ]  # fmt: skip
@@ -185,9 +206,10 @@ def test_simulator_reports_violations(runner: Runner) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_planted_faults_are_found(fault: Fault, runner: Runner, tmp_path: Path) -> None:
-    source = (CUDA / f"{fault.program}.cuh").read_text()
+    name = f"{fault.source or fault.program}.cuh"
+    source = (CUDA / name).read_text()
     assert source.count(fault.original) == 1
-    (tmp_path / f"{fault.program}.cuh").write_text(source.replace(fault.original, fault.planted))
+    (tmp_path / name).write_text(source.replace(fault.original, fault.planted))
     result = runner.run_kernels(fault.found_by, fault.program, tmp_path)
     assert result.returncode != 0
     assert fault.report in result.stdout + result.stderr

@@ -36,6 +36,10 @@ def assert_ops_agree(
             torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
     if 0 not in (*batch, matrix.n_pre, matrix.n_post):
         assert simulated.launch_count() == launches + 3
+    x = spikes(matrix.n_pre)
+    x = x if event else x * torch.rand(x.shape, generator=generator, dtype=dtype)  # sums that round, if with draws
+    arguments = (x, offset, scale, *matrix.arguments)
+    assert torch.equal(simulated.procedural_event_ordered(*arguments), CPU.procedural_event(*arguments))
 
 
 def law(n_post: int, probability: bool) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 
 from bdtorch import ops
 from bdtorch.connect import CSR
@@ -56,20 +58,23 @@ SHAPES = [(0, 4), (4, 0), (1, 1), (7, 5), (40, 1000), (1000, 7)]
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2), (0,)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
-    ("dtype", "event", "shared"), [*itertools.product([torch.float32, torch.float64], [True, False], [True, False])]
+    ("dtype", "event", "shared"),
+    [*itertools.product([torch.float32, torch.float64, torch.bfloat16], [True, False], [True, False])],
 )
 def test_delayed_products(shape: Any, batch: Any, dtype: torch.dtype, event: bool, shared: bool) -> None:
     n_pre, n_post = shape
     ends = structure(n_pre, n_post)
+    stored, dtype = dtype, torch.float32 if dtype == torch.bfloat16 else dtype
     ring = values(*batch, SLOTS, n_post, dtype=dtype)
     cursor = torch.randint(0, SLOTS, batch, generator=torch.Generator().manual_seed(4))
     spikes = (values(*batch, n_pre, seed=5, dtype=dtype) - 0.3).relu()
     spikes = spikes > 0 if event else spikes
     weights = values(seed=6, dtype=dtype) if shared else values(len(ends[0]), seed=6, dtype=dtype)
+    weights = weights.to(stored)
     before = ring.clone()
     for indptr in (ends[1], ends[1].int()):
         got = ops.event_csr_delayed(ring, cursor, spikes, weights, ends[0], indptr, ends[2])
-        want = delayed(ring, cursor, spikes, weights, ends) if 0 not in batch else ring
+        want = delayed(ring, cursor, spikes, weights.to(dtype), ends) if 0 not in batch else ring
         torch.testing.assert_close(got, want, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-5)
         assert torch.equal(ring, before)
     for index in itertools.product(*map(range, batch)):
@@ -225,10 +230,37 @@ def test_opcheck(event: bool, batch: tuple[int, ...]) -> None:
     spikes = values(*batch, 4) > 0 if event else values(*batch, 4).requires_grad_()
     ring, cursor, weights = values(*batch, SLOTS, 3), torch.zeros(batch, dtype=torch.int64), values(len(ends[0]))
     arguments = (ring.requires_grad_(), cursor, spikes, weights.requires_grad_(), *ends[:3])
-    torch.library.opcheck(torch.ops.bdtorch.event_csr_delayed.default, arguments)
+    for overload in (torch.ops.bdtorch.event_csr_delayed, torch.ops.bdtorch.event_csr_delayed_ordered):
+        torch.library.opcheck(overload.default, arguments)
     e, x, psi = (values(*batch, n).requires_grad_() for n in (len(ends[0]), 4, 3))
     decay = torch.rand((), dtype=torch.float64).requires_grad_()
     torch.library.opcheck(torch.ops.bdtorch.eligibility_csr.default, (e, decay, x, psi, *ends[:2]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled_graphs_hold_the_raw_op(name: str) -> None:
+    torch._dynamo.reset()
+    pair, called = pairs(name)[1], []
+
+    def record(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        called.extend(node.target._opname for node in graph.graph.nodes if hasattr(node.target, "_opname"))
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(pair.op, fullgraph=True, backend=aot_autograd(fw_compiler=record))
+    torch.testing.assert_close(compiled(pair.a, pair.b), pair.plain(pair.a, pair.b))
+    assert called == [f"_{name}_raw"]
+
+
+def test_cursors_and_delays_beyond_the_ring_stay_in_it() -> None:
+    """Calls do not read their values: they are taken modulo the ring, whatever they are."""
+    ends = structure(7, 5)
+    ring, spikes, weights = values(SLOTS, 5), torch.ones(7, dtype=torch.bool), values(len(ends[0]))
+    for cursor, shift in ((2**63 - 1, 0), (-(2**63), 0), (-3, 0), (2, 2**31 - SLOTS), (2, -(2**31))):
+        delays = (ends[2].long() + shift).to(torch.int32)
+        slot = torch.remainder(torch.remainder(torch.tensor(cursor), SLOTS) + delays.long(), SLOTS)
+        want = ring.index_put((slot, ends[0].long()), weights, accumulate=True)
+        got = ops.event_csr_delayed(ring, torch.tensor(cursor), spikes, weights, *ends[:2], delays)
+        torch.testing.assert_close(got, want)
 
 
 ENDS = structure(4, 3)

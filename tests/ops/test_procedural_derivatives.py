@@ -129,7 +129,19 @@ def test_opcheck(case: tuple[str, str, str], event: bool) -> None:
     spikes, offset, scale = c.arguments
     spikes = spikes > 0 if event else spikes.requires_grad_()
     weights = (offset.requires_grad_(), None if case[2] == "none" else scale.requires_grad_())
-    torch.library.opcheck(c.overload, (spikes, *weights, *c.matrix.arguments))
+    overloads = [c.overload]
+    if case[0] == "event":
+        overloads.append(torch.ops.bdtorch.procedural_event_ordered.default)
+    for overload in overloads:
+        torch.library.opcheck(overload, (spikes, *weights, *c.matrix.arguments))
+
+
+@pytest.mark.parametrize("law", [{"p": 0.4}, {"number": 3}], ids=str)
+def test_opcheck_of_counts_and_rows(law: dict) -> None:
+    arguments = (torch.tensor([0, 3, 3]), *ops.ProceduralMatrix(4, 9, 5, draws="uniform", **law).arguments)
+    torch.library.opcheck(torch.ops.bdtorch.procedural_counts.default, arguments)
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")  # sizes that depend on data do not trace
+    torch.library.opcheck(torch.ops.bdtorch.procedural_rows.default, arguments, test_utils=tests)
 
 
 @pytest.mark.parametrize("name", ["event", "gather"])

@@ -17,8 +17,12 @@ from bdtorch.connect import CSR
 from bdtorch.ops import include_dir
 
 SIZES = [0, 1, 7, 1000]
-KINDS = list(itertools.product([torch.float32, torch.float64], [False, True]))
+KINDS = list(itertools.product([torch.float32, torch.float64, torch.bfloat16], [False, True]))
 INF = math.inf
+
+
+def of_sums(stored: torch.dtype) -> torch.dtype:
+    return torch.float32 if stored == torch.bfloat16 else stored
 
 
 def generator(seed: int) -> torch.Generator:
@@ -40,11 +44,13 @@ def changed(w: Tensor, s: Tensor, a: Tensor, b: Tensor | None, low: float, high:
 @pytest.mark.parametrize(("n_rows", "n_columns"), [*itertools.product(SIZES, SIZES[:3]), (7, 1000), (300, 300)])
 @pytest.mark.parametrize(("dtype", "event"), KINDS)
 def test_products(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, batch: tuple[int, ...]) -> None:
-    matrix = torch.randn(n_rows, n_columns, generator=generator(3), dtype=dtype)
-    many = torch.randn(*batch, n_rows, n_columns, generator=generator(4), dtype=dtype)
+    matrix = torch.randn(n_rows, n_columns, generator=generator(3), dtype=of_sums(dtype)).to(dtype)
+    many = torch.randn(*batch, n_rows, n_columns, generator=generator(4), dtype=of_sums(dtype)).to(dtype)
+    dtype = of_sums(dtype)
     rows, columns = (factors(*batch, n, event=event, dtype=dtype) for n in (n_rows, n_columns))
     for m in (matrix, many):
         forward, transposed = ops.event_dense(rows, m), ops.event_dense_t(columns, m)
+        assert forward.dtype == transposed.dtype == dtype
         want = (rows.double().unsqueeze(-2) @ m.double()).squeeze(-2)
         want_t = (m.double() @ columns.double().unsqueeze(-1)).squeeze(-1)
         tolerance = {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-11}
@@ -61,7 +67,8 @@ def test_products(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, 
 @pytest.mark.parametrize(("n_rows", "n_columns"), [*itertools.product(SIZES[:3], SIZES[:3]), (7, 1000), (300, 80)])
 @pytest.mark.parametrize(("dtype", "event"), KINDS)
 def test_changes(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, batch: tuple[int, ...]) -> None:
-    w = torch.randn(*batch, n_rows, n_columns, generator=generator(3), dtype=dtype)
+    stored, dtype = dtype, of_sums(dtype)
+    w = torch.randn(*batch, n_rows, n_columns, generator=generator(3), dtype=dtype).to(stored)
     exists = torch.rand(n_rows, n_columns, generator=generator(4)) < 0.3
     rows, columns = (factors(*batch, n, event=event, dtype=dtype) for n in (n_rows, n_columns))
     a_row, a_column = (torch.randn(*batch, n, generator=generator(5), dtype=dtype) for n in (n_rows, n_columns))
@@ -70,8 +77,9 @@ def test_changes(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, b
         b_row, b_column = (a_row.cos(), a_column.cos()) if slope else (None, None)
         spread = [None if x is None else x.to(dtype).unsqueeze(-1) for x in (rows, a_row, b_row)]
         spread_t = [None if x is None else x.to(dtype).unsqueeze(-2) for x in (columns, a_column, b_column)]
-        want = changed(w, spread[0], spread_t[1], spread_t[2], low, high)
-        want_t = changed(w, spread_t[0], spread[1], spread[2], low, high)
+        wide = w.to(dtype)
+        want = changed(wide, spread[0], spread_t[1], spread_t[2], low, high).to(stored)
+        want_t = changed(wide, spread_t[0], spread[1], spread[2], low, high).to(stored)
         bounds = {"low": low, "high": high}
         before = w.clone()
         got = ops.plasticity_dense(w, rows, a_column, b_column, **bounds)
@@ -108,6 +116,15 @@ def test_threads_give_the_same_bits() -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("value", [1.0, 1.00390625, 1.01171875, -3e38, 3.4e38, 1e-40, -0.0, INF, -INF, math.nan])
+def test_rounding_to_bfloat16_is_that_of_torch(value: float) -> None:
+    """To the nearest, halfway to the even; beyond the largest to infinity."""
+    w, spikes = torch.zeros(1, 1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.bool)
+    got = ops.plasticity_dense(w, spikes, torch.tensor([value]))
+    want = torch.tensor([[value]]).to(torch.bfloat16)
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+
 def test_silent_neurons_keep_their_weights_and_nan_comes_through() -> None:
     w = torch.tensor([[5.0, math.nan], [5.0, 1.0]])
     spikes, a = torch.tensor([True, False]), torch.tensor([1.0, 1.0])
@@ -127,7 +144,8 @@ def test_operands_of_any_strides() -> None:
 W, S, A = torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), torch.zeros(4)
 INDICES, INDPTR = torch.tensor([0, 1, 0], dtype=torch.int32), torch.tensor([0, 2, 3])
 BAD = {
-    "`event_dense(matrix=...)`: expected float32 or float64": (TypeError, lambda: ops.event_dense(S, W.long())),
+    "`event_dense(matrix=...)`: expected float32, float64 or bfloat16, got torch.int64": (
+        TypeError, lambda: ops.event_dense(S, W.long())),
     "`event_dense(matrix=...)`: expected shape (*batch, n_rows, n_columns), got (4,)": (
         ValueError, lambda: ops.event_dense(S, A)),
     "`event_dense(spikes=...)`: expected bool or torch.float32, got torch.float64": (
@@ -151,6 +169,14 @@ BAD = {
         ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, None, INDICES, INDPTR, INDICES.long())),
     "`plasticity_csr(b=...)`: expected shape (*batch, 4), got (2,)": (
         ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, A[:2], INDICES, INDPTR)),
+    "`plasticity_csr(indices=...)`: expected values in [0, 1), got 1 at position 1": (
+        ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A[:1], None, INDICES, INDPTR)),
+    "`plasticity_csr(synapses=...)`: expected every number in [0, 3) once": (
+        ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, None, INDICES, INDPTR, INDICES)),
+    "`plasticity_csr(synapses=...)`: expected the device of indices, cpu, got meta": (
+        ValueError, lambda: ops.plasticity_csr(A[:3], S[:2], A, None, INDICES, INDPTR, INDICES.to("meta"))),
+    "`plasticity_dense(a=...)`: expected torch.float32, got torch.bfloat16": (
+        TypeError, lambda: ops.plasticity_dense(W.bfloat16(), S, A.bfloat16())),
 }  # fmt: skip
 
 

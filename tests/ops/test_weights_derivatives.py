@@ -171,3 +171,32 @@ def test_compiled_graphs_hold_the_raw_op(name: str) -> None:
     compiled = torch.compile(case.op, fullgraph=True, backend=aot_autograd(fw_compiler=record))
     torch.testing.assert_close(compiled(*case.inputs), case.plain(*case.inputs))
     assert called == [f"_{case.overload._opname}_raw"]
+
+
+@pytest.mark.parametrize("batch", [(), (2,)], ids=str)
+@pytest.mark.parametrize("name", PRODUCTS + CHANGES)
+def test_gradients_of_weights_in_bfloat16(name: str, batch: tuple[int, ...]) -> None:
+    """Those of the same weights in float32, and rounded for the weights; tangents likewise."""
+    case = make_case(name, batch)
+    number = 1 if name in PRODUCTS else 0
+    inputs = [x.float().requires_grad_() for x in case.inputs]
+    stored = inputs[number].detach().bfloat16().requires_grad_()
+    inputs[number] = stored.detach().float().requires_grad_()
+    low = [stored if k == number else x for k, x in enumerate(inputs)]
+    out, wide = case.op(*low), case.op(*inputs)
+    assert out.dtype == (torch.float32 if name in PRODUCTS else torch.bfloat16)
+    torch.testing.assert_close(out, wide.to(out.dtype), rtol=0, atol=0)
+    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    got, want = torch.autograd.grad(out, low, direction), torch.autograd.grad(wide, inputs, direction.float())
+    for x, y in zip(got, want, strict=True):
+        assert x.dtype in (torch.float32, torch.bfloat16)
+        torch.testing.assert_close(x, y.to(x.dtype), rtol=1e-5, atol=1e-6)
+    tangents = tuple(x.detach().cos() for x in low)
+    _, got_tangent = torch.func.jvp(case.op, tuple(x.detach() for x in low), tangents)
+    wide_tangents = tuple(x.float() for x in tangents)
+    _, want_tangent = torch.func.jvp(case.op, tuple(x.detach() for x in inputs), wide_tangents)
+    torch.testing.assert_close(got_tangent, want_tangent.to(out.dtype), rtol=1e-2, atol=1e-2)
+    mapped = torch.func.vmap(case.op)(*(torch.stack([x.detach(), -x.detach()]) for x in low))
+    assert torch.equal(mapped[0], out.detach()) and mapped.dtype == out.dtype
+    arguments = [x.detach().requires_grad_() for x in low]
+    torch.library.opcheck(case.overload, (*arguments, *case.further))

@@ -4,9 +4,10 @@
 //   event_dense_rows      y_j += sum_i s_i M_ij     rows of active neurons, each a contiguous pass
 //   event_dense_columns   y_i += sum_j M_ij s_j     columns of active neurons: one element of every row
 //
-// Spikes are bool, or of the matrix's type: nonzero is an event and its value a factor. Terms are added in ascending
-// order of the active neurons, however the range of targets is cut into parts, so the results are equal to the bit for
-// any number of threads. Included by generated code: no torch, no heavy standard headers, C++17.
+// Spikes are bool, or of the type of the sums: nonzero is an event and its value a factor. The matrix has that type too,
+// or is BFloat16 for sums in float. Terms are added in ascending order of the active neurons, however the range of
+// targets is cut into parts, so the results are equal to the bit for any number of threads. Included by generated code:
+// no torch, no heavy standard headers, C++17.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -36,34 +37,34 @@ inline void for_each_group(const S* spikes, int64_t n, Visit&& visit) {
 }
 
 // What an event adds: the matrix element itself, or times the spike's value.
-template <class T, class S>
-inline T weighted(T element, S spike) {
-  return std::is_same<S, bool>::value ? element : element * T(spike);
+template <class T, class W, class S>
+inline T weighted(W element, S spike) {
+  return std::is_same<S, bool>::value ? T(element) : T(element) * T(spike);
 }
 
 // y[j] += sum_i spikes[i] matrix[i][j] for the columns j in [begin, end).
-template <class T, class S>
-inline void event_dense_rows(const T* matrix, const S* spikes, int64_t n_rows, int64_t n_columns, int64_t begin,
+template <class W, class S, class T>
+inline void event_dense_rows(const W* matrix, const S* spikes, int64_t n_rows, int64_t n_columns, int64_t begin,
                              int64_t end, T* y) {
   for_each_active(spikes, 0, n_rows, [&](int64_t i) {
-    const T* row = matrix + i * n_columns;
+    const W* row = matrix + i * n_columns;
     const S spike = spikes[i];
 #pragma GCC ivdep
-    for (int64_t j = begin; j < end; ++j) y[j] += weighted(row[j], spike);
+    for (int64_t j = begin; j < end; ++j) y[j] += weighted<T>(row[j], spike);
   });
 }
 
 // y[i] += sum_j matrix[i][j] spikes[j] for the rows i in [begin, end).
-template <class T, class S>
-inline void event_dense_columns(const T* matrix, const S* spikes, int64_t n_columns, int64_t begin, int64_t end, T* y) {
+template <class W, class S, class T>
+inline void event_dense_columns(const W* matrix, const S* spikes, int64_t n_columns, int64_t begin, int64_t end, T* y) {
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
     for (int64_t i = begin; i < end; ++i) {
-      const T* row = matrix + i * n_columns;
+      const W* row = matrix + i * n_columns;
       const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
       T sum = y[i];
       for (int e = 0; e < count; ++e) {
         __builtin_prefetch(row + ahead + active[e]);
-        sum += weighted(row[active[e]], spikes[active[e]]);
+        sum += weighted<T>(row[active[e]], spikes[active[e]]);
       }
       y[i] = sum;
     }

@@ -4,7 +4,8 @@
 //
 // for the weights w of the synapses of active neurons. s is the event's factor (nonzero: active), one for each neuron of
 // the side that spikes; a and b have a value for each neuron of the other side. The weights of silent neurons are not
-// touched, not even to bring them within the bounds. b may be null: 0.
+// touched, not even to bring them within the bounds. b may be null: 0. Weights have the type of the terms, or BFloat16
+// with terms in float: the new weight is then rounded to the nearest.
 //
 //   dense_update_rows      spikes along the rows of a dense matrix, a and b along its columns
 //   dense_update_columns   spikes along the columns, a and b along the rows
@@ -37,18 +38,19 @@ BDTORCH_HD T clipped(T w, T low, T high) {
   return w > high ? high : w;
 }
 
-template <bool with_b, class T>
-BDTORCH_HD T changed(T w, T s, T a, T b, T low, T high) {
-  return clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high);
+template <bool with_b, class W, class T = SumOf<W>>
+BDTORCH_HD W changed(W weight, SumOf<W> s, SumOf<W> a, SumOf<W> b, SumOf<W> low, SumOf<W> high) {
+  const T w = T(weight);
+  return stored<W>(clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high));
 }
 
 // Columns [begin, end) of the active rows of w, n_rows x n_columns.
-template <class T, class S>
-inline void dense_update_rows(T* w, const S* spikes, const WeightChange<T>& change, int64_t n_rows, int64_t n_columns,
+template <class W, class S, class T = SumOf<W>>
+inline void dense_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
                               int64_t begin, int64_t end) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
   for_each_active(spikes, 0, n_rows, [&](int64_t i) {
-    T* row = w + i * n_columns;
+    W* row = w + i * n_columns;
     const T s = T(spikes[i]);
     if (b) {
 #pragma GCC ivdep
@@ -61,12 +63,12 @@ inline void dense_update_rows(T* w, const S* spikes, const WeightChange<T>& chan
 }
 
 // Rows [begin, end) of the active columns of w.
-template <class T, class S>
-inline void dense_update_columns(T* w, const S* spikes, const WeightChange<T>& change, int64_t n_columns, int64_t begin,
+template <class W, class S, class T = SumOf<W>>
+inline void dense_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
                                  int64_t end) {
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
     for (int64_t i = begin; i < end; ++i) {
-      T* row = w + i * n_columns;
+      W* row = w + i * n_columns;
       const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
       const T a = change.a[i], b = change.b ? change.b[i] : T(0);
       for (int e = 0; e < count; ++e) {
@@ -81,8 +83,8 @@ inline void dense_update_columns(T* w, const S* spikes, const WeightChange<T>& c
 
 // Synapses of the active rows in [row_begin, row_end). Position m of the structure has the weight w[synapses[m]], or w[m]
 // where `synapses` is null, and ends at neuron indices[m].
-template <class T, class I, class P, class K, class S>
-inline void csr_update_rows(T* w, const S* spikes, const WeightChange<T>& change, const I* indices, const P* indptr,
+template <class W, class I, class P, class K, class S, class T = SumOf<W>>
+inline void csr_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, const I* indices, const P* indptr,
                             const K* synapses, int64_t row_begin, int64_t row_end) {
   for_each_active(spikes, row_begin, row_end, [&](int64_t i) {
     const T s = T(spikes[i]);

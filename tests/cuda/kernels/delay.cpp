@@ -14,7 +14,7 @@ using namespace bdtorch::cuda;
 
 namespace {
 
-template <class T, class P, class S>
+template <class W, class P, class S, class T = SumOf<W>>
 void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, bool shared, unsigned seed) {
   constexpr int64_t n_slots = 4;
   std::mt19937 random(seed);
@@ -24,28 +24,38 @@ void compare(int64_t n_batch, int64_t n_pre, int64_t n_post, bool shared, unsign
   const size_t n_synapses = size_t(indptr[n_pre]);
   Buffer<int32_t> indices(n_synapses), delays(n_synapses);
   for (size_t k = 0; k < n_synapses; ++k) indices[k] = int32_t(random() % unsigned(n_post));
+  for (int64_t i = 0; i < n_pre; ++i) std::sort(indices.get() + indptr[i], indices.get() + indptr[i + 1]);
   for (size_t k = 0; k < n_synapses; ++k) delays[k] = int32_t(random() % n_slots);
-  Buffer<T> weights(shared ? 1 : n_synapses), ring(size_t(n_batch * n_slots * n_post)), later(ring.size);
+  Buffer<T> decay(shared ? 1 : n_synapses), ring(size_t(n_batch * n_slots * n_post)), later(ring.size);
+  Buffer<W> weights(decay.size);
   Buffer<T> x(size_t(n_batch * n_pre)), psi(size_t(n_batch * n_post)), e(n_batch * n_synapses), traces(e.size);
-  for (auto* values : {&weights, &ring, &x, &psi, &e})
+  for (auto* values : {&decay, &ring, &x, &psi, &e})
     for (size_t k = 0; k < values->size; ++k) (*values)[k] = dyadic();
+  for (size_t k = 0; k < weights.size; ++k) weights[k] = stored<W>(decay[k]);
   Buffer<S> spikes(x.size);
   for (size_t k = 0; k < spikes.size; ++k) spikes[k] = S(random() % 10 < 3);
   Buffer<int64_t> cursor(size_t(n_batch), 2);
   std::copy_n(ring.get(), ring.size, later.get()), std::copy_n(e.get(), e.size, traces.get());
+  Buffer<T> in_order(ring.size);
+  std::copy_n(ring.get(), ring.size, in_order.get());
   for (int64_t b = 0; b < n_batch; ++b) {
     for (int64_t i = 0; i < n_pre; ++i)
       for (P k = indptr[i]; k < indptr[i + 1]; ++k) {
         const int64_t slot = (cursor[b] + delays[k]) % n_slots;
-        later[(b * n_slots + slot) * n_post + indices[k]] += weights[shared ? 0 : k] * T(spikes[b * n_pre + i]);
+        later[(b * n_slots + slot) * n_post + indices[k]] +=
+            T(weights[shared ? 0 : k]) * T(spikes[b * n_pre + i]);
       }
-    eligibility_rows(traces.get() + b * n_synapses, weights.get(), shared, x.get() + b * n_pre, psi.get() + b * n_post,
+    eligibility_rows(traces.get() + b * n_synapses, decay.get(), shared, x.get() + b * n_pre, psi.get() + b * n_post,
                      indices.get(), indptr.get(), int64_t(0), n_pre);
   }
-  BDTORCH_LAUNCH((scatter_delayed<T, P, S>), kBlocks, kBlock, nullptr, ring.get(), cursor.get(), n_slots, weights.get(),
+  BDTORCH_LAUNCH((scatter_delayed<W, P, S, T>), kBlocks, kBlock, nullptr, ring.get(), cursor.get(), n_slots, weights.get(),
                  shared, indices.get(), indptr.get(), delays.get(), spikes.get(), n_batch, n_pre, n_post);
   expect_equal("scatter_delayed", ring, later);
-  BDTORCH_LAUNCH((advance_traces<T, P>), kBlocks, kBlock, nullptr, e.get(), weights.get(), shared, x.get(), psi.get(),
+  BDTORCH_LAUNCH((scatter_delayed_ordered<W, P, S, T, kBlock>), kBlocks, kBlock, nullptr, in_order.get(), cursor.get(),
+                 n_slots, weights.get(), shared, indices.get(), indptr.get(), delays.get(), spikes.get(), n_batch,
+                 n_pre, n_post, int64_t(17));
+  expect_equal("scatter_delayed_ordered", in_order, later);
+  BDTORCH_LAUNCH((advance_traces<T, P>), kBlocks, kBlock, nullptr, e.get(), decay.get(), shared, x.get(), psi.get(),
                  indices.get(), indptr.get(), n_batch, n_pre, n_post, int64_t(n_synapses));
   expect_equal("advance_traces", e, traces);
 }
@@ -58,6 +68,7 @@ int main(int argc, char** argv) {
   return run_schedules(std::atoi(argv[1]), [&](unsigned seed) {
     compare<float, int32_t, bool>(1, n_pre, 97, false, seed);
     compare<double, int64_t, double>(3, n_pre / 2, 33, true, seed);
+    compare<BFloat16, int64_t, bool>(1, n_pre / 3, 9, false, seed);
     compare<float, int64_t, bool>(1, 1, 1, true, seed);
   });
 }

@@ -18,16 +18,23 @@ struct Random {
   explicit Random(unsigned seed) : bits(seed) {}
   template <class S>
   void fill(Buffer<S>& buffer, int percent) {
-    for (size_t k = 0; k < buffer.size; ++k) buffer[k] = int(bits() % 100) < percent ? S(T(bits() % 1000) / T(300)) : S(0);
+    for (size_t k = 0; k < buffer.size; ++k) {
+      const T value = int(bits() % 100) < percent ? T(bits() % 1000) / T(300) : T(0);
+      if constexpr (std::is_same_v<S, bool>)
+        buffer[k] = value != T(0);
+      else
+        buffer[k] = stored<S>(value);
+    }
   }
   std::mt19937 bits;
 };
 
-template <class T, class S, bool columns>
+template <class W, class S, bool columns, class T = SumOf<W>>
 void compare_dense(int64_t n_batch, int64_t n_rows, int64_t n_columns, unsigned seed) {
   const int64_t n_spiking = columns ? n_columns : n_rows, n_terms = columns ? n_rows : n_columns, size = n_rows * n_columns;
   Random<T> random(seed);
-  Buffer<T> w(size_t(n_batch * size)), expected(w.size), a(size_t(n_batch * n_terms)), b(a.size);
+  Buffer<W> w(size_t(n_batch * size)), expected(w.size);
+  Buffer<T> a(size_t(n_batch * n_terms)), b(a.size);
   Buffer<S> spikes(size_t(n_batch * n_spiking));
   random.fill(w, 100), random.fill(a, 100), random.fill(b, 100), random.fill(spikes, 30);
   std::copy_n(w.get(), w.size, expected.get());
@@ -40,12 +47,12 @@ void compare_dense(int64_t n_batch, int64_t n_rows, int64_t n_columns, unsigned 
     else
       dense_update_rows(expected.get() + i * size, spikes.get() + i * n_spiking, own, n_rows, n_columns, 0, n_columns);
   }
-  BDTORCH_LAUNCH((change_dense<T, S, columns>), kBlocks, kBlock, nullptr, w.get(), spikes.get(), change, n_batch, n_rows,
+  BDTORCH_LAUNCH((change_dense<W, S, T, columns>), kBlocks, kBlock, nullptr, w.get(), spikes.get(), change, n_batch, n_rows,
                  n_columns);
   expect_equal("change_dense", w, expected);
 }
 
-template <class T, class P, class S>
+template <class W, class P, class S, class T = SumOf<W>>
 void compare_csr(int64_t n_batch, int64_t n_rows, int64_t n_terms, bool numbered, unsigned seed) {
   Random<T> random(seed);
   Buffer<P> indptr(size_t(n_rows) + 1);
@@ -56,7 +63,8 @@ void compare_csr(int64_t n_batch, int64_t n_rows, int64_t n_terms, bool numbered
   std::iota(synapses.get(), synapses.get() + n_synapses, 0);
   std::shuffle(synapses.get(), synapses.get() + n_synapses, random.bits);
   const int32_t* numbers = numbered ? synapses.get() : nullptr;
-  Buffer<T> w(size_t(n_batch * n_synapses)), expected(w.size), a(size_t(n_batch * n_terms)), b(a.size);
+  Buffer<W> w(size_t(n_batch * n_synapses)), expected(w.size);
+  Buffer<T> a(size_t(n_batch * n_terms)), b(a.size);
   Buffer<S> spikes(size_t(n_batch * n_rows));
   random.fill(w, 100), random.fill(a, 100), random.fill(b, 100), random.fill(spikes, 30);
   std::copy_n(w.get(), w.size, expected.get());
@@ -65,7 +73,7 @@ void compare_csr(int64_t n_batch, int64_t n_rows, int64_t n_terms, bool numbered
     csr_update_rows(expected.get() + i * n_synapses, spikes.get() + i * n_rows,
                     WeightChange<T>{a.get() + i * n_terms, b.get() + i * n_terms, T(0.5), T(3)}, indices.get(),
                     indptr.get(), numbers, 0, n_rows);
-  BDTORCH_LAUNCH((change_csr<T, P, S>), kBlocks, kBlock, nullptr, w.get(), spikes.get(), change, indices.get(),
+  BDTORCH_LAUNCH((change_csr<W, P, S, T>), kBlocks, kBlock, nullptr, w.get(), spikes.get(), change, indices.get(),
                  indptr.get(), numbers, n_batch, n_rows, n_terms, n_synapses);
   expect_equal("change_csr", w, expected);
 }
@@ -82,5 +90,7 @@ int main(int argc, char** argv) {
     compare_dense<double, double, true>(1, 1, 1, seed);
     compare_csr<float, int32_t, bool>(1, n_rows, 97, false, seed);
     compare_csr<double, int64_t, double>(2, n_rows / 2, 33, true, seed);
+    compare_dense<BFloat16, bool, false>(1, 40, 33, seed);
+    compare_csr<BFloat16, int32_t, float>(2, n_rows / 3, 33, true, seed);
   });
 }

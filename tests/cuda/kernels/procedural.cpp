@@ -37,6 +37,11 @@ void compare(const ProceduralMatrix& matrix, int64_t n_batch, unsigned seed) {
   const double tolerance = matrix.draws == Draws::none ? 0. : 1e-3;
   expect_equal("scatter_procedural", y, scattered, tolerance);
   expect_equal("gather_procedural", sums, gathered, tolerance);
+
+  Buffer<T> in_order(n_batch * n_post);
+  BDTORCH_LAUNCH((scatter_procedural_ordered<T, S>), kBlocks, kBlock, nullptr, matrix, offset.get(), scale.get(),
+                 spikes.get(), n_batch, in_order.get());
+  expect_equal("scatter_procedural_ordered", in_order, scattered);
 }
 
 }  // namespace

@@ -91,6 +91,7 @@ inline void __threadfence() { simulator::fence(); }
 // No convergence is promised: the adversary's answer is that a lane is alone.
 inline uint32_t __activemask() { return 1u << simulator::position().lane; }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return unsigned((uint64_t(a) * b) >> 32); }
 
 using cudaStream_t = void*;
