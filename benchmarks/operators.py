@@ -30,7 +30,8 @@ from torch import Tensor  # noqa: E402
 from torch._dynamo.backends.common import aot_autograd  # noqa: E402
 
 from bdtorch import ops  # noqa: E402
-from benchmarks.ops.event_csr import door_overhead, median_microseconds, random_csr  # noqa: E402
+from benchmarks.ops._compare import median_microseconds, random_csr  # noqa: E402
+from benchmarks.ops.event_csr import door_overhead  # noqa: E402
 from benchmarks.ops.procedural import measure_product, step_network  # noqa: E402
 
 N, DENSITY = 10_000, 0.01

@@ -1,7 +1,8 @@
 """Checks the operators of this installation, in a minute: ``python -m bdtorch.ops.selftest``.
 
 With a GPU, every CUDA operator is compared with the CPU's on the same arguments. Without one it says so, and compares
-the CPU's operators with dense products and with Philox in NumPy's integers. Prints a line for each check.
+the CPU's operators with dense products, with their formulas in torch's operations, and with Philox in NumPy's integers.
+Prints a line for each check.
 
 Exit code: 0, all checks passed; 1, a check failed; 2, there is a GPU but no CUDA library of bdtorch was loaded for it.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,43 +19,8 @@ import torch
 from torch import Tensor
 
 from bdtorch import ops
-
-Arguments = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Check:
-    """An operator on arguments, whose result must be that of `expected`, to the bit unless a tolerance is given."""
-
-    name: str
-    operator: Callable[..., Tensor]
-    arguments: Arguments
-    expected: Callable[..., Tensor]
-    tolerance: float = 0.0
-
-    def error(self, device: torch.device) -> str | None:
-        """What is wrong, or None."""
-        moved = [value.to(device) if isinstance(value, Tensor) else value for value in self.arguments]
-        try:
-            actual, expected = self.operator(*moved).cpu(), self.expected(*self.arguments)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        if actual.shape != expected.shape or actual.dtype != expected.dtype:
-            return f"{actual.dtype} {tuple(actual.shape)} instead of {expected.dtype} {tuple(expected.shape)}"
-        if not self.tolerance:
-            unequal = int((actual != expected).sum())
-            return f"{unequal} of {actual.numel()} values differ" if unequal else None
-        difference = float((actual.double() - expected.double()).abs().max()) if actual.numel() else 0.0
-        largest = max(1.0, float(expected.abs().max())) if actual.numel() else 1.0
-        within = difference <= self.tolerance * largest
-        return None if within else f"largest difference {difference:.3g} among values up to {largest:.3g}"
-
-
-def csr_of(n_pre: int, n_post: int, density: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Indices and indptr of a random matrix."""
-    connected = torch.rand(n_pre, n_post, generator=generator) < density
-    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), connected.sum(1).cumsum(0)])
-    return connected.nonzero()[:, 1].to(torch.int32), indptr
+from bdtorch.ops._checks import Arguments, Check, csr_of, dense_of, deterministic
+from bdtorch.ops._checks_weights import segment_checks, weight_checks
 
 
 def sparse_cases() -> Iterator[tuple[str, Arguments]]:
@@ -74,13 +39,6 @@ def sparse_cases() -> Iterator[tuple[str, Arguments]]:
         pre, post = (pre > 0, post > 0) if event else (pre, post)
         arguments = (pre, post, weights, indices, indptr, n_post)
         yield f"{n_pre} x {n_post}, {str(dtype)[6:]}, batch {batch}, {'bool' if event else 'float'} spikes", arguments
-
-
-def dense_of(weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
-    """The matrix in double precision."""
-    rows = torch.repeat_interleave(torch.arange(len(indptr) - 1), indptr.diff())
-    matrix = torch.zeros(len(indptr) - 1, n_post, dtype=torch.float64)
-    return matrix.index_put((rows, indices.long()), weights.double(), accumulate=True)
 
 
 def sparse_checks(cuda: bool) -> Iterator[Check]:
@@ -109,17 +67,11 @@ def sparse_checks(cuda: bool) -> Iterator[Check]:
         yield Check(f"csr_outer, {name}", ops.csr_outer, (pre, g, *structure), outer, tolerance)
         if cuda:
             yield Check(
-                f"event_csr, deterministic, {name}", _deterministic, (pre, weights, *structure, n_post), forward
+                f"event_csr, deterministic, {name}",
+                deterministic(ops.event_csr),
+                (pre, weights, *structure, n_post),
+                forward,
             )
-
-
-def _deterministic(*arguments: Any) -> Tensor:
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    try:
-        return ops.event_csr(*arguments)
-    finally:
-        torch.use_deterministic_algorithms(before)
 
 
 def procedural_checks(cuda: bool) -> Iterator[Check]:
@@ -143,6 +95,9 @@ def procedural_checks(cuda: bool) -> Iterator[Check]:
 
         name = f"{law}, draws {draws}, batch {batch}"
         yield Check(f"procedural_event, {name}", ops.procedural_event, (spikes, offset, scale, matrix), forward, 1e-4)
+        if cuda:
+            ordered = deterministic(ops.procedural_event)
+            yield Check(f"procedural_event, deterministic, {name}", ordered, (spikes, offset, scale, matrix), forward)
         yield Check(f"procedural_gather, {name}", ops.procedural_gather, (values, offset, scale, matrix), gather, 1e-4)
 
 
@@ -186,11 +141,16 @@ def random_checks(cuda: bool) -> Iterator[Check]:
             yield Check(f"{name}, {str(dtype)[6:]}", door, (key, counter), door)
 
 
+def all_checks(cuda: bool) -> Iterator[Check]:
+    """Every check, on a GPU or of the CPU's operators."""
+    return itertools.chain(
+        sparse_checks(cuda), weight_checks(cuda), segment_checks(cuda), procedural_checks(cuda), random_checks(cuda)
+    )
+
+
 def run(device: torch.device) -> list[tuple[str, str | None]]:
     """Every check on a device: its name, and what is wrong or None."""
-    cuda = device.type != "cpu"
-    checks = itertools.chain(sparse_checks(cuda), procedural_checks(cuda), random_checks(cuda))
-    return [(check.name, check.error(device)) for check in checks]
+    return [(check.name, check.error(device)) for check in all_checks(device.type != "cpu")]
 
 
 def main() -> int:
@@ -204,7 +164,9 @@ def main() -> int:
     else:
         device = torch.device("cpu")
         print("No GPU is visible to torch: the CUDA operators were NOT checked.")
-        print("Comparing the operators of the CPU with dense products and a Philox generator in NumPy.")
+        print(
+            "Comparing the operators of the CPU with dense products, formulas in torch, and a Philox generator in NumPy."
+        )
     results = run(device)
     for name, error in results:
         print(f"{'ok    ' if error is None else 'FAILED'} {name}{'' if error is None else ': ' + error}")

@@ -7,43 +7,16 @@ Times are medians over rounds in which the contestants take turns. `ratio` is to
 
 import argparse
 import json
-import statistics
-import time
+import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # as a script, this file sees only its own folder
+
 import torch
-from torch import Tensor
 
 from bdtorch import ops
-
-
-def random_csr(n: int, density: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, indices and indptr of an n x n matrix whose entries exist independently of each other."""
-    generator = torch.Generator().manual_seed(0)
-    connected = torch.rand(n, n, generator=generator) < density
-    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), connected.sum(1).cumsum(0)])
-    indices = connected.nonzero()[:, 1].to(torch.int32)
-    return torch.randn(len(indices), generator=generator), indices, indptr
-
-
-def median_microseconds(contestants: dict[str, Callable[[], object]], rounds: int = 30) -> dict[str, float]:
-    """The median time of a call for each contestant; every sample lasts about 5 ms."""
-    calls = {}
-    for name, call in contestants.items():
-        call()
-        start = time.perf_counter()
-        call()
-        calls[name] = max(1, int(0.005 / (time.perf_counter() - start)))
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, call in contestants.items():
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                call()
-            samples[name].append((time.perf_counter() - start) / calls[name] * 1e6)
-    return {name: statistics.median(times) for name, times in samples.items()}
+from benchmarks.ops._compare import median_microseconds, random_csr
 
 
 def run(n: int, density: float, active: float) -> list[dict[str, float | str]]:

@@ -2,9 +2,9 @@
 
     python benchmarks/ops/random_numbers.py [--n 4096 1000000] [--threads 1] [--json FILE]
 
-Two things are timed: the ops, as an eager step calls them, and the kernels of ``bdtorch/random.h`` as a generated loop
-compiles them (g++ -O3, with and without -march=native). torch draws with an explicit generator; its Bernoulli draw is
-``rand(n) < p``. Ratios are torch's time over ours: above 1, ours is faster.
+Two things are timed: the ops, as an eager step calls them, and for three of them the kernels of ``bdtorch/random.h`` as
+a generated loop compiles them (g++ -O3, with and without -march=native). torch draws with an explicit generator; its
+Bernoulli draw is ``rand(n) < p``. Ratios are torch's time over ours: above 1, ours is faster.
 
 (Not named random.py: a script's directory comes first on the import path, and torch imports the standard `random`.)
 """
@@ -39,7 +39,8 @@ EXPORT(normal_float64, double, normal_fill(key, step, begin, end, out))
 EXPORT(bernoulli_float32, bool, bernoulli_fill(key, step, begin, end, 0.1f, out))
 EXPORT(bernoulli_float64, bool, bernoulli_fill(key, step, begin, end, 0.1, out))
 """
-DISTRIBUTIONS = ("uniform", "normal", "bernoulli")
+DISTRIBUTIONS = ("uniform", "normal", "bernoulli", "exponential", "poisson", "binomial")
+WITH_KERNELS = ("uniform", "normal", "bernoulli")  # what the kernels above draw
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -54,6 +55,14 @@ def torch_draw(distribution: str, n: int, dtype: torch.dtype) -> Callable[[], ob
     generator = torch.Generator().manual_seed(0)
     if distribution == "normal":
         return lambda: torch.randn(n, generator=generator, dtype=dtype)
+    if distribution == "exponential":
+        return lambda: torch.empty(n, dtype=dtype).exponential_(generator=generator)
+    if distribution == "poisson":
+        rate = torch.full((n,), 3.0, dtype=dtype)
+        return lambda: torch.poisson(rate, generator=generator)
+    if distribution == "binomial":
+        trials, p = torch.full((n,), 20.0, dtype=dtype), torch.full((n,), 0.3, dtype=dtype)
+        return lambda: torch.binomial(trials, p, generator=generator)
     if distribution == "uniform":
         return lambda: torch.rand(n, generator=generator, dtype=dtype)
     return lambda: torch.rand(n, generator=generator, dtype=dtype) < 0.1
@@ -63,7 +72,11 @@ def bdtorch_draw(distribution: str, n: int, dtype: torch.dtype) -> Callable[[], 
     key, counter, p = ops.make_key(0), torch.tensor(3), torch.tensor(0.1, dtype=dtype)
     if distribution == "bernoulli":
         return lambda: ops.bernoulli(key, counter, p, n)
-    draw = ops.normal if distribution == "normal" else ops.uniform
+    if distribution == "poisson":
+        return lambda: ops.poisson(key, counter, 30 * p, n)
+    if distribution == "binomial":
+        return lambda: ops.binomial(key, counter, 20, 3 * p, n)
+    draw = {"normal": ops.normal, "uniform": ops.uniform, "exponential": ops.exponential}[distribution]
     return lambda: draw(key, counter, n, dtype=dtype)
 
 
@@ -105,7 +118,8 @@ def measure(sizes: list[int]) -> list[Row]:
             kernels["kernel -O3 native"] = compile_kernels(Path(name), ["-march=native"])
         for n, distribution, dtype in itertools.product(sizes, DISTRIBUTIONS, DTYPES):
             draws = {"op": bdtorch_draw(distribution, n, dtype)}
-            draws |= {what: kernel_draw(library, distribution, n, dtype) for what, library in kernels.items()}
+            if distribution in WITH_KERNELS:
+                draws |= {what: kernel_draw(library, distribution, n, dtype) for what, library in kernels.items()}
             torch_ns = nanoseconds_per_number(torch_draw(distribution, n, dtype), n)
             for what, draw in draws.items():
                 rows.append(Row(what, distribution, str(dtype), n, torch_ns, nanoseconds_per_number(draw, n)))
