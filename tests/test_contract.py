@@ -220,6 +220,10 @@ CASES: dict[str, Case] = {
         _sequence(40.0, 90.0, 3),
     ),
     "ALIF-surrogate": Case(lambda: bt.neurons.ALIF(3, surrogate=bt.surrogate.Triangle()), 30.0),
+    "ContinuousAttractor": Case(
+        lambda: bt.rates.ContinuousAttractor(8, k=_trained(0.2, 1), j0=4.0, u_init=bt.init.Uniform(0.1, 1.0)),
+        _sequence(0.0, 2.0, 8),
+    ),
     "LeakyRate": Case(lambda: bt.rates.LeakyRate(3, tau=_trained(5.0, 3)), _sequence(-2.0, 2.0, 3)),
     "Recurrent": Case(_recurrent, _sequence(0.0, 40.0, 2)),
     "Readout": Case(lambda: bt.Readout(3, 2, tau=4.0, bias=True), _sequence(-1.0, 1.0, 3)),

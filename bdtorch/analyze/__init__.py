@@ -1,4 +1,4 @@
-"""What simulations and models mean: statistics of spikes, and the dynamics of low-dimensional systems."""
+"""What simulations and models mean: statistics of spikes, and the dynamics of systems small and large."""
 
 from bdtorch.analyze._diagram import Branch as Branch
 from bdtorch.analyze._diagram import CycleBranch as CycleBranch
@@ -8,9 +8,20 @@ from bdtorch.analyze._field import VectorField as VectorField
 from bdtorch.analyze._results import FixedPoint as FixedPoint
 from bdtorch.analyze._results import LimitCycle as LimitCycle
 from bdtorch.analyze._results import Trajectory as Trajectory
+from bdtorch.analyze._search import GaussNewton as GaussNewton
+from bdtorch.analyze._search import GradientDescent as GradientDescent
+from bdtorch.analyze._search import Newton as Newton
+from bdtorch.analyze._search import Search as Search
 from bdtorch.analyze.continuation import continuation as continuation
 from bdtorch.analyze.fast_slow import FastSlow as FastSlow
 from bdtorch.analyze.fast_slow import fast_slow as fast_slow
+from bdtorch.analyze.fixed_points import FixedPoints as FixedPoints
+from bdtorch.analyze.fixed_points import fixed_points as fixed_points
+from bdtorch.analyze.fixed_points import slow_points as slow_points
+from bdtorch.analyze.linearise import Linearisation as Linearisation
+from bdtorch.analyze.linearise import linearise as linearise
+from bdtorch.analyze.lyapunov import LyapunovSpectrum as LyapunovSpectrum
+from bdtorch.analyze.lyapunov import lyapunov_spectrum as lyapunov_spectrum
 from bdtorch.analyze.parameter_plane import Locus as Locus
 from bdtorch.analyze.parameter_plane import ParameterPlane as ParameterPlane
 from bdtorch.analyze.parameter_plane import parameter_plane as parameter_plane

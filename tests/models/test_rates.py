@@ -70,3 +70,38 @@ def test_the_mean_field_of_quadratic_neurons_rests_where_theory_says() -> None:
     r, v = float(end.r), float(end.v)
     assert v == pytest.approx(-1.0 / (2 * np.pi * r), rel=1e-8)
     assert v**2 - 4.0 + 10.0 * r - (np.pi * r) ** 2 == pytest.approx(0.0, abs=1e-7)
+
+
+def test_a_ring_holds_a_bump_of_the_height_of_theory_at_every_angle() -> None:
+    ring = bt.rates.ContinuousAttractor(256, k=0.1, j0=8.0, dtype=torch.float64)
+    angles = torch.tensor([-3.1, -1.0, 0.3, 2.0], dtype=torch.float64)
+    start = ring.State(u=ring.bump(angles, 0.9 * ring.bump_height))
+    end = bt.simulate(ring, dt=0.1, duration=30.0, state=start, record={}, loop="reference").state
+    # The range is finite, which the closed form is not: exp(-pi^2 / (4 a^2)) is left out.
+    torch.testing.assert_close(end.u, ring.bump(angles, ring.bump_height), rtol=0, atol=2e-4 * ring.bump_height)
+    torch.testing.assert_close(ring.decode(end.u), angles, rtol=0, atol=1e-6)
+
+
+def test_a_bump_follows_a_stimulus_and_dies_above_the_critical_inhibition() -> None:
+    ring = bt.rates.ContinuousAttractor(128, k=0.1, j0=16.0, dtype=torch.float64)
+    start = ring.State(u=ring.bump(0.0, ring.bump_height))
+    pulled = bt.simulate(
+        ring,
+        bt.Constant(ring.bump(1.0, 0.5 * ring.bump_height)),
+        dt=0.1,
+        duration=40.0,
+        state=start,
+        record={},
+        loop="reference",
+    ).state
+    assert float(ring.decode(pulled.u)) == pytest.approx(1.0, abs=1e-3)
+    with pytest.raises(ValueError, match="k of at most") as caught:
+        _ = bt.rates.ContinuousAttractor(128, k=1e6, j0=16.0).bump_height
+    critical = float(str(caught.value).split("at most ")[1].split(",")[0])
+    for k, lasts in ((0.97 * critical, True), (1.03 * critical, False)):
+        ring = bt.rates.ContinuousAttractor(128, k=k, j0=16.0, dtype=torch.float64)
+        height = bt.rates.ContinuousAttractor(128, k=0.97 * critical, j0=16.0).bump_height
+        end = bt.simulate(
+            ring, dt=0.2, duration=400.0, state=ring.State(u=ring.bump(0.0, height)), record={}, loop="reference"
+        ).state
+        assert (float(end.u.max()) > 0.5 * height) == lasts

@@ -140,6 +140,20 @@ def test_derivatives_within_a_step():
         assert_same(native, reference, exact=False)
 
 
+def test_forward_derivatives_of_what_holds_numbers():
+    """A number has a tangent of zeros that have no memory."""
+
+    def step(x, t):
+        def function(v):
+            return 3.0 * v - (2.0 - v) / 4.0 + 1.0 / (1.5 + v * v) + torch.where(v > 0, 2.0 * v, 0.5)
+
+        value, slope = torch.func.jvp(function, (x[0],), (x[0] + 1.0,))
+        return [0.1 * value], slope
+
+    for native, reference in zip(*both(step, V), strict=True):
+        assert_same(native, reference, exact=False)
+
+
 def test_constants_written_to_within_a_step():
     def step(x, t):
         weights = torch.ones(9)

@@ -60,4 +60,10 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten.roll.default": _roll,
     "aten.var.correction": _var,
     "prims.var.default": _prims_var,
+    # Forward differentiation meets numbers with these.
+    "prims.add.default": torch.add,
+    "prims.div.default": torch.true_divide,
+    "prims.mul.default": torch.mul,
+    "prims.neg.default": torch.neg,
+    "prims.sub.default": torch.sub,
 }

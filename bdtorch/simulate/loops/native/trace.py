@@ -114,7 +114,8 @@ class _Tracer(TorchDispatchMode):
         if is_constant(_pytree.tree_leaves(nodes)):
             result = func(*args, **kwargs)
             made_of_numbers = not any(isinstance(x, Node) for x in _pytree.tree_leaves(nodes))
-            if made_of_numbers and isinstance(result, Tensor) and result.numel() == 1 and result.dtype in _REAL:
+            single = isinstance(result, Tensor) and result.numel() == 1 and result.dtype in _REAL
+            if made_of_numbers and single and not _is_lazy_zero(result):
                 # A number, which the model may well have written in several places.
                 self._record("full", ((result.item(),), {}), (), result)
                 return result
@@ -126,7 +127,7 @@ class _Tracer(TorchDispatchMode):
         if not is_supported(name, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
-        if name in _UNFILLED:
+        if name in _UNFILLED or _is_lazy_zero(result):
             return self._constant(result)
         if name in DIVISIONS and not result.is_floating_point():
             self._check_divisor(func, nodes[0][1])
@@ -153,7 +154,8 @@ class _Tracer(TorchDispatchMode):
         for leaf in _pytree.tree_leaves(result):
             if isinstance(leaf, Tensor):
                 self.fresh.add(id(leaf))
-                self.enter(leaf, "constant", leaf)
+                lazy = _is_lazy_zero(leaf)
+                self.enter(leaf, "constant", torch.zeros(leaf.shape, dtype=leaf.dtype) if lazy else leaf)
         return result
 
     def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
@@ -229,6 +231,11 @@ class _Tracer(TorchDispatchMode):
 
     def _error(self, func: Any, problem: str) -> LoopError:
         return LoopError(f"the native loop cannot run this model: {func} {problem} ({_site()})")
+
+
+def _is_lazy_zero(x: Any) -> bool:
+    """Whether it is a tensor of zeros without memory, as forward differentiation takes for the tangent of a number."""
+    return isinstance(x, Tensor) and x._is_zerotensor()
 
 
 class _Escapes(TorchFunctionMode):
