@@ -89,7 +89,7 @@ def _buffer(buffer: Buffer, constants: list[Tensor]) -> tuple[str, int, int]:
         return "constant", len(constants) - 1, size
     if buffer.role in ("state", "sequence"):
         return buffer.role, buffer.source, size
-    if buffer.role in ("temporary", "time"):
+    if buffer.role in ("temporary", "threads", "time"):
         return buffer.role, 0, size
     raise LoopError(f"a loop with memory of the kind {buffer.role!r} cannot be exported")
 

@@ -23,7 +23,7 @@
 namespace bdtorch {
 namespace embed {
 
-enum class Role { state, sequence, constant, temporary, time };
+enum class Role { state, sequence, constant, temporary, threads, time };
 
 // An array that the loop is handed: which state variable, input or constant it is, or how large a temporary.
 struct Buffer {
@@ -110,7 +110,7 @@ class Simulation {
     for (size_t i = 0; i < model.n_variables; ++i) initial_.push_back(take(model.variables[i].bytes));
     for (size_t i = 0; i < model.n_variables; ++i) state_.emplace_back(model.variables[i].bytes);
     for (size_t i = 0; i < model.n_buffers; ++i)
-      temporaries_.emplace_back(model.buffers[i].role == Role::temporary ? model.buffers[i].bytes : 0);
+      temporaries_.emplace_back(temporary_bytes(model.buffers[i]));
     values_.resize(model.n_records);
     rows_.resize(model.n_records);
     spikes_.resize(model.n_records);
@@ -134,8 +134,7 @@ class Simulation {
     for (size_t i = 0; i < model_.n_variables; ++i)
       std::memcpy(state_[i].data(), initial_[i].data(), model_.variables[i].bytes);
     for (size_t i = 0; i < model_.n_buffers; ++i)
-      if (model_.buffers[i].role == Role::temporary)
-        std::memset(temporaries_[i].data(), 0, model_.buffers[i].bytes);
+      if (const size_t bytes = temporary_bytes(model_.buffers[i])) std::memset(temporaries_[i].data(), 0, bytes);
     step_ = model_.first;
     forget();
     error_.clear();
@@ -226,12 +225,19 @@ class Simulation {
     return count;
   }
 
+  // How much memory of its own a buffer needs, which may be so much for every thread.
+  size_t temporary_bytes(const Buffer& buffer) const {
+    if (buffer.role == Role::threads) return buffer.bytes * size_t(threads_);
+    return buffer.role == Role::temporary ? buffer.bytes : 0;
+  }
+
   const void* address(size_t number, int64_t began, const void* const* inputs) const {
     const Buffer& buffer = model_.buffers[number];
     switch (buffer.role) {
       case Role::state: return state_[buffer.number].data();
       case Role::constant: return constants_[buffer.number].data();
-      case Role::temporary: return temporaries_[number].data();
+      case Role::temporary:
+      case Role::threads: return temporaries_[number].data();
       case Role::sequence:
         return static_cast<const char*>(inputs[buffer.number]) +
                size_t(step_ - began) * model_.inputs[buffer.number].bytes;

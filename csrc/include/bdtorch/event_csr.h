@@ -148,30 +148,32 @@ BDTORCH_INLINE void prefetch_synapses(const W* weights, bool shared_weight, cons
   for (int64_t k = span.begin; k < end; k += per_weight_line) __builtin_prefetch(weights + k);
 }
 
-// Adds the rows rows[0], ..., rows[n_rows - 1], one after the other. `places.span(i)` says which synapses of row i are to
-// be added, `places.about(i)` where they lie, more or less, and `places.prefetch(i)` asks for the memory that tells. What
-// such a loop waits for is memory, so it asks for much of it ahead: 2 to 3 times less time once W exceeds the cache.
+// Adds the rows rows[0], ..., rows[n_rows - 1], one after the other. A row has `Places::parts` stretches of synapses:
+// `places.span(i, p)` says which, `places.about(i, p)` where they lie, more or less, and `places.prefetch(i)` asks for the
+// memory that tells. What such a loop waits for is memory, so it asks for much of it ahead: 2 to 3 times less time once W
+// exceeds the cache.
 template <class W, class I, class S, class T, class Row, class Places>
 BDTORCH_INLINE void scatter_rows(const W* weights, bool shared_weight, const I* indices, const Places& places,
                                  const Row* rows, int64_t n_rows, const S* spikes, T* y) {
   constexpr int64_t ahead = 4;  // rows between asking for synapses and adding them; places are asked for twice as early
   const auto prefetch = [&](int64_t r) {
     if (r + ahead < n_rows) places.prefetch(rows[r + ahead]);
-    if (r < n_rows) prefetch_synapses(weights, shared_weight, indices, places.about(rows[r]));
+    if (r >= n_rows) return;
+    for (int p = 0; p < Places::parts; ++p)
+      prefetch_synapses(weights, shared_weight, indices, places.about(rows[r], p));
   };
   for (int64_t r = 0; r < n_rows && r < ahead; ++r) places.prefetch(rows[r]);
   for (int64_t r = 0; r < ahead; ++r) prefetch(r);
   for (int64_t r = 0; r < n_rows; ++r) {
     prefetch(r + ahead);
-    const S spike = spikes[rows[r]];
-    Span span = places.span(rows[r]);
+    S spike = S(1);
+    if constexpr (!std::is_same<S, bool>::value) spike = spikes[rows[r]];
+    const int64_t first = rows[r];
     // Neighbours that are both active are one stretch of memory: no loop ends between them.
     if constexpr (std::is_same<S, bool>::value && Places::whole)
-      for (; r + 1 < n_rows && rows[r + 1] == rows[r] + 1; ++r) {
-        prefetch(r + 1 + ahead);
-        span.end = places.span(rows[r + 1]).end;
-      }
-    scatter_row(weights, shared_weight, indices, span.begin, span.end, spike, y);
+      for (; r + 1 < n_rows && rows[r + 1] == rows[r] + 1; ++r) prefetch(r + 1 + ahead);
+    for (int p = 0; p < Places::parts; ++p)
+      scatter_row(weights, shared_weight, indices, places.span(first, p).begin, places.span(rows[r], p).end, spike, y);
   }
 }
 
@@ -179,9 +181,10 @@ BDTORCH_INLINE void scatter_rows(const W* weights, bool shared_weight, const I* 
 template <class P>
 struct WholeRows {
   BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(indptr + row); }
-  BDTORCH_INLINE Span about(int64_t row) const { return span(row); }
-  BDTORCH_INLINE Span span(int64_t row) const { return {int64_t(indptr[row]), int64_t(indptr[row + 1])}; }
+  BDTORCH_INLINE Span about(int64_t row, int) const { return span(row, 0); }
+  BDTORCH_INLINE Span span(int64_t row, int) const { return {int64_t(indptr[row]), int64_t(indptr[row + 1])}; }
 
+  static constexpr int parts = 1;
   static constexpr bool whole = true;
   const P* indptr;
 };
@@ -190,20 +193,39 @@ struct WholeRows {
 template <class I, class P>
 struct RowsInRange {
   BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(indptr + row); }
-  BDTORCH_INLINE Span about(int64_t row) const {
+  BDTORCH_INLINE Span about(int64_t row, int) const {
     const int64_t begin = int64_t(indptr[row]), end = int64_t(indptr[row + 1]);
     return {begin + (end - begin) * post_begin / n_post, begin + (end - begin) * post_end / n_post};
   }
-  BDTORCH_INLINE Span span(int64_t row) const {
+  BDTORCH_INLINE Span span(int64_t row, int) const {
     const int64_t end = int64_t(indptr[row + 1]), begin = lower_bound(indices, int64_t(indptr[row]), end, post_begin);
     return {begin, lower_bound(indices, begin, end, post_end)};
   }
 
+  static constexpr int parts = 1;
   static constexpr bool whole = false;
   const I* indices;
   const P* indptr;
   int64_t n_post, post_begin, post_end;
 };
+
+// Adds all active rows, in ascending order.
+template <class W, class I, class S, class T, class Places>
+BDTORCH_INLINE void scatter_active(const W* weights, bool shared_weight, const I* indices, const Places& places,
+                                   const S* spikes, int64_t n_pre, T* y) {
+  constexpr int group_size = 128;  // so many rows are collected before they are added
+  int64_t rows[group_size];
+  int n_rows = 0;
+  const auto add_rows = [&] {
+    scatter_rows(weights, shared_weight, indices, places, rows, n_rows, spikes, y);
+    n_rows = 0;
+  };
+  for_each_active(spikes, 0, n_pre, [&](int64_t i) {
+    rows[n_rows++] = i;
+    if (n_rows == group_size) add_rows();
+  });
+  add_rows();
+}
 
 // y[j] += sum_i spikes[i] W[i][j] for the j in [post_begin, post_end); y is indexed by j, the rest of it is untouched.
 // For every j the rows are added in ascending order, whatever the range: threads may share the work by ranges of j.
@@ -212,24 +234,11 @@ inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* 
                                  const S* spikes, int64_t n_pre, int64_t n_post, int64_t post_begin, int64_t post_end,
                                  T* y) {
   const int64_t begin = post_begin < 0 ? 0 : post_begin, end = post_end > n_post ? n_post : post_end;
-  const bool whole_rows = begin == 0 && end == n_post;
-  constexpr int group_size = 128;  // so many active rows are collected before they are added
-  int64_t rows[group_size];
-  int n_rows = 0;
-  const auto add_rows = [&] {
-    if (whole_rows) {
-      scatter_rows(weights, shared_weight, indices, WholeRows<P>{indptr}, rows, n_rows, spikes, y);
-    } else {
-      scatter_rows(weights, shared_weight, indices, RowsInRange<I, P>{indices, indptr, n_post, begin, end}, rows,
-                   n_rows, spikes, y);
-    }
-    n_rows = 0;
-  };
-  for_each_active(spikes, 0, n_pre, [&](int64_t i) {
-    rows[n_rows++] = i;
-    if (n_rows == group_size) add_rows();
-  });
-  add_rows();
+  if (begin == 0 && end == n_post)
+    scatter_active(weights, shared_weight, indices, WholeRows<P>{indptr}, spikes, n_pre, y);
+  else
+    scatter_active(weights, shared_weight, indices, RowsInRange<I, P>{indices, indptr, n_post, begin, end}, spikes,
+                   n_pre, y);
 }
 
 #if !defined(__CUDACC__)  // which does not know vectors as types, and gathers by warps

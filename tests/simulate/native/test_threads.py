@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import bdtorch as bt
+from bdtorch.simulate.loops import native
+from bdtorch.simulate.loops.native import events, runner
 from bdtorch.simulate.loops.native.runner import Crew
 from benchmarks import coba, cobahh
 
@@ -25,6 +27,90 @@ def test_networks_do_not_depend_on_the_number_of_threads(network):
         several = run(threads)
         assert torch.equal(several["v"], one["v"])
         assert all(torch.equal(several[name].pairs, one[name].pairs) for name in ("E", "I"))
+
+
+def sparse_network(sizes: tuple[int, ...], weight: object, delay: float | None = None, seed: int = 3) -> bt.Network:
+    """Populations that excite one another, some of whose neurons have no synapses at all."""
+
+    def cells(count: int) -> bt.DynamicalSystem:
+        lif = bt.neurons.LIF(count, tau=20.0, v_rest=0.0, v_reset=0.0, v_th=1.0, v_init=bt.init.Uniform(0.0, 1.0))
+        return bt.neurons.Refractory(lif, period=1.0)
+
+    names = [f"P{k}" for k in range(len(sizes))]
+    projections = {
+        (name, tuple(names)): bt.Projection(
+            bt.connect.FixedProbability(0.003), weight=weight, synapse=bt.synapses.Exponential(3.0),
+            receptor=bt.synapses.Current(), delay=delay,
+        )
+        for name in names
+    }  # fmt: skip
+    return bt.Network(dict(zip(names, map(cells, sizes), strict=True)), projections, seed=seed)
+
+
+@pytest.mark.parametrize("sizes", [(1001,), (700, 333), (65, 1, 130), (1,)], ids=str)
+@pytest.mark.parametrize("weight", [0.05, bt.init.Uniform(0.0, 0.1)], ids=["shared", "own"])
+@pytest.mark.parametrize("delay", [None, 0.5])
+def test_any_shares_of_any_populations_give_the_reference_bits(sizes, weight, delay):
+    net = sparse_network(sizes, weight, delay)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    record = {name: bt.spikes(name) for name in net.populations} | {"v": bt.trace("P0.v")}
+
+    def run(loop: object) -> bt.Solution:
+        return bt.simulate(net, 4.0, dt=0.1, duration=8.0, state=state, record=record, loop=loop)
+
+    reference = run("reference")
+    assert len(reference["P0"]) > 0
+    runs = [run(bt.Native(threads=threads)) for threads in (1, 2, 3, 5)]
+    torch.testing.assert_close(runs[0]["v"], reference["v"], rtol=1e-5, atol=1e-5)
+    for native_run in runs:
+        assert torch.equal(native_run["v"], runs[0]["v"])
+        assert all(torch.equal(native_run[name].pairs, reference[name].pairs) for name in net.populations)
+
+
+def test_a_record_of_spikes_that_is_full_ends_the_chunk(monkeypatch):
+    net = sparse_network((300, 100), 0.05)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+
+    def run(threads: int) -> bt.Solution:
+        record = {name: bt.spikes(name) for name in net.populations}
+        return bt.simulate(net, 5.0, dt=0.1, duration=40.0, state=state, record=record, loop=bt.Native(threads=threads))
+
+    roomy = run(1)
+    assert len(roomy["P0"]) > 3 * 300
+    monkeypatch.setattr(runner, "_SPARSE_ENTRIES", 1)
+    for threads in (1, 2, 3):
+        narrow = run(threads)
+        assert all(torch.equal(narrow[name].pairs, roomy[name].pairs) for name in net.populations)
+
+
+def test_cuts_of_another_number_of_threads_are_forgotten(monkeypatch):
+    monkeypatch.setattr(events, "_SMALL", 0)  # and they are found in eight bytes too
+    monkeypatch.setattr(Crew, "shifts", lambda self, count: [(3, count // 3), (2, count // 2), (3, count)])
+    net = sparse_network((300, 100), 0.05)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    several, one = (
+        bt.simulate(net, 5.0, dt=0.1, duration=10.0, state=state, record={"v": bt.trace("P1.v")}, loop=loop)
+        for loop in (bt.Native(threads=3), "reference")
+    )
+    torch.testing.assert_close(several["v"], one["v"], rtol=1e-5, atol=1e-5)
+
+
+def test_threads_meet_once_a_step_in_a_network_without_delays():
+    texts = []
+    net = sparse_network((300, 100), 0.05)
+    generate = native.generate
+
+    def kept(*args):
+        texts.append(generate(*args))
+        return texts[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "generate", kept)
+        bt.simulate(
+            net, 5.0, dt=0.1, duration=1.0, record={"P0": bt.spikes("P0"), "P1": bt.spikes("P1")}, loop="native"
+        )
+    (step,) = (text.split("for (const int64_t count")[1] for _, text in texts)
+    assert step.count("loop::meet(") == 1
 
 
 def test_the_fastest_crew_takes_over():

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from bdtorch.ops import native_kernel
+from bdtorch.simulate.loops.native.events import Events, print_product
 from bdtorch.simulate.loops.native.external import print_external
+from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
 from bdtorch.simulate.loops.native.pointwise import CPP
-from bdtorch.simulate.loops.native.printing import pointer, space
+from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 
 _HEADERS = {
     "bdtorch._eligibility": "eligibility.h",
@@ -36,30 +37,17 @@ def source(plan: Plan, recordings: list[Recording], dt: float) -> str:
     return _Printer(plan, recordings, dt).source()
 
 
-class Access(NamedTuple):
-    """What a kernel does to memory, and which part of it each thread touches."""
-
-    ref: Ref
-    written: bool
-    partition: str
-    """``"single"``: all by thread 0; ``"flat n"``: each its share of n elements; ``"rows"``, ``"all"``: any part."""
-
-    def conflicts(self, other: Access) -> bool:
-        """Whether a thread may touch what another thread has written, or the reverse."""
-        if not (self.written or other.written) or not self.ref.overlaps(other.ref):
-            return False
-        own_shares = self.partition.startswith("flat") and self.ref.contiguous and self.ref.same(other.ref)
-        return self.partition != other.partition or not (own_shares or self.partition == "single")
-
-
 class _Printer:
     def __init__(self, plan: Plan, recordings: list[Recording], dt: float) -> None:
         self.plan = plan
         self.recordings = recordings
         self.dt = dt
+        self.events = Events(plan)
         self.functions: list[str] = []
         self.body: list[str] = []
         self.pending: list[Access] = []  # since the threads last met
+        self.before: list[str] = []  # the first step
+        self.after: list[str] = []  # the threads have met at the end of a step
 
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
@@ -69,7 +57,7 @@ class _Printer:
                 self._pass(number, kernel)
         self._records()
         self._copies()
-        included = [f'#include "bdtorch/{name}"' for name in ("loop.h", *self._further_headers())]
+        included = [f'#include "bdtorch/{name}"' for name in ("loop.h", "event_loop.h", *self._further_headers())]
         return "\n".join([*included, *self._user_sources(), "", *self.functions, self._loop()])
 
     def _user_sources(self) -> list[str]:
@@ -88,36 +76,45 @@ class _Printer:
         operands = {x: None for node in kernel.nodes for x in loads(node) if x not in inside}
         reads = {x: self.plan.refs[x].expanded(kernel.shape) for x in operands}
         writes = dict(kernel.stores)
-        iteration = space(kernel.shape, [*reads.values(), *writes.values()])
+        iteration, shared = partition(kernel.shape, [*reads.values(), *writes.values()])
         function, arguments = print_pass(f"pass_{number}", kernel, reads, writes, iteration)
         self.functions.append(function)
-        extent, flat = iteration.shape[0], len(iteration.shape) == 1
-        partition = "single" if iteration.shape == (1,) else f"flat {extent}" if flat else "rows"
         self._order(
-            [Access(self.plan.refs[x], x in kernel.clears, partition) for x in operands]
-            + [Access(ref, True, partition) for ref in writes.values()]
+            [Access(self.plan.refs[x], x in kernel.clears, shared) for x in operands]
+            + [Access(ref, True, shared) for ref in writes.values()]
         )
-        if partition == "single":
+        if shared == "single":
             self.body.append(f"if (now.thread == 0) pass_{number}({arguments}, 0, 1);")
         else:
-            share = "share" if flat else "share_rows"
+            share = "share" if shared.startswith("flat") else "share_rows"
             self.body.append(
-                f"{{ const loop::Range r = loop::{share}({extent}, now.thread, now.threads); "
+                f"{{ const loop::Range r = loop::{share}({iteration.shape[0]}, now.thread, now.threads); "
                 f"pass_{number}({arguments}, r.begin, r.end); }}"
             )
+        for active in self.events.lists:
+            if active.producer == number:
+                self._order([Access(active.spikes, False, shared), Access(active.whole(), True, "own")])
+                self.body.append(active.made("now.k + 1"))
 
     def _external(self, number: int, kernel: Kernel) -> None:
         (node,) = kernel.nodes
+        if number in self.events.products:
+            lines, accesses = print_product(self.events.products[number], node, self.plan.refs)
+            self._order(accesses)
+            self._kernel(number, node, lines)
+            return
         write = self.plan.refs[node]
-        lines, partition = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
+        lines, shared = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
         reads = kernel_reads(kernel, self.plan.refs)
         self._order(
-            [Access(ref, False, "single" if partition == "single" else "all") for ref in reads]
-            + [Access(write, True, partition)]
+            [Access(ref, False, "single" if shared == "single" else "all") for ref in reads]
+            + [Access(write, True, shared)]
         )
+        self._kernel(number, node, lines, "if (now.thread == 0) " if shared == "single" else "")
+
+    def _kernel(self, number: int, node: Node, lines: list[str], guard: str = "") -> None:
         head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now) {{  // {node.op}"
         self.functions.append("\n".join([head, *(f"  {line}" for line in lines), "}\n"]))
-        guard = "if (now.thread == 0) " if partition == "single" else ""
         self.body.append(f"{guard}kernel_{number}(now);")
 
     def _order(self, accesses: list[Access]) -> None:
@@ -128,9 +125,13 @@ class _Printer:
         self.pending += accesses
 
     def _records(self) -> None:
-        if not self.recordings:
-            return
-        self._order([Access(ref, False, "single") for ref in self.plan.observed])
+        """Records are kept by the first thread, but for spikes that are listed: of these each thread keeps its own."""
+        by_first = [
+            (ref, recording)
+            for ref, recording in zip(self.plan.observed, self.recordings, strict=True)
+            if not (recording.sparse and self.events.listed(ref))
+        ]
+        self._order([Access(ref, False, "single") for ref, _ in by_first])
         buffers, records = len(self.plan.buffers), len(self.recordings)
         lines, slot = [], 0
         for number, (ref, recording) in enumerate(zip(self.plan.observed, self.recordings, strict=True)):
@@ -138,15 +139,27 @@ class _Printer:
             if not recording.sparse:
                 lines.append(_keep_values(ref, recording.every, first))
                 continue
-            kept = f"now.frame->kept[{slot}]"
             capacity = f"((const int64_t*)now.buffers[{buffers + 2 * records}])[{slot}]"
-            target = f"(int64_t*){first}, (int64_t*){second}, &{kept}"
-            lines += [
-                f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, now.step + 1, {target});",
-                f"if ({capacity} - {kept} < {ref.numel}) now.frame->stop[now.k & 1] = 1;",
-            ]
+            target = f"(int64_t*){first}, (int64_t*){second}"
+            active = self.events.listed(ref)
+            if active is None:
+                kept = f"now.frame->kept[{slot}]"
+                lines += [
+                    f"loop::keep_nonzero({pointer(ref)}, {ref.numel}, now.step + 1, {target}, &{kept});",
+                    f"if ({capacity} - {kept} < {ref.numel}) now.frame->stop[now.k & 1] = 1;",
+                ]
+            else:
+                kept = f"kept_{slot}"
+                self.before.append(f"int64_t {kept} = frame->kept[{slot}];")
+                listed = active.text("now.k + 1")
+                self.after += [
+                    f"{kept} = {listed}.keep(now.thread, now.step + 1, {target}, {kept});",
+                    f"if (now.thread == 0) frame->kept[{slot}] = {kept};",
+                    f"full |= {capacity} - {kept} < {ref.numel};",
+                ]
             slot += 1
-        self.body.append("\n".join(["if (now.thread == 0) {", *(f"  {line}" for line in lines), "}"]))
+        if lines:
+            self.body.append("\n".join(["if (now.thread == 0) {", *(f"  {line}" for line in lines), "}"]))
 
     def _copies(self) -> None:
         if not self.plan.copies:
@@ -157,18 +170,33 @@ class _Printer:
         self.body.append("\n".join(["if (now.thread == 0) {", *lines, "}"]))
 
     def _loop(self) -> str:
-        body = "\n    ".join(line for block in self.body for line in block.split("\n"))
+        body, before, after = (
+            "\n    ".join(line for block in blocks for line in block.split("\n"))
+            for blocks in (self.body, [*self._first_lists(), *self.before], self.after)
+        )
         return f"""
 extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
-  for (int64_t k = frame->done, count = frame->count; k < count; ++k) {{
+    int64_t k = frame->done;
+    bool full = false;
+    {before}
+  for (const int64_t count = frame->count; k < count; ++k) {{
     const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});
     {body}
     loop::meet(frame);
+    {after}
     if (thread == 0) frame->done = k + 1;
-    if (frame->stop[k & 1] || frame->error[k & 1]) break;
+    if (full || frame->stop[k & 1] || frame->error[k & 1]) break;
   }}
 }}
 """
+
+    def _first_lists(self) -> list[str]:
+        """The lists of the spikes that a run begins with."""
+        lines = [active.made("now.k") for active in self.events.lists if active.spikes.buffer.home.role == "state"]
+        if not lines:
+            return []
+        now = f"const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});"
+        return ["{", f"  {now}", *(f"  {line}" for line in lines), "  loop::meet(frame);", "}"]
 
 
 def _bytes(ref: Ref) -> str:

@@ -18,7 +18,8 @@ class Buffer:
     Attributes:
         dtype: Element type.
         numel: Number of elements.
-        role: ``"state"``, ``"sequence"``, ``"time"``, ``"constant"`` or ``"temporary"``.
+        role: ``"state"``, ``"sequence"``, ``"time"``, ``"constant"`` or ``"temporary"``; ``"threads"`` is memory that has
+            so many elements for every thread, and keeps what they write from step to step.
         source: Number of the state leaf or sequence, or the constant's tensor.
         alias: The state buffer that this temporary shares, where the new state may overwrite the old in place.
         number: Position among the buffers that the loop is handed.

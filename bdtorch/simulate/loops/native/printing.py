@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.pointwise import CPP
@@ -41,6 +42,30 @@ def space(shape: tuple[int, ...], refs: list[Ref]) -> Space:
         merged = [(1, [0] * len(refs))]
     extents = tuple(extent for extent, _ in merged)
     return Space(extents, [tuple(strides[k] for _, strides in merged) for k in range(len(refs))])
+
+
+def partition(shape: tuple[int, ...], refs: list[Ref]) -> tuple[Space, str]:
+    """The iteration space of a pass, and how the threads share it, as `Access` has it."""
+    iteration = space(shape, refs)
+    if iteration.shape == (1,):
+        return iteration, "single"
+    return iteration, f"flat {iteration.shape[0]}" if len(iteration.shape) == 1 else "rows"
+
+
+class Access(NamedTuple):
+    """What a kernel does to memory, and which part of it each thread touches."""
+
+    ref: Ref
+    written: bool
+    partition: str
+    """``"single"``: all by thread 0; ``"flat n"``: each its share of n elements; ``"rows"``, ``"all"``: any part."""
+
+    def conflicts(self, other: Access) -> bool:
+        """Whether a thread may touch what another thread has written, or the reverse."""
+        if not (self.written or other.written) or not self.ref.overlaps(other.ref):
+            return False
+        own_shares = self.partition.startswith("flat") and self.ref.contiguous and self.ref.same(other.ref)
+        return self.partition != other.partition or not (own_shares or self.partition == "single")
 
 
 def base_pointer(ref: Ref) -> str:

@@ -77,6 +77,8 @@ class NativeRunner(Runner):
             return buffer.source.detach()
         if buffer.role == "temporary":
             return torch.zeros(buffer.numel, dtype=buffer.dtype)  # kernels that add find it clear, and leave it so
+        if buffer.role == "threads":
+            return torch.zeros(buffer.numel * max(self.crew.pace), dtype=buffer.dtype)
         return None
 
     def advance(

@@ -1,0 +1,103 @@
+// Event-driven products of a time loop: what event_csr.h does once, done step after step by threads that each own some of
+// the targets. Two things are kept from step to step:
+//
+//   lists of active neurons   made by the thread that made the spikes, so that nobody has to search all of them
+//   cuts of rows              which synapses of a row end at targets of a thread, found when it first adds the row
+//
+// Included by generated code only: no torch, C++17.
+#pragma once
+#include <cstdint>
+
+#include "event_csr.h"
+#include "macros.h"
+
+namespace bdtorch {
+
+// Where each thread lists its active neurons: so many entries of a list are its number of neurons, then the neurons.
+// A thread has two lists, for steps with an even and an odd number: one is read while the other is made.
+struct ActiveLists {
+  static constexpr int64_t front = 16;  // a cache line
+
+  static constexpr int64_t entries(int64_t n) { return 2 * (n + front); }  // of one thread, for n neurons
+
+  BDTORCH_INLINE int32_t* list(int64_t thread) const { return memory + thread * entries(n) + (step & 1) * (n + front); }
+
+  // List those of the neurons [begin, end) that are active.
+  BDTORCH_INLINE void make(const bool* spikes, int64_t begin, int64_t end, int64_t thread) const {
+    int32_t* own = list(thread);
+    int32_t count = 0;
+    for_each_active(spikes, begin, end, [&](int64_t i) { own[front + count++] = int32_t(i); });
+    own[0] = count;
+  }
+
+  // Append what a thread has listed to a record in which all threads write one after the other. Returns how many entries
+  // the record has then.
+  BDTORCH_INLINE int64_t keep(int64_t thread, int64_t step_number, int64_t* steps, int64_t* positions,
+                              int64_t kept) const {
+    for (int64_t t = 0; t < threads; ++t) {
+      const int32_t* rows = list(t);
+      if (t == thread)
+        for (int64_t r = 0; r < rows[0]; ++r) {
+          steps[kept + r] = step_number;
+          positions[kept + r] = rows[front + r];
+        }
+      kept += rows[0];
+    }
+    return kept;
+  }
+
+  int32_t* memory;
+  int64_t n, threads, step;
+};
+
+// The cuts of one thread: `front` numbers, then those of the rows. They depend on how many threads there are, which the
+// first number says; those of another number of threads are forgotten.
+template <class C>
+inline C* own_cuts(C* memory, int64_t n, int64_t thread, int64_t threads) {
+  constexpr int64_t front = 16;
+  C* own = memory + thread * (front + n);
+  if (own[0] != C(threads)) {
+    for (int64_t k = 0; k < n; ++k) own[front + k] = C(0);
+    own[0] = C(threads);
+  }
+  return own + front;
+}
+
+// The synapses of a row that end in some ranges of targets, one stretch for each. `cuts` holds 2 * n_ranges numbers for
+// every row, all of them 0 where the row has not been cut yet.
+template <int n_ranges, class I, class P, class C>
+struct CutRows {
+  BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(cuts + row * 2 * n_ranges); }
+  BDTORCH_INLINE Span about(int64_t row, int p) const {
+    C* cut = cuts + row * 2 * n_ranges;
+    if (p == 0 && cut[2 * n_ranges - 1] == 0) {
+      int64_t k = int64_t(indptr[row]);
+      const int64_t end = int64_t(indptr[row + 1]);
+      for (int r = 0; r < 2 * n_ranges; ++r) cut[r] = C(k = lower_bound(indices, k, end, bounds[r]));
+    }
+    return span(row, p);
+  }
+  BDTORCH_INLINE Span span(int64_t row, int p) const {
+    const C* cut = cuts + row * 2 * n_ranges + 2 * p;
+    return {int64_t(cut[0]), int64_t(cut[1])};
+  }
+
+  static constexpr int parts = n_ranges;
+  static constexpr bool whole = false;
+  const I* indices;
+  const P* indptr;
+  C* cuts;
+  int64_t bounds[2 * n_ranges];  // begin and end of each range, ascending
+};
+
+// Adds the rows of all listed neurons.
+template <class W, class I, class T, class Places>
+BDTORCH_INLINE void scatter_listed(const W* weights, bool shared_weight, const I* indices, const Places& places,
+                                   const ActiveLists& active, T* y) {
+  for (int64_t t = 0; t < active.threads; ++t) {
+    const int32_t* rows = active.list(t);
+    scatter_rows(weights, shared_weight, indices, places, rows + ActiveLists::front, rows[0], (const bool*)nullptr, y);
+  }
+}
+
+}  // namespace bdtorch
