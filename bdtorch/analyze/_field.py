@@ -74,6 +74,11 @@ class VectorField:
         """The free variables."""
         return tuple(name for name in self._source.names if name not in self.fixed)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What the vector field leaves out of the system."""
+        return self._source.remarks
+
     def value(self, parameter: str) -> float:
         """The value of a parameter.
 
@@ -160,6 +165,8 @@ class _FunctionSource:
             raise ValueError(f"`VectorField(variables=...)`: expected names, all different, got {variables!r}")
         self._function, self._parameters = function, parameters
 
+    remarks: tuple[str, ...] = ()
+
     def initial(self) -> None:
         return None
 
@@ -194,6 +201,8 @@ class _FlowSource:
                 raise TypeError(f"variable {name} of {type(system).__name__} is {leaf.dtype}: analysis needs floats")
             one = leaf.numel() == 1
             self.names += (name,) if one else tuple(f"{name}[{i}]" for i in range(leaf.numel()))
+        resets = callable(getattr(system, "reset", None))
+        self.remarks = (f"the reset of {type(system).__name__} takes no part in its derivative",) if resets else ()
         self._inputs = inputs
         self._input_names: dict[str, float] = {}
         for name, leaf in tree.named_leaves({"inputs": inputs}):

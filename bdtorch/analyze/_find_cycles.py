@@ -31,7 +31,9 @@ def find_cycles(
     found: list[tuple[Cycle, Monodromy]] = []
     dense = False
     for backward in (False, True):
-        for times, states in flow_many(evaluator, starts, duration, extent, backward=backward, limit=5.0):
+        for times, states in flow_many(
+            evaluator, starts, duration, extent, backward=backward, limit=5.0, max_steps=6000
+        ):
             guess = _return(evaluator, times, states, extent, problem)
             if guess is None or any(_same(guess, known, extent, 2e-2) for known, _ in found):
                 continue

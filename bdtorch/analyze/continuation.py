@@ -70,9 +70,10 @@ def continuation(
     field = named_field(system, {parameter: low}, start, window, parameters, inputs, fixed, "continuation")
     if not 0 < max_step <= 1:
         raise ValueError(f"`continuation(max_step=...)`: expected a number in (0, 1], got {max_step!r}")
-    engine, remarks = begin(
+    engine, more = begin(
         field, parameter, (low, high), start, window, "continuation", max_step, max_points, max_branches
     )
+    remarks = field.remarks + more
     points = tuple(engine.special(p) for p in engine.located)
     followed: list[CycleBranch] = []
     on_cycles: list[SpecialPoint] = []

@@ -118,7 +118,7 @@ def parameter_plane(
     own = field.value(two)
     low, high = ranges[1]
     middle = own if low < own < high else low + 0.4873 * (high - low)
-    remarks: tuple[str, ...] = ()
+    remarks = field.remarks
     for value in (middle, low, high):
         remarks += search.line(value, start, window)
     if not search.wholes:

@@ -101,7 +101,12 @@ def phase_plane(
     roots = _equilibria(evaluator, axes, values, nullclines)
     follow = _duration(values, high - low) if duration is None else _positive("duration", duration)
     found, dense = find_cycles(evaluator, low, high, roots, follow) if cycles and len(low) == 2 else ([], False)
-    remarks: tuple[str, ...] = ("closed orbits fill a region: none of them is a limit cycle",) if dense else ()
+    points = tuple(fixed_point(x, evaluator.slopes(x)) for x in roots)
+    remarks = field.remarks
+    if dense:
+        remarks += ("closed orbits fill a region: none of them is a limit cycle",)
+    elif any(p.type == "centre" for p in points):
+        remarks += ("the linearisation has a centre, which does not decide whether the orbits around it close",)
     if len(roots) > 50:
         remarks += (f"{len(roots)} equilibria: they may form a curve, of which these are samples",)
     return PhasePlane(
@@ -110,7 +115,7 @@ def phase_plane(
         grid=tuple(tensor(a) for a in axes),
         field=tensor(values),
         nullclines={name: tuple(tensor(c) for c in curves) for name, curves in nullclines.items()},
-        fixed_points=tuple(fixed_point(x, evaluator.slopes(x)) for x in roots),
+        fixed_points=points,
         cycles=tuple(limit_cycle(*pair) for pair in found),
         trajectories=tuple(_trajectory(evaluator, field, start, follow) for start in starts),
         remarks=remarks,

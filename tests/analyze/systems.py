@@ -30,6 +30,13 @@ def brusselator(s: Any, p: Any) -> list[Any]:
     return [p["a"] - (p["b"] + 1.0) * s["x"] + reaction, p["b"] * s["x"] - reaction]
 
 
+def torus(s: Any, p: Any) -> list[Any]:
+    """Two oscillators without coupling; the second starts at mu = 1, on the cycles of the first."""
+    x, y, u, v = s["x"], s["y"], s["u"], s["v"]
+    first, second = p["mu"] - x * x - y * y, p["mu"] - 1.0 - u * u - v * v
+    return [first * x - y, first * y + x, second * u - 0.7 * v, second * v + 0.7 * u]
+
+
 def takens(s: Any, p: Any) -> list[Any]:
     """The normal form x' = y, y' = a + b x + x^2 + x y: Bogdanov-Takens at a = b = 0."""
     return [s["y"], p["a"] + p["b"] * s["x"] + s["x"] ** 2 + s["x"] * s["y"]]

@@ -170,6 +170,24 @@ def test_period_doubling_of_roessler() -> None:
     assert min(abs(complex(m) + 1.0) for m in point.eigenvalues) < 1e-6
 
 
+def test_torus_bifurcation_of_uncoupled_oscillators() -> None:
+    start = {"x": 0.0, "y": 0.0, "u": 0.0, "v": 0.0}
+    diagram = continuation(systems.torus, parameter="mu", bounds=(-0.5, 1.9), start=start, max_step=0.05)
+    assert [p.parameters["mu"] for p in diagram.of("Hopf")] == pytest.approx([0.0, 1.0], abs=1e-9)
+    (point,) = diagram.of("torus")
+    assert point.parameters["mu"] == pytest.approx(1.0, abs=1e-7)
+    around = [m for m in point.eigenvalues.tolist() if abs(m.imag) > 0.1]
+    assert len(around) == 2 and all(abs(m) == pytest.approx(1.0, abs=1e-6) for m in around)
+    assert abs(math.atan2(around[0].imag, around[0].real)) == pytest.approx(2 * math.pi * 0.3, abs=1e-5)
+    first = next(c for c in diagram.cycles if abs(c.origin.parameters["mu"]) < 1e-6)
+    assert bool((first.stable == (first.parameter < 1.0))[1:].all())
+
+
+def test_a_neuron_with_a_reset_is_analysed_without_it_and_that_is_said() -> None:
+    diagram = continuation(bt.neurons.AdEx(1), parameter="inputs", bounds=(0.0, 100.0), cycles=False)
+    assert diagram.remarks[0] == "the reset of AdEx takes no part in its derivative"
+
+
 def test_the_line_of_the_design() -> None:
     pytest.importorskip("matplotlib")
     diagram = continuation(bt.rates.FitzHughNagumo(1), parameter="i_ext", bounds=(0.0, 2.0))

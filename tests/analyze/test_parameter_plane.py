@@ -78,6 +78,8 @@ def test_three_variables() -> None:
     fold = next(c for c in plane.curves if c.kind == "fold")
     c, b = fold.parameters.T
     assert (c**2 - 4 * 0.3 * b).abs().max() < 1e-9
+    (point,) = plane.of("zero-Hopf")
+    assert point.parameters == pytest.approx({"c": 0.6, "b": 0.3}, abs=1e-6)
     hopf = next(c for c in plane.curves if c.kind == "Hopf")
     for (c, b), x in zip(hopf.parameters.tolist(), hopf.x.tolist(), strict=True):
         # Trace, second and third coefficient of the characteristic polynomial: Routh-Hurwitz with equality.
