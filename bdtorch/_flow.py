@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import Size, State
-from bdtorch.integrate import RK4, ExponentialEuler, Integrator
+from bdtorch.integrate import RK4, ExponentialEuler, Integrator, StochasticIntegrator
 from bdtorch.integrate._derivatives import own_slopes
 
 
@@ -38,6 +38,7 @@ class Flow(DynamicalSystem):
             raise TypeError(
                 f"`{type(self).__name__}(integrator=...)`: expected an object such as bdtorch.integrate.RK4(), "
                 f"got {integrator!r}"
+                + ("; for noise there is bdtorch.NoisyFlow" if isinstance(integrator, StochasticIntegrator) else "")
             )
         known = type(self).linear is not Flow.linear
         self.integrator = integrator or (ExponentialEuler() if known else RK4())

@@ -1,26 +1,36 @@
-"""Solvers of ordinary differential equations beside torchdiffeq: time ratios and function calls, measured in one run.
+"""Solvers beside torchdiffeq and torchsde: time ratios and function calls, measured in one run.
 
-    python benchmarks/solvers.py [--json FILE] [--repeats 5]
+    python benchmarks/solvers.py [--json FILE] [--repeats 5] [--threads 1]
 
-Both sides solve the same problem in float64 and take turns; each ratio is of their best times in this run. Compilation is
-reported apart. Figures of work against error are drawn by ``solvers_figures.py``.
+Fixed and stochastic steps: 1,000 of a [64, 256] system, of which the last state is kept. Equations range from cheap to
+such as spend their time in elementary functions, which no solver can save: ``derivative alone`` is the time of as many
+evaluations by PyTorch as the peer makes, and its share of the peer's time bounds what a loop without any overhead but the same
+arithmetic would win. All sides solve the same problem and take turns; each ratio is of their best times in this
+run. Compilation is reported apart. Figures of work against error are drawn by ``solvers_figures.py``; what keeping every step
+of a path costs, and what a refined path costs, by ``solvers_sde.py``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 import torchdiffeq
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a script, this file sees only its own folder
+
 import bdtorch
 import bdtorch.integrate as integrate
 from bdtorch.integrate import ODESolver, odeint
+from benchmarks import solvers_sde
 
 STEPS, SHAPE, DT = 1000, (64, 256), 0.01
 LORENZ, DURATION = 1000, 2.0
@@ -31,6 +41,7 @@ FIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "tanh": lambda t, y: torch.tanh(y) - y,
 }
 PAIRS = {"Euler": "euler", "Midpoint": "midpoint", "RK4ThreeEighths": "rk4"}  # torchdiffeq's rk4 is the 3/8 rule
+STAGES = {"Euler": 1, "Midpoint": 2, "RK4ThreeEighths": 4}
 
 
 def lorenz(t: Tensor, y: Tensor) -> Tensor:
@@ -39,45 +50,64 @@ def lorenz(t: Tensor, y: Tensor) -> Tensor:
 
 
 def best(repeats: int, *contestants: Callable[[], Any]) -> list[float]:
-    """The best time of each, in s; they take turns."""
+    """The best time of each, in s; they take turns. With one thread it is that of the processor, which others disturb less."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = [float("inf")] * len(contestants)
     for _ in range(repeats):
         for k, contestant in enumerate(contestants):
-            began = time.perf_counter()
+            began = clock()
             contestant()
-            times[k] = min(times[k], time.perf_counter() - began)
+            times[k] = min(times[k], clock() - began)
     return times
 
 
-def fixed_step(repeats: int) -> list[dict[str, Any]]:
-    results = []
-    y0, ends = torch.randn(SHAPE, dtype=torch.float64), torch.tensor([0.0, STEPS * DT], dtype=torch.float64)
-    for equation, f in FIXED.items():
-        for name, theirs in PAIRS.items():
-            method = getattr(integrate, name)()
-            solver = ODESolver(f, method=method, dt=DT, loop=bdtorch.Native(), progress=False)
-            began = time.perf_counter()
-            ours = solver(y0, ends).y[-1]
-            compilation = time.perf_counter() - began
-            peer = lambda: torchdiffeq.odeint(f, y0, ends, method=theirs, options={"step_size": DT})  # noqa: B023, E731
-            difference = float((peer()[-1] - ours).abs().max())
-            native, python, diffeq = best(
-                repeats,
-                lambda: solver(y0, ends),  # noqa: B023
-                lambda: odeint(f, y0, ends, method=method, dt=DT, progress=False),  # noqa: B023
-                peer,
-            )
-            results.append(
-                {
-                    "equation": equation, "method": name, "native_s": native, "python_s": python, "torchdiffeq_s": diffeq,
-                    "native_ratio": diffeq / native, "python_ratio": diffeq / python, "compilation_s": compilation,
-                    "difference": difference,
-                }
-            )  # fmt: skip
-            print(f"{equation:8} {name:16} native {native * 1e3:8.2f} ms   torchdiffeq {diffeq * 1e3:8.1f} ms   "
-                  f"{diffeq / native:5.1f} times faster   "
-                  f"(Python loop {diffeq / python:.2f}, difference {difference:.0e})")  # fmt: skip
-    return results
+def evaluated(f: Callable[[Tensor, Tensor], Tensor], y0: Tensor, stages: int) -> Callable[[], None]:
+    """The derivative alone, as often as a run of so many stages calls it."""
+    t = torch.tensor(0.0, dtype=y0.dtype)
+
+    def run() -> None:
+        for _ in range(STEPS * stages):
+            f(t, y0)
+
+    return run
+
+
+def fixed_step(repeats: int, dtype: torch.dtype) -> list[dict[str, Any]]:
+    y0, ends = torch.randn(SHAPE, dtype=dtype), torch.tensor([0.0, STEPS * DT], dtype=dtype)
+    return [
+        fixed_pair(equation, name, y0, ends, repeats)
+        for equation in FIXED
+        for name in PAIRS
+    ]  # fmt: skip
+
+
+def fixed_pair(equation: str, name: str, y0: Tensor, ends: Tensor, repeats: int) -> dict[str, Any]:
+    f, method = FIXED[equation], getattr(integrate, name)()
+    solver = ODESolver(f, method=method, dt=DT, loop=bdtorch.Native(), progress=False)
+    began = time.perf_counter()
+    ours = solver(y0, ends).y[-1]
+    compilation = time.perf_counter() - began
+
+    def peer() -> Tensor:
+        return torchdiffeq.odeint(f, y0, ends, method=PAIRS[name], options={"step_size": DT})[-1]
+
+    difference = float((peer() - ours).abs().max())
+    native, python, diffeq, derivative = best(
+        repeats,
+        lambda: solver(y0, ends),
+        lambda: odeint(f, y0, ends, method=method, dt=DT, progress=False),
+        peer,
+        evaluated(f, y0, STAGES[name]),
+    )
+    kind = str(y0.dtype).removeprefix("torch.")
+    print(f"{equation:7} {name:16} {kind}  native {native * 1e3:7.2f} ms  torchdiffeq {diffeq * 1e3:6.1f} ms  "
+          f"{diffeq / native:5.1f} times faster  (derivative alone {derivative * 1e3:6.1f} ms; Python loop "
+          f"{diffeq / python:.2f}; difference {difference:.0e})", flush=True)  # fmt: skip
+    return {
+        "equation": equation, "method": name, "dtype": kind, "native_s": native, "python_s": python,
+        "torchdiffeq_s": diffeq, "derivative_s": derivative, "native_ratio": diffeq / native,
+        "python_ratio": diffeq / python, "compilation_s": compilation, "difference": difference,
+    }  # fmt: skip
 
 
 def adaptive(repeats: int) -> dict[str, Any]:
@@ -125,8 +155,15 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results: dict[str, Any] = {"torch": torch.__version__, "threads": arguments.threads}
-    results["fixed_step"] = fixed_step(arguments.repeats)
+    results["fixed_step"] = [
+        row for dtype in (torch.float32, torch.float64) for row in fixed_step(arguments.repeats, dtype)
+    ]
     results["lorenz"] = adaptive(arguments.repeats)
+    rows = solvers_sde.measure(steps=STEPS, shape=SHAPE, repeats=max(1, arguments.repeats // 2))
+    results["stochastic"] = [asdict(row) for row in rows]
+    results["stochastic_ratios"] = solvers_sde.ratios(rows)
+    for one in results["stochastic_ratios"]:
+        print(f"{one['case']:26} {one['against']} / {one['loop']}: {one['ratio']:.1f}")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(results, file, indent=1)

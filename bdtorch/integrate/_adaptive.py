@@ -58,12 +58,14 @@ class Driver:
         rows: The derivative.
         tolerance: How exact.
         dense: Whether outputs lie between the ends.
+        name: What an error calls a component, given its number.
     """
 
     method: Adaptive
     rows: Rows
     tolerance: Tolerance
     dense: bool
+    name: Callable[[int], str]
 
     def attempt(self, walk: Walk, slices: Any, number: Tensor) -> tuple[Walk, dict[str, Any]]:
         """Try one step of every trajectory that has not arrived: a pure step for a `TimeLoop`."""
@@ -181,7 +183,7 @@ class Driver:
                 if trials >= self.tolerance.max_steps:
                     raise IntegrationError(
                         f"`odeint(max_steps=...)`: {trials} steps were not enough, and reached t = {here:g} of {end:g}; "
-                        "for a stiff equation take bdtorch.integrate.Rodas4()"
+                        + self._advice(walk)
                     )
                 bar.update(here - start)
                 covered = max((here - start) / (end - start), 1e-3)
@@ -190,6 +192,13 @@ class Driver:
         arrived = (walk["stop"] >= end).unsqueeze(-1)
         last = torch.where(arrived, walk["y"], table[-1]).unsqueeze(0)
         return torch.cat([table[:-1], last]), walk, trials
+
+    def _advice(self, walk: Walk) -> str:
+        y = concrete(walk["y"])
+        finest = 10.0 * torch.finfo(y.dtype).eps * y.abs()
+        if bool((concrete(walk["atol"]) + self.tolerance.rtol * y.abs() < finest).any()):
+            return f"rtol={self.tolerance.rtol:g} and atol ask for more digits than {y.dtype} has"
+        return "for a stiff equation take bdtorch.integrate.Rodas4()"
 
     def _chunk(self, y: Tensor, loop: TimeLoop) -> int:
         width = 9 if self.dense else 1
@@ -206,12 +215,12 @@ class Driver:
         of = f" of trajectory {where if len(where) > 1 else where[0]}" if where else ""
         if len(bad):
             return FloatingPointError(
-                f"`odeint(f=...)`: the derivative becomes NaN or infinite just after t = {t:g}, in component {int(bad[0])}{of}"
+                f"`odeint(f=...)`: the derivative becomes NaN or infinite just after t = {t:g}, in {self.name(int(bad[0]))}{of}"
             )
         largest = int(walk["y"][where].abs().argmax())
         return IntegrationError(
             f"`odeint`: the step fell below what t = {t:g} can resolve{of}; the solution may have a singularity there "
-            f"(component {largest} is {float(walk['y'][where][largest]):g}), or the tolerance asks for more than the dtype has"
+            f"({self.name(largest)} is {float(walk['y'][where][largest]):g}), or the tolerance asks for more than the dtype has"
         )
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._adaptive import IntegrationError
+from bdtorch.integrate._adaptive import IntegrationError, concrete
 from bdtorch.integrate._base import Adaptive, Trial
 from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import Lag, breaks
 from bdtorch.integrate._door import check_derivative, renamed
-from bdtorch.integrate._equation import blind, report_nonfinite
+from bdtorch.integrate._equation import blind, report_nonfinite, unwritten
 from bdtorch.integrate._history import _NUDGE, History, aside, evaluate, read
 from bdtorch.integrate._loop import Progress
 
@@ -106,6 +106,13 @@ class _Past:
                 return value(u)
             return torch.func.jvp(value, (u,), (torch.ones_like(u),))[1]
 
+        if isinstance(self.before, History):
+            earliest = float(concrete(s).min())
+            if earliest < self.before.start - 1e-9 * max(1.0, abs(self.before.start)):
+                raise ValueError(
+                    f"`ddeint(history=...)`: expected it to reach back to t = {earliest:g}, to which a delay that is a "
+                    f"function looks, got one that begins at t = {self.before.start:g}"
+                )
         if s.dim() == 0:
             return wanted(s)
         many = torch.func.vmap(wanted)(s.flatten())  # all components at all of the times, of which each wants its own
@@ -180,6 +187,17 @@ class _Walk:
         """As a 0-d tensor."""
         return torch.tensor(t, dtype=torch.float64, device=self.y.device)
 
+    def check_delays(self) -> None:
+        """Delays that are functions, where the solution has got to; in steps that are refused they may be anything."""
+        for lag in self.equation.variable:
+            delays = lag.at(self.time(self.t), self.unpack(self.y), self.equation.args)
+            least = min(float(delay.detach().min()) for delay in delays)
+            if least < 0:
+                raise ValueError(
+                    "`ddeint(delays=...)`: expected delays of at least 0, but one that is a function became "
+                    f"{least:g} at t = {self.t:g}"
+                )
+
     def attempt(self, slope: Tensor, h: float) -> tuple[Trial, bool]:
         """Try a step; whether it settled, if it saw itself through a delay shorter than the step."""
         past = self.found.past
@@ -236,6 +254,7 @@ class _Walk:
         self.found.steps += 1
         self.found.past.edges[-1] = t
         self.t, self.y = t, trial.y
+        self.check_delays()
 
     def _meeting(self, lag: Lag, time: float, h: float) -> float | None:
         past = self.found.past
@@ -281,8 +300,10 @@ def solve_adaptively(
         )
     start, end = times[0], times[-1]
     walk = _Walk(equation, method, past, y, start, tolerance)
+    walk.check_delays()
     stops = _stops(walk, roots, end)
-    slope = walk.derivative(walk.y, walk.time(start))
+    with unwritten("ddeint", "f", walk.y):
+        slope = walk.derivative(walk.y, walk.time(start))
     check_derivative("ddeint", walk.unpack(slope), y, start)
     h = _first_step(walk, slope, end)
     outputs = [y]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._equation import blind, check_slope, checked_times, report_nonfinite
+from bdtorch.integrate._loop import PythonLoop, Step
 
+_RETRACED = 1 << 14  # steps that are taken again at most, to say where a solution went wrong
+_BROKEN = "the solution became {value}; the step may be too long, or the derivative undefined,"
 _MULTIPLE = 1e-6  # of a step, by which a time may miss the grid
 
 
@@ -72,14 +76,57 @@ def whole_steps(numbers: list[float], dt: float) -> list[int] | None:
     return marks
 
 
-def check_finite(door: str, y: State, times: list[float]) -> None:
-    """Where an output is NaN or infinite, name the first such time and its component."""
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """A solve in fixed steps that can be taken again, to find where it went wrong.
+
+    Attributes:
+        step: The step, which puts out the solution.
+        state: The state before the first.
+        sequences: What the step takes of each row.
+        ends: ``ends(n)``, the time after n steps.
+    """
+
+    step: Step
+    state: Any
+    sequences: Any
+    ends: Callable[[int], float]
+
+    def broken(self, steps: int) -> tuple[float, State] | None:
+        """The time and state after the first of so many steps that leads to NaN or infinity."""
+        state, prepared = self.state, PythonLoop().prepare(self.step, self.state, self.sequences)
+        with torch.no_grad():
+            for number in range(min(steps, _RETRACED)):
+                window = tree.map(lambda row, k=number: row[k : k + 1], self.sequences)
+                state, out = prepared(state, window, number, 1)
+                y = tree.map(lambda rows: rows[0], out)
+                if not all(bool(leaf.isfinite().all()) for leaf in tree.leaves(y)):
+                    return self.ends(number + 1), y
+        return None
+
+
+def check_finite(
+    door: str, y: State, times: list[float], walk: Walk | None = None, marks: list[int] | None = None
+) -> None:
+    """Where an output is NaN or infinite, name the first such time and its component.
+
+    Args:
+        door: Which door.
+        y: The outputs.
+        times: Their times.
+        walk: The steps that led to them.
+        marks: For each output time after the first, how many steps lead there.
+    """
     if blind():
         return
     sound = torch.stack([leaf.detach().reshape(len(times), -1).isfinite().all(1) for leaf in tree.leaves(y)]).all(0)
     if bool(sound.all()):
         return
     row = int((~sound).nonzero()[0])
+    found = walk.broken(marks[row - 1]) if walk and marks and row else None
+    if found is not None:
+        with renamed(door):
+            report_nonfinite(found[1], found[0], _BROKEN)
     since = f" after t = {times[row - 1]:g}" if row else ""
     with renamed(door):
         report_nonfinite(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,6 +189,41 @@ def report_nonfinite(y: State, t: float, problem: str) -> None:
             of = f" of {name!r}" if name else ""
             at = f" in component {element}{of}" if where else of
             raise FloatingPointError(f"`odeint(f=...)`: {what} at t = {t:g}{at}")
+
+
+def component_names(y0: State, batch_dims: int) -> Callable[[int], str]:
+    """What errors call the components of a trajectory, given their numbers in the packed state."""
+    named = [(name, leaf.shape[batch_dims:]) for name, leaf in tree.named_leaves(y0)]
+
+    def name_of(number: int) -> str:
+        first = 0
+        for name, shape in named:
+            if number - first < shape.numel():
+                place = tuple(int(k) for k in torch.unravel_index(torch.tensor(number - first), shape)) if shape else ()
+                of = f" of {name!r}" if name else ""
+                return (
+                    f"component {place[0] if len(place) == 1 else place}{of}"
+                    if place
+                    else (repr(name) if name else "y")
+                )
+            first += shape.numel()
+        raise IndexError(number)
+
+    return name_of
+
+
+@contextmanager
+def unwritten(door: str, argument: str, y: State) -> Iterator[None]:
+    """Reject a function of the user's, called within, that writes to the state that it is given."""
+    if blind():
+        yield
+        return
+    versions = [leaf._version for leaf in tree.leaves(y)]
+    yield
+    if versions != [leaf._version for leaf in tree.leaves(y)]:
+        raise ValueError(
+            f"`{door}({argument}=...)`: expected a function that leaves its arguments as they are, got one that writes to y"
+        )
 
 
 def blind() -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._equation import blind
+from bdtorch.integrate._door import Walk, renamed
+from bdtorch.integrate._equation import blind, report_nonfinite, unwritten
 from bdtorch.integrate._sde_adaptive import Tolerance
 from bdtorch.integrate._stochastic import Calculus, StochasticEquation, StochasticIntegrator
 from bdtorch.integrate.brownian import BrownianPath
@@ -168,8 +169,10 @@ def check_equation(
             f"{tuple(noise.correlation.shape)}"
         )
     processes = (width,) if noise.vector else ()
-    g = equation.diffusion(y0, t)
-    _check_value("f", equation.drift(y0, t), y0, (), start)
+    with unwritten("sdeint", "g", y0):
+        g = equation.diffusion(y0, t)
+    with unwritten("sdeint", "f", y0):
+        _check_value("f", equation.drift(y0, t), y0, (), start)
     _check_value("g", g, y0, processes, start)
     if blind():
         return
@@ -258,8 +261,8 @@ def _check_commutative(equation: StochasticEquation, y0: State, t: Tensor) -> No
             )
 
 
-def check_solution(y: State, t: Tensor) -> None:
-    """The solution is finite."""
+def check_solution(y: State, t: Tensor, walk: Walk | None, counts: list[int]) -> None:
+    """The solution is finite; ``walk`` tells where it was not, ``counts`` how many of its steps lead to each time."""
     if blind():
         return
     for name, leaf in tree.named_leaves(y):
@@ -268,6 +271,10 @@ def check_solution(y: State, t: Tensor) -> None:
         if bool(values.sum().isfinite()) or bool(values.isfinite().all()):
             continue
         where = (~values.isfinite()).nonzero()[0].tolist()
+        found = walk.broken(counts[where[0]]) if walk else None
+        if found is not None:
+            with renamed("sdeint"):
+                report_nonfinite(found[1], found[0], "the solution became {value}; the step may be too long,")
         raise FloatingPointError(
             f"`sdeint`: element {tuple(where[1:])}{_of(name)} of the solution became {values[tuple(where)].item()} "
             f"between t = {float(t[max(where[0] - 1, 0)]):g} and t = {float(t[where[0]]):g}; the step may be too long"

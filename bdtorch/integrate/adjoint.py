@@ -93,6 +93,7 @@ def solve_with_adjoint(
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad] if module is not None else []
     names = [name for name, _ in named]
     parameters: list[Tensor] = [p for _, p in named]
+    _check_closure(solver, y0, times, flat_args, args_spec, names)
     y_flat, y_spec = tree.flatten(y0)
     context = _Context(solver, adjoint, times, flat_args, args_spec, wanted, names, parameters, y_spec, len(y_flat))
     outputs = _Adjoint.apply(context, *y_flat, *(flat_args[k] for k in wanted), *parameters)
@@ -100,6 +101,30 @@ def solve_with_adjoint(
     assert solution is not None
     y = tree.unflatten(list(outputs), y_spec)
     return type(solution)(solution.t, y, solution.steps, solution.rejections, solution.evaluations, solution.events)
+
+
+def _check_closure(
+    solver: ODESolver, y0: State, times: Tensor, flat_args: list[Any], args_spec: Any, names: list[str]
+) -> None:
+    """Reject a derivative that closes over tensors which require gradients, for they would get none."""
+
+    def detached(leaf: Any) -> Any:
+        return leaf.detach() if isinstance(leaf, Tensor) else leaf
+
+    leaf = tree.leaves(y0)[0]
+    t = times[0] if any(one.dim() for one in tree.leaves(y0)) else times[0].to(leaf.dtype)
+    arguments = (t, tree.map(detached, y0), *tree.unflatten([detached(leaf) for leaf in flat_args], args_spec))
+    with torch.enable_grad():
+        if isinstance(solver.f, nn.Module):
+            own = dict(solver.f.named_parameters())
+            slope = torch.func.functional_call(solver.f, {name: own[name].detach() for name in names}, arguments)
+        else:
+            slope = solver.f(*arguments)
+    if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(slope)):
+        raise ValueError(
+            "`odeint(gradient=Adjoint())`: expected f to take tensors that require gradients from args, or to be a module "
+            "with them as its parameters, got one that closes over such a tensor, which the adjoint equation does not see"
+        )
 
 
 @dataclass

@@ -19,8 +19,16 @@ from bdtorch.integrate._control import PIController
 from bdtorch.integrate._dde_adaptive import DelayTolerance, solve_adaptively
 from bdtorch.integrate._dde_fixed import DelayEquation, DelayStep
 from bdtorch.integrate._delays import checked_lags
-from bdtorch.integrate._door import check_derivative, check_finite, check_function, check_number, renamed, rising_times
-from bdtorch.integrate._equation import blind, check_method, check_state
+from bdtorch.integrate._door import (
+    Walk,
+    check_derivative,
+    check_finite,
+    check_function,
+    check_number,
+    renamed,
+    rising_times,
+)
+from bdtorch.integrate._equation import blind, check_method, check_state, unwritten
 from bdtorch.integrate._history import History, Ring
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate, stacked
 from bdtorch.integrate.runge_kutta import RK4, Tsit5
@@ -306,7 +314,8 @@ def _run_fixed(
         _check_variable(final["reach"], ring)
     chosen = torch.tensor([number // every - 1 for number in steps.outputs[1:]], device=leaf.device)
     grid = tree.map(lambda first, rest: torch.cat([first.unsqueeze(0), rest[chosen]]), y, kept)
-    check_finite("ddeint", grid, times)
+    walk = Walk(step, state, rows, lambda n: float(steps.after[n]))
+    check_finite("ddeint", grid, times, walk, steps.outputs[1:])
     known = ring.history(final["ring"], count, times[-1], tree.flatten(y)[1])
     return DDESolution(torch.empty(0), grid, known, count)
 
@@ -320,7 +329,9 @@ def _check_first(
     number = torch.zeros((), dtype=torch.float64, device=device)
     h = float(steps.after[1] - steps.after[0]) if ring.dt is None else ring.dt
     look = fixed.looking_back(ring, state["ring"], number, (t, h), equation.args)
-    check_derivative("ddeint", equation.derivative(look)(y, t), y, start)
+    with unwritten("ddeint", "f", y):
+        slope = equation.derivative(look)(y, t)
+    check_derivative("ddeint", slope, y, start)
 
 
 def _check_variable(reach: Tensor, ring: Ring) -> None:

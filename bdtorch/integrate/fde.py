@@ -18,6 +18,7 @@ from bdtorch.integrate._base import Derivative
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import checked_lags
 from bdtorch.integrate._door import (
+    Walk,
     check_derivative,
     check_finite,
     check_function,
@@ -26,7 +27,7 @@ from bdtorch.integrate._door import (
     rising_times,
     whole_steps,
 )
-from bdtorch.integrate._equation import blind, check_state
+from bdtorch.integrate._equation import blind, check_state, unwritten
 from bdtorch.integrate._history import Ring, piece
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
@@ -137,7 +138,8 @@ def fdeint(
         )
     rows = torch.tensor([mark // every - 1 for mark in marks], device=tree.leaves(y)[0].device)
     grid = tree.map(lambda first, rest: torch.cat([first.unsqueeze(0), rest[rows]]), y, kept)
-    check_finite("fdeint", grid, numbers)
+    walk = Walk(step, state, (), lambda n: numbers[0] + n * dt)
+    check_finite("fdeint", grid, numbers, walk, marks)
     return FDESolution(times.to(tree.leaves(y)[0].device), grid, marks[-1])
 
 
@@ -200,7 +202,9 @@ class _PlainStep:
 
     def begin(self, y: State) -> dict[str, Any]:
         t = torch.tensor(self.start, dtype=torch.float64, device=tree.leaves(y)[0].device)
-        check_derivative("fdeint", self.derivative(y, t), y, self.start)
+        with unwritten("fdeint", "f", y):
+            slope = self.derivative(y, t)
+        check_derivative("fdeint", slope, y, self.start)
         return self.solver.begin(self.derivative, t)
 
     def __call__(self, state: dict[str, Any], slices: Any, number: Tensor) -> tuple[dict[str, Any], State]:

@@ -25,8 +25,10 @@ from bdtorch.integrate._equation import (
     check_slope,
     check_state,
     checked_times,
+    component_names,
     coupled,
     equation,
+    unwritten,
 )
 from bdtorch.integrate._loop import Prepared, PythonLoop, TimeLoop
 from bdtorch.integrate.adjoint import Adjoint, solve_with_adjoint
@@ -237,7 +239,8 @@ class ODESolver:
     def _solve(
         self, y0: State, times: Tensor, numbers: list[float], model: Equation, tensors: list[Tensor]
     ) -> ODESolution:
-        slope = model.derivative(tensors)(y0, times[0])
+        with unwritten("odeint", "f", y0):
+            slope = model.derivative(tensors)(y0, times[0])
         check_slope(slope, y0, numbers[0])
         if isinstance(self.method, External):
             y, evaluations = self.method.solve(model.derivative(tensors), y0, times, self.tolerance.rtol, self.atol)
@@ -281,7 +284,7 @@ class ODESolver:
 
         outputs = sign * times
         dense = len(numbers) > 2 or bool(self.events)
-        driver = Driver(self.method, rows, self.tolerance, dense)
+        driver = Driver(self.method, rows, self.tolerance, dense, component_names(y0, self.batch_dims))
         atol = checked_tolerance(self.atol, y0, layout)
         walk = driver.begin(packed, sign * numbers[0], sign * numbers[-1], atol, tensors, sign * layout.pack(slope)[0])
         watch = self._watch(model, tensors, sign, unpack)
@@ -351,7 +354,12 @@ def checked_tolerance(atol: Any, y0: State, layout: Dense) -> Tensor:
         row = torch.as_tensor(value, dtype=leaf.dtype, device=leaf.device).detach()
         if not blind() and not bool((row > 0).all() & row.isfinite().all()):
             raise ValueError(f"`odeint(atol=...)`: expected finite numbers above 0, got {row.min().item():g}")
-        full.append(row.expand(leaf.shape))
+        try:
+            full.append(row.expand(leaf.shape))
+        except RuntimeError:
+            raise ValueError(
+                f"`odeint(atol=...)`: expected a shape that broadcasts to {tuple(leaf.shape)}, got {tuple(row.shape)}"
+            ) from None
     return layout.pack(tree.unflatten(full, spec))[0].contiguous()
 
 

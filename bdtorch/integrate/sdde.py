@@ -16,7 +16,7 @@ from bdtorch.integrate import _dde_fixed as fixed
 from bdtorch.integrate import _sde_checks as checks
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import checked_lags
-from bdtorch.integrate._door import check_finite, check_function, check_number, renamed, whole_steps
+from bdtorch.integrate._door import Walk, check_finite, check_function, check_number, renamed, whole_steps
 from bdtorch.integrate._history import History, Ring, piece
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._stochastic import Calculus, Kick, StochasticEquation, StochasticIntegrator
@@ -137,7 +137,8 @@ def sddeint(
     final, kept = iterate(prepared, state, marks[-1], progress=progress, description="sddeint")
     rows = torch.tensor([mark // every - 1 for mark in marks], device=tree.leaves(y)[0].device)
     grid = tree.map(lambda first, rest: torch.cat([first.unsqueeze(0), rest[rows]]), y, kept)
-    check_finite("sddeint", grid, numbers)
+    walk = Walk(step, state, (), lambda n: numbers[0] + n * dt)
+    check_finite("sddeint", grid, numbers, walk, marks)
     known = step.ring.history(final["ring"], marks[-1], numbers[-1], tree.flatten(y)[1])
     return SDDESolution(times, grid, path, known, marks[-1])
 

@@ -13,7 +13,7 @@ from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate import _sde_checks as checks
 from bdtorch.integrate._derivatives import own_slopes
-from bdtorch.integrate._door import check_function
+from bdtorch.integrate._door import Walk, check_function
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._sde_adaptive import solve_adaptively
@@ -135,7 +135,8 @@ def sdeint(
         )  # fmt: skip
     else:
         y, accepted, rejected = _solve(driver, y0, counts, loop, progress), counts[-1], 0
-    checks.check_solution(y, times)
+    walk = None if rtol is not None else Walk(driver.step, y0, (), lambda n: start + n * dt)
+    checks.check_solution(y, times, walk, counts)
     return SDESolution(times.to(path.key.device), y, path, dt, accepted, rejected)
 
 
@@ -161,6 +162,11 @@ class _Driver:
     dt: float
     start: float
     first: int
+
+    def step(self, y: State, slices: Any, number: Tensor) -> tuple[State, State]:
+        """One step, as a `TimeLoop` takes it."""
+        after = self.advance(y, number)
+        return after, after
 
     def advance(self, y: State, number: Tensor, depth: int = 0, level: int = 0) -> State:
         """Take the step of length ``dt / 2**level`` from ``start`` plus ``number`` times ``dt / 2**depth``."""
@@ -190,12 +196,8 @@ def _solve(driver: _Driver, y0: State, counts: list[int], loop: TimeLoop | None,
     if counts[-1] == 0:
         return initial
 
-    def step(y: State, slices: Any, number: Tensor) -> tuple[State, State]:
-        after = driver.advance(y, number)
-        return after, after
-
     every = checks.common_divisor(counts)
-    prepared = (PythonLoop() if loop is None else loop).prepare(step, y0, every=every)
+    prepared = (PythonLoop() if loop is None else loop).prepare(driver.step, y0, every=every)
 
     def with_start(state: State, slices: Any, first: int, count: int) -> tuple[State, State]:
         # The initial row joins the first chunk, which is short; joining it to the whole would copy the whole.

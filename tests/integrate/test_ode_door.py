@@ -41,6 +41,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"rtol": -1e-3}, ValueError, "got -0.001"),
     ({"atol": 0.0}, ValueError, r"odeint\(atol=...\)`: expected finite numbers above 0, got 0"),
     ({"atol": (1e-3, 1e-3)}, ValueError, "expected a number or the structure of y0"),
+    ({"atol": torch.ones(2)}, ValueError, r"expected a shape that broadcasts to \(3,\), got \(2,\)"),
+    ({"f": lambda t, y: y.mul_(-1.0), "y0": Y0.clone()}, ValueError, "expected a function that leaves its arguments"),
     ({"max_step": 0}, ValueError, r"odeint\(max_step=...\)"),
     ({"first_step": -1.0}, ValueError, r"odeint\(first_step=...\)"),
     ({"max_steps": 0}, ValueError, r"odeint\(max_steps=...\)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -142,6 +143,18 @@ def test_transforms_of_gradients() -> None:
     torch.testing.assert_close(many, torch.stack([gradient(k), gradient(2 * k)]), rtol=1e-9, atol=1e-9)
     forward = torch.func.jvp(lambda k: _loss(angle, k, **FIXED), (k,), (torch.ones_like(k),))[1]
     torch.testing.assert_close(forward, torch.func.grad(lambda k: _loss(angle, k, **FIXED))(k), rtol=1e-9, atol=1e-9)
+
+
+def test_adjoint_refuses_what_a_derivative_closes_over() -> None:
+    # Its gradient would be missing without a word.
+    rate = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    y0 = torch.ones(2, 1, dtype=torch.float64)
+    for batch_dims in (0, 1):
+        with pytest.raises(ValueError, match="got one that closes over such a tensor"):
+            odeint(lambda t, y: -rate * y, y0, [0.0, 1.0], gradient=Adjoint(), batch_dims=batch_dims)
+        y = odeint(lambda t, y, k: -k * y, y0, [0.0, 1.0], args=(rate,), gradient=Adjoint(), batch_dims=batch_dims).y
+        (gradient,) = torch.autograd.grad(y[-1].sum(), rate)
+        assert float(gradient) == pytest.approx(-2.0 * math.exp(-2.0), rel=1e-5)
 
 
 def test_adjoint_and_recompute_say_where_they_cannot_go() -> None:
