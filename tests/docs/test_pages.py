@@ -62,3 +62,14 @@ def test_recording(page):
     found = page("recording.md")
     assert len(found["sol"]["spikes"]) > 0 and found["records"]["v"].shape == (2000, 3)
     assert found["records"].attributes["ended"] == "complete"
+
+
+def test_analysis(page):
+    found = page("tutorials/analysis.md")
+    assert [point.parameters["i_ext"] for point in found["diagram"].of("Hopf")] == pytest.approx(
+        [0.33128, 1.41872], abs=1e-4
+    )
+    assert len(found["plane"].fixed_points) == 1 and found["plane"].cycles[0].stable
+    points = found["found"].x
+    assert len(points) > 1 and found["network"](points).norm(dim=1).max() < 1e-3
+    assert found["spectrum"].exponents.tolist() == pytest.approx([0.906, 0.0, -14.572], abs=0.1)
