@@ -1,22 +1,16 @@
-"""Branches of limit cycles, from the Hopf points at which they are born."""
+"""A branch of limit cycles as a problem for `trace`."""
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bdtorch.analyze._collocation import Collocation, Cycle, Monodromy, multipliers
-from bdtorch.analyze._diagram import CycleBranch, SpecialPoint
-from bdtorch.analyze._equilibria import Equilibria
 from bdtorch.analyze._evaluate import Array
 from bdtorch.analyze._normal_forms import null_vectors
-from bdtorch.analyze._results import LimitCycle, limit_cycle, tensor
-from bdtorch.analyze._trace import Steps, Trace, trace
 
-KINDS = ("fold of cycles", "period doubling", "torus")
 SHRUNK = "the cycles shrink to an equilibrium at a Hopf point"
 
 
@@ -27,6 +21,10 @@ class CyclePoint:
     cycle: Cycle
     tangent: Cycle
     monodromy: Monodromy
+
+    def turned(self) -> CyclePoint:
+        """The same with its tangent the other way."""
+        return CyclePoint(self.cycle, _scaled(self.tangent, -1.0), self.monodromy)
 
 
 class CycleCurve:
@@ -54,6 +52,12 @@ class CycleCurve:
         size = self.collocation.norm(tangent, rest.period)
         self._least = rest.period
         return CyclePoint(rest, _scaled(tangent, 1.0 / size), Monodromy(np.eye(len(x)), np.eye(len(x)), 0.0))
+
+    def at(self, cycle: Cycle) -> CyclePoint:
+        """A cycle that solves the equations as a point of the branch, its tangent towards larger parameters."""
+        self._least = cycle.period
+        up = Cycle(cycle.edges, np.zeros_like(cycle.nodes), 0.0, self.collocation.parameter_scale)
+        return self._with_tangent(cycle, up)
 
     def advance(self, point: CyclePoint, length: float) -> tuple[CyclePoint, int] | None:
         problem = self.collocation
@@ -99,7 +103,7 @@ class CycleCurve:
 
     def ended(self, before: CyclePoint, after: CyclePoint) -> tuple[str, CyclePoint | None] | None:
         low, high = self.bounds
-        one, two = (_oscillation(p.cycle) / self.collocation.scale for p in (before, after))
+        one, two = (oscillation(p.cycle) / self.collocation.scale for p in (before, after))
         size = np.abs(two).max()
         if (one * two).sum() < 0 or size < 1e-3 * min(1.0, 1e3 * np.abs(one).max()):
             return SHRUNK, before
@@ -132,123 +136,6 @@ class CycleCurve:
         return CyclePoint(moved, _scaled(tangent, 1.0 / self.collocation.norm(tangent, moved.period)), point.monodromy)
 
 
-def follow_cycles(
-    engine: Equilibria,
-    hopf: list[SpecialPoint],
-    bounds: tuple[float, float],
-    steps: Steps,
-    intervals: int,
-    max_period: float,
-) -> tuple[list[CycleBranch], list[SpecialPoint], tuple[str, ...]]:
-    """The branch of cycles from every Hopf point, each once where it joins two; their bifurcations; and remarks."""
-    evaluator, scale = engine.evaluator, engine.scale
-    visited = np.vstack([[p.y for p in path] for path in engine.paths])[:, :-1] * scale[:-1]
-    extent = np.maximum(scale[:-1], np.ptp(visited, axis=0))
-    collocation = Collocation(evaluator, extent, float(scale[-1]))
-    branches: list[CycleBranch] = []
-    special: list[SpecialPoint] = []
-    remarks: tuple[str, ...] = ()
-    joined: list[SpecialPoint] = []
-    for point in hopf:
-        if any(point is other for other in joined):
-            continue
-        x, value = point.x.numpy(), point.parameters[evaluator.active[0]]
-        curve = CycleCurve(collocation, bounds, max_period)
-        jacobian = evaluator.slopes(np.append(x, value))[:, : evaluator.n]
-        rest = curve.born(x, value, point.coefficients["omega"], jacobian, intervals)
-        first, length = None, steps.first
-        while first is None and length > 1e-4:
-            first, length = curve.advance(rest, length), 0.5 * length
-        if first is None:
-            remarks += (f"no cycle was found beside the Hopf point at {evaluator.active[0]}={value:g}",)
-            continue
-        if not bounds[0] <= first[0].cycle.parameter <= bounds[1]:
-            continue
-        path = trace(curve, first[0], steps)
-        found = [rest, *path.points]
-        reason = path.reason
-        if reason == SHRUNK:
-            end = _nearest(found[-1].cycle, hopf, evaluator.active[0], scale)
-            joined.append(end)
-            last = curve.born(
-                end.x.numpy(), end.parameters[evaluator.active[0]], end.coefficients["omega"], jacobian, 1
-            )
-            found.append(CyclePoint(replace(last.cycle), last.tangent, last.monodromy))
-        number = len(branches)
-        branches.append(_branch(found, point, reason, path.converged))
-        folds = _folds(path, 1e-7 * float(scale[-1]))
-        for which, at in folds + [(which, at) for _, which, at in path.events if which != 0]:
-            bifurcation = _special(which, at, number, evaluator.active[0])
-            special += [bifurcation] if bifurcation else []
-        if len(extent) > 2 and any(abs(complex(b.multipliers[0]) - 1.0) > 1e-2 for b in branches[-1].cycles[1:]):
-            remarks += (f"some multipliers on branch {number} of cycles are inaccurate: use more intervals",)
-    return branches, special, remarks
-
-
-def _branch(points: list[CyclePoint], origin: SpecialPoint, reason: str, converged: bool) -> CycleBranch:
-    cycles = [limit_cycle(p.cycle, p.monodromy) for p in points]
-    # A cycle of size zero has the multipliers of its equilibrium.
-    for i, p in enumerate(points):
-        if np.abs(_oscillation(p.cycle)).max() == 0.0:
-            beside = cycles[1] if i == 0 else cycles[i - 1]
-            cycles[i] = LimitCycle(cycles[i].t, cycles[i].x, cycles[i].period, beside.multipliers, beside.stable)
-    return CycleBranch(
-        parameter=tensor([p.cycle.parameter for p in points]),
-        period=tensor([p.cycle.period for p in points]),
-        minimum=tensor([p.cycle.nodes.min((0, 1)) for p in points]),
-        maximum=tensor([p.cycle.nodes.max((0, 1)) for p in points]),
-        multipliers=tensor([c.multipliers.numpy() for c in cycles]),
-        stable=tensor([c.stable for c in cycles]).bool(),
-        cycles=tuple(cycles),
-        origin=origin,
-        reason=reason,
-        converged=converged,
-    )
-
-
-def _special(which: int, point: CyclePoint, number: int, parameter: str) -> SpecialPoint | None:
-    values = multipliers(point.monodromy)
-    if which != 0 and not abs(values[0] - 1.0) < 1e-2:
-        return None  # near a homoclinic orbit multipliers of the smallest and the largest size are mixed up
-    if KINDS[which] == "torus":
-        i, j = np.triu_indices(len(values) - 1, 1)
-        nearest = int(np.argmin(np.abs(values[1:][i] * values[1:][j] - 1.0)))
-        if abs(values[1:][i][nearest].imag) < 1e-6:
-            return None  # two real multipliers whose product is one: nothing changes its stability
-    return SpecialPoint(
-        kind=KINDS[which],
-        x=tensor(point.cycle.nodes[0, 0]),
-        parameters={parameter: point.cycle.parameter},
-        eigenvalues=tensor(values),
-        coefficients={"period": point.cycle.period},
-        branch=number,
-    )
-
-
-def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, CyclePoint]]:
-    """Where the parameter turns. Where it stands still to rounding, as in a canard explosion, the turn is its extremum."""
-    slopes = np.array([p.tangent.parameter for p in path.points])
-    values = np.array([p.cycle.parameter for p in path.points])
-    moving = np.nonzero(np.abs(slopes) > least)[0]
-    located = {index: point for index, which, point in path.events if which == 0}
-    found = []
-    for i, j in itertools.pairwise(moving.tolist()):
-        if slopes[i] * slopes[j] >= 0:
-            continue
-        turn = int(i + np.argmax(np.sign(slopes[i]) * values[i : j + 1]))
-        found.append((0, located[i] if j == i + 1 and i in located else path.points[turn]))
-    return found
-
-
-def _nearest(cycle: Cycle, hopf: list[SpecialPoint], parameter: str, scale: Array) -> SpecialPoint:
-    z = np.append(cycle.nodes.mean((0, 1)), cycle.parameter)
-
-    def gap(point: SpecialPoint) -> float:
-        return float(np.abs((np.append(point.x.numpy(), point.parameters[parameter]) - z) / scale).max())
-
-    return min(hopf, key=gap)
-
-
 def _torus_test(values: Array) -> float:
     if len(values) < 2:
         return 1.0
@@ -258,7 +145,8 @@ def _torus_test(values: Array) -> float:
     return float(np.sign(np.prod(products / np.maximum(sizes, 1e-300)).real) * sizes.min())
 
 
-def _oscillation(cycle: Cycle) -> Array:
+def oscillation(cycle: Cycle) -> Array:
+    """What varies along a cycle, at its nodes."""
     return cycle.nodes - cycle.nodes.mean((0, 1))
 
 

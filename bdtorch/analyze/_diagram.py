@@ -61,7 +61,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class CycleBranch:
-    """A branch of limit cycles that starts at a Hopf point."""
+    """A branch of limit cycles."""
 
     parameter: Tensor
     """``(points,)``."""
@@ -76,13 +76,13 @@ class CycleBranch:
     stable: Tensor
     """Boolean ``(points,)``."""
     cycles: tuple[LimitCycle, ...]
-    """The cycles themselves; the first, of size zero, is the Hopf point."""
-    origin: SpecialPoint
-    """The Hopf point."""
-    reason: str
-    """Why it ends."""
+    """The cycles themselves; at a Hopf point one of size zero."""
+    origin: SpecialPoint | None
+    """The Hopf point at which it begins; None for a branch that was met by simulation."""
+    reasons: tuple[str, str]
+    """Why it ends where it begins and where it ends."""
     converged: bool
-    """False where that is because Newton's method failed or the number of steps ran out."""
+    """False where an end is one at which Newton's method failed or the number of steps ran out."""
 
 
 @dataclass(frozen=True)

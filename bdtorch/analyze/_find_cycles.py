@@ -34,11 +34,11 @@ def find_cycles(
         for times, states in flow_many(
             evaluator, starts, duration, extent, backward=backward, limit=5.0, max_steps=6000
         ):
-            guess = _return(evaluator, times, states, extent, problem)
+            guess = last_loop(evaluator, times, states, extent, problem)
             if guess is None or any(_same(guess, known, extent, 2e-2) for known, _ in found):
                 continue
             solved = problem.refined(guess)
-            if solved is None or not _proper(solved[0], guess, low, high, extent):
+            if solved is None or not proper(solved[0], guess, low, high, extent):
                 continue
             if evaluator.n > 1 and (np.abs(multipliers(solved[1])[1:] - 1.0) < 1e-6).any():
                 dense = True
@@ -56,12 +56,21 @@ def _starts(low: Array, high: Array, equilibria: Array) -> Array:
     return np.vstack(starts)
 
 
-def _return(evaluator: Evaluator, times: Array, states: Array, extent: Array, problem: Collocation) -> Cycle | None:
-    """The last loop of a trajectory through the line across its end, if it nearly closes there."""
+def last_loop(
+    evaluator: Evaluator,
+    times: Array,
+    states: Array,
+    extent: Array,
+    problem: Collocation,
+    intervals: int = INTERVALS,
+    parameters: Array | None = None,
+) -> Cycle | None:
+    """The last loop of a trajectory through the plane across its end, if it nearly closes there."""
     if len(times) < 30 or np.abs((states[-1] - states[0]) / extent).max() > 4.9:
         return None
     end = states[-1]
-    normal = evaluator.f(end[None])[0] / extent**2
+    fixed = np.zeros(0) if parameters is None else parameters
+    normal = evaluator.f(np.concatenate([end, fixed])[None])[0] / extent**2
     side = (states - end) @ normal
     onward = side[1:] > 0 if times[-1] > 0 else side[1:] < 0
     crossing = np.nonzero((onward != (side[:-1] > 0 if times[-1] > 0 else side[:-1] < 0)) & onward)[0]
@@ -78,10 +87,10 @@ def _return(evaluator: Evaluator, times: Array, states: Array, extent: Array, pr
     moments = np.concatenate([[times[k] + part * (times[k + 1] - times[k])], times[k + 1 :]])
     if times[-1] < 0:
         moments, loop = moments[::-1], loop[::-1]
-    return problem.sampled(moments, loop, INTERVALS)
+    return problem.sampled(moments, loop, intervals, float(fixed[0]) if len(fixed) else 0.0)
 
 
-def _proper(cycle: Cycle, guess: Cycle, low: Array, high: Array, extent: Array) -> bool:
+def proper(cycle: Cycle, guess: Cycle, low: Array, high: Array, extent: Array) -> bool:
     """Whether Newton's method stayed with the loop it started from, and that loop enters the window."""
     size, before = (cycle.amplitude / extent).max(), (guess.amplitude / extent).max()
     values = cycle.profile[1]

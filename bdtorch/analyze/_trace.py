@@ -177,6 +177,8 @@ class Curve:
         y = u / self.scale
         tangent = None if direction is None else direction / np.linalg.norm(direction)
         jacobian = self._jacobian(u) * self.scale
+        if not np.isfinite(jacobian).all():
+            return None
         if tangent is None:
             tangent = np.linalg.svd(jacobian)[2][-1]
             tangent = tangent * (towards if tangent[-1] >= 0 else -towards)
@@ -212,7 +214,8 @@ class Curve:
                 return None
             # Newton's next step would be of the square of this one's size.
             if size <= 1e-10 * (1.0 + np.abs(y).max()):
-                return y, self._jacobian(y * self.scale) * self.scale, iteration
+                jacobian = self._jacobian(y * self.scale) * self.scale
+                return (y, jacobian, iteration) if np.isfinite(jacobian).all() else None
         return (y, jacobian, iteration) if size <= 1e-9 else None
 
     def _tangent(self, jacobian: Array, previous: Array) -> Array:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from bdtorch._flow import Flow
-from bdtorch.analyze._cycles import follow_cycles
-from bdtorch.analyze._diagram import CycleBranch, Diagram, SpecialPoint
+from bdtorch.analyze._cycle_branches import CycleBranches
+from bdtorch.analyze._diagram import Diagram
 from bdtorch.analyze._equilibria import Equilibria
 from bdtorch.analyze._evaluate import Evaluator
 from bdtorch.analyze._field import VectorField, as_field
@@ -40,8 +40,9 @@ def continuation(
     Equilibria are continued by pseudo-arclength steps; folds, Hopf points (with the first Lyapunov coefficient) and branch
     points are solved for, and the branches through branch points followed too. From each Hopf point the cycles are
     continued by orthogonal collocation on an adaptive mesh, with Floquet multipliers, folds of cycles, period doublings
-    and torus bifurcations. Branches begin from equilibria found at both ends and in the middle of the range; a branch that
-    touches none of these values and no other branch is not found, and neither are cycles that no Hopf point gives rise to.
+    and torus bifurcations; and so are cycles on which simulations settle at three values of the parameter. Branches begin
+    from equilibria found at both ends and in the middle of the range; a branch that touches none of these values and no
+    other branch is not found, and neither are cycles that no Hopf point gives rise to and no simulation meets.
 
     Args:
         system: A `bdtorch.Flow`, a function ``f(state, parameters)`` or a `VectorField`.
@@ -75,22 +76,21 @@ def continuation(
     )
     remarks = field.remarks + more
     points = tuple(engine.special(p) for p in engine.located)
-    followed: list[CycleBranch] = []
-    on_cycles: list[SpecialPoint] = []
+    steps = Steps(0.02, 2.0 * max_step + 0.04, 1e-6, max_cycles, 0.99)
+    followed = CycleBranches(engine, (low, high), steps, intervals, max_period)
     if cycles:
-        hopf = [p for p in points if p.kind == "Hopf"]
-        steps = Steps(0.02, 2.0 * max_step + 0.04, 1e-6, max_cycles, 0.99)
-        followed, on_cycles, more = follow_cycles(engine, hopf, (low, high), steps, intervals, max_period)
-        remarks += more
+        followed.from_hopf_points([p for p in points if p.kind == "Hopf"])
+        if len(field.names) > 1:
+            followed.from_simulations()
     return Diagram(
         names=field.names,
         parameter=parameter,
         bounds=(low, high),
         branches=tuple(engine.branch(i) for i in range(len(engine.paths))),
         points=points,
-        cycles=tuple(followed),
-        cycle_points=tuple(on_cycles),
-        remarks=remarks,
+        cycles=tuple(followed.branches),
+        cycle_points=tuple(followed.special),
+        remarks=remarks + followed.remarks,
     )
 
 

@@ -70,7 +70,7 @@ def test_hopf_points_their_criticality_and_their_cycles(sign: float) -> None:
     floquet = (-4 * math.pi * branch.parameter.abs() * -sign).exp()
     assert ((branch.multipliers[1:, 1].real / floquet[1:]) - 1).abs().max() < 1e-4
     assert bool(branch.stable.all()) == (sign < 0)
-    assert branch.reason.startswith("the parameter reached its") and branch.converged
+    assert branch.reasons[1].startswith("the parameter reached its") and branch.converged
 
 
 def test_fold_of_cycles_of_the_bautin_form() -> None:
@@ -102,7 +102,7 @@ def test_lorenz_cycles_end_at_the_homoclinic_orbit() -> None:
     diagram = continuation(systems.lorenz, parameter="r", bounds=(0.0, 30.0), window=window)
     assert len(diagram.cycles) == 2
     for branch in diagram.cycles:
-        assert "homoclinic" in branch.reason and not bool(branch.stable.any())
+        assert "homoclinic" in branch.reasons[1] and not bool(branch.stable.any())
         assert float(branch.parameter[-1]) == pytest.approx(13.926, abs=1e-3)  # Sparrow (1982)
 
 
@@ -131,7 +131,7 @@ def test_morris_lecar_between_two_hopf_points() -> None:
     assert all(p.criticality == "subcritical" for p in diagram.of("Hopf"))
     assert [p.parameters["i_ext"] for p in diagram.of("fold of cycles")] == pytest.approx([88.29, 216.90], abs=0.01)
     (branch,) = diagram.cycles
-    assert "shrink" in branch.reason and float(branch.parameter[-1]) == pytest.approx(212.0188, abs=1e-3)
+    assert "shrink" in branch.reasons[1] and float(branch.parameter[-1]) == pytest.approx(212.0188, abs=1e-3)
     assert branch.converged and diagram.remarks == ()
 
 
@@ -141,7 +141,7 @@ def test_morris_lecar_on_an_invariant_circle() -> None:
     fold = min(diagram.of("fold"), key=lambda p: abs(p.parameters["i_ext"] - 39.96))
     assert fold.parameters["i_ext"] == pytest.approx(39.96315, abs=1e-4)
     (branch,) = diagram.cycles
-    assert "period grew" in branch.reason
+    assert "period grew" in branch.reasons[1]
     assert fold.parameters["i_ext"] < float(branch.parameter[-1]) < fold.parameters["i_ext"] + 0.1
 
 
@@ -186,6 +186,24 @@ def test_torus_bifurcation_of_uncoupled_oscillators() -> None:
 def test_a_neuron_with_a_reset_is_analysed_without_it_and_that_is_said() -> None:
     diagram = continuation(bt.neurons.AdEx(1), parameter="inputs", bounds=(0.0, 100.0), cycles=False)
     assert diagram.remarks[0] == "the reset of AdEx takes no part in its derivative"
+
+
+def test_cycles_that_no_hopf_point_gives_rise_to_are_met_by_simulation() -> None:
+    def circle(s: Any, p: Any) -> list[Any]:
+        """In polar coordinates r' = r (1 - r), angle' = m - cos angle: a saddle-node on the circle at m = 1."""
+        r = (s["x"] ** 2 + s["y"] ** 2).sqrt()
+        growth, turn = 1.0 - r, p["m"] - s["x"] / r
+        return [growth * s["x"] - turn * s["y"], growth * s["y"] + turn * s["x"]]
+
+    diagram = continuation(circle, parameter="m", bounds=(0.5, 2.0), start={"x": 0.6, "y": 0.8})
+    (fold,) = [p for p in diagram.of("fold") if abs(float(p.x.norm()) - 1.0) < 1e-6]
+    assert fold.parameters["m"] == pytest.approx(1.0, abs=1e-9)
+    (branch,) = diagram.cycles
+    assert branch.origin is None and bool(branch.stable.all())
+    period = 2 * math.pi / (branch.parameter**2 - 1.0).sqrt()
+    assert (branch.period / period - 1.0).abs().max() < 1e-5
+    assert float(branch.parameter.max()) == 2.0 and float(branch.parameter.min()) < 1.01
+    assert any("period grew" in reason for reason in branch.reasons)
 
 
 def test_the_line_of_the_design() -> None:

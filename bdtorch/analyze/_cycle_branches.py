@@ -1,0 +1,223 @@
+"""All branches of limit cycles of a diagram: from Hopf points, and from where simulations settle."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from scipy.stats import qmc
+
+from bdtorch.analyze._collocation import Collocation, Cycle, multipliers
+from bdtorch.analyze._cycles import SHRUNK, CycleCurve, CyclePoint, oscillation
+from bdtorch.analyze._diagram import CycleBranch, SpecialPoint
+from bdtorch.analyze._equilibria import Equilibria
+from bdtorch.analyze._find_cycles import last_loop, proper
+from bdtorch.analyze._results import LimitCycle, limit_cycle, tensor
+from bdtorch.analyze._trace import Steps, Trace, trace
+from bdtorch.analyze._trajectory import flow_many
+
+KINDS = ("fold of cycles", "period doubling", "torus")
+SIMULATED = (0.1127, 0.5061, 0.9213)
+"""Where in the range of the parameter trajectories are followed until they settle."""
+
+
+class CycleBranches:
+    """Follows and collects branches of cycles.
+
+    Args:
+        engine: The branches of equilibria.
+        bounds: Range of the parameter.
+        steps: Lengths of steps.
+        intervals: Mesh intervals of a cycle.
+        max_period: A branch ends where the period is this many times its least.
+    """
+
+    def __init__(
+        self, engine: Equilibria, bounds: tuple[float, float], steps: Steps, intervals: int, max_period: float
+    ) -> None:
+        self.engine, self.evaluator = engine, engine.evaluator
+        self.bounds, self.steps, self.intervals, self.max_period = bounds, steps, intervals, max_period
+        scale = engine.scale
+        self._visited = np.vstack([[p.y for p in path] for path in engine.paths])[:, :-1] * scale[:-1]
+        self._extent = np.maximum(scale[:-1], np.ptp(self._visited, axis=0))
+        self._collocation = Collocation(self.evaluator, self._extent, float(scale[-1]))
+        self.branches: list[CycleBranch] = []
+        self.special: list[SpecialPoint] = []
+        self.remarks: tuple[str, ...] = ()
+
+    @property
+    def _name(self) -> str:
+        return self.evaluator.active[0]
+
+    def from_hopf_points(self, hopf: list[SpecialPoint]) -> None:
+        """The branch from every Hopf point, each once where it joins two."""
+        joined: list[SpecialPoint] = []
+        for point in hopf:
+            if any(point is other for other in joined):
+                continue
+            curve = CycleCurve(self._collocation, self.bounds, self.max_period)
+            rest = self._born(curve, point, self.intervals)
+            first, length = None, self.steps.first
+            while first is None and length > 1e-4:
+                first, length = curve.advance(rest, length), 0.5 * length
+            if first is None:
+                self.remarks += (f"no cycle was found beside the Hopf point at {self._name}={rest.cycle.parameter:g}",)
+                continue
+            if not self.bounds[0] <= first[0].cycle.parameter <= self.bounds[1]:
+                continue
+            path = trace(curve, first[0], self.steps)
+            found = [rest, *path.points]
+            if path.reason == SHRUNK:
+                end = self._nearest(found[-1].cycle, hopf)
+                joined.append(end)
+                found.append(self._born(curve, end, 1))
+            self._add(found, [path], point, ("a Hopf point", path.reason))
+
+    def from_simulations(self) -> None:
+        """Branches through the cycles on which trajectories settle, where they are not known yet."""
+        low, high = self._visited.min(0), self._visited.max(0)
+        middle = 0.5 * (low + high)
+        unit = qmc.Sobol(self.evaluator.n, seed=1).random(4)
+        starts = middle + (unit - 0.5) * 1.2 * self._extent
+        for part in SIMULATED:
+            value = self.bounds[0] + part * (self.bounds[1] - self.bounds[0])
+            parameters = np.array([value])
+            near = self.evaluator.f(np.hstack([starts, np.full((len(starts), 1), value)]))
+            speed = np.abs(near / self._extent).max(1)
+            speed = speed[np.isfinite(speed) & (speed > 0)]
+            if not len(speed):
+                continue
+            runs = flow_many(
+                self.evaluator,
+                starts,
+                60.0 / float(np.median(speed)),
+                self._extent,
+                parameters=parameters,
+                tolerance=1e-5,
+                max_steps=3000,
+                rest=0.1,
+            )
+            for times, states in runs:
+                guess = last_loop(
+                    self.evaluator, times, states, self._extent, self._collocation, self.intervals, parameters
+                )
+                if guess is not None and not self._known(guess):
+                    self._through(guess)
+
+    def _through(self, guess: Cycle) -> None:
+        solved = self._collocation.refined(guess)
+        far = np.full(len(self._extent), np.inf)
+        if solved is None or not proper(solved[0], guess, -far, far, self._extent) or self._known(solved[0]):
+            return
+        curve = CycleCurve(self._collocation, self.bounds, self.max_period)
+        start = curve.at(solved[0])
+        forward = trace(curve, start, self.steps)
+        curve.at(solved[0])
+        backward = trace(curve, start.turned(), self.steps)
+        points = [*(p.turned() for p in backward.points[:0:-1]), *forward.points]
+        self._add(points, [backward, forward], None, (backward.reason, forward.reason))
+
+    def _known(self, cycle: Cycle) -> bool:
+        """Whether a branch passes near a cycle: in the extrema, and in the period, at its parameter."""
+        low, high = cycle.nodes.min((0, 1)), cycle.nodes.max((0, 1))
+        for branch in self.branches:
+            p = branch.parameter.numpy()
+            for i in np.nonzero((p[1:] - cycle.parameter) * (p[:-1] - cycle.parameter) <= 0)[0]:
+                part = (cycle.parameter - p[i]) / (p[i + 1] - p[i]) if p[i + 1] != p[i] else 0.5
+                between = [x[i] + part * (x[i + 1] - x[i]) for x in (branch.minimum.numpy(), branch.maximum.numpy())]
+                off = max(
+                    np.abs((between[0] - low) / self._extent).max(), np.abs((between[1] - high) / self._extent).max()
+                )
+                period = float(branch.period[i] + part * (branch.period[i + 1] - branch.period[i]))
+                if off < 0.05 and abs(period / cycle.period - 1.0) < 0.1:
+                    return True
+        return False
+
+    def _born(self, curve: CycleCurve, point: SpecialPoint, intervals: int) -> CyclePoint:
+        x, value = point.x.numpy(), point.parameters[self._name]
+        jacobian = self.evaluator.slopes(np.append(x, value))[:, : self.evaluator.n]
+        return curve.born(x, value, point.coefficients["omega"], jacobian, intervals)
+
+    def _nearest(self, cycle: Cycle, hopf: list[SpecialPoint]) -> SpecialPoint:
+        z = np.append(cycle.nodes.mean((0, 1)), cycle.parameter)
+
+        def gap(point: SpecialPoint) -> float:
+            here = np.append(point.x.numpy(), point.parameters[self._name])
+            return float(np.abs((here - z) / self.engine.scale).max())
+
+        return min(hopf, key=gap)
+
+    def _add(
+        self,
+        points: list[CyclePoint],
+        paths: list[Trace[CyclePoint]],
+        origin: SpecialPoint | None,
+        reasons: tuple[str, str],
+    ) -> None:
+        number = len(self.branches)
+        branch = _branch(points, origin, reasons, all(path.converged for path in paths))
+        self.branches.append(branch)
+        for path in paths:
+            folds = _folds(path, 1e-7 * float(self.engine.scale[-1]))
+            for which, at in folds + [(which, at) for _, which, at in path.events if which != 0]:
+                bifurcation = _special(which, at, number, self._name)
+                self.special += [bifurcation] if bifurcation else []
+        if self.evaluator.n > 2 and any(abs(complex(c.multipliers[0]) - 1.0) > 1e-2 for c in branch.cycles[1:]):
+            self.remarks += (f"some multipliers on branch {number} of cycles are inaccurate: use more intervals",)
+
+
+def _branch(
+    points: list[CyclePoint], origin: SpecialPoint | None, reasons: tuple[str, str], converged: bool
+) -> CycleBranch:
+    cycles = [limit_cycle(p.cycle, p.monodromy) for p in points]
+    # A cycle of size zero has the multipliers of its equilibrium.
+    for i, p in enumerate(points):
+        if np.abs(oscillation(p.cycle)).max() == 0.0:
+            beside = cycles[1] if i == 0 else cycles[i - 1]
+            cycles[i] = LimitCycle(cycles[i].t, cycles[i].x, cycles[i].period, beside.multipliers, beside.stable)
+    return CycleBranch(
+        parameter=tensor([p.cycle.parameter for p in points]),
+        period=tensor([p.cycle.period for p in points]),
+        minimum=tensor([p.cycle.nodes.min((0, 1)) for p in points]),
+        maximum=tensor([p.cycle.nodes.max((0, 1)) for p in points]),
+        multipliers=tensor([c.multipliers.numpy() for c in cycles]),
+        stable=tensor([c.stable for c in cycles]).bool(),
+        cycles=tuple(cycles),
+        origin=origin,
+        reasons=reasons,
+        converged=converged,
+    )
+
+
+def _special(which: int, point: CyclePoint, number: int, parameter: str) -> SpecialPoint | None:
+    values = multipliers(point.monodromy)
+    if which != 0 and not abs(values[0] - 1.0) < 1e-2:
+        return None  # near a homoclinic orbit multipliers of the smallest and the largest size are mixed up
+    if KINDS[which] == "torus":
+        i, j = np.triu_indices(len(values) - 1, 1)
+        nearest = int(np.argmin(np.abs(values[1:][i] * values[1:][j] - 1.0)))
+        if abs(values[1:][i][nearest].imag) < 1e-6:
+            return None  # two real multipliers whose product is one: nothing changes its stability
+    return SpecialPoint(
+        kind=KINDS[which],
+        x=tensor(point.cycle.nodes[0, 0]),
+        parameters={parameter: point.cycle.parameter},
+        eigenvalues=tensor(values),
+        coefficients={"period": point.cycle.period},
+        branch=number,
+    )
+
+
+def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, CyclePoint]]:
+    """Where the parameter turns. Where it stands still to rounding, as in a canard explosion, the turn is its extremum."""
+    slopes = np.array([p.tangent.parameter for p in path.points])
+    values = np.array([p.cycle.parameter for p in path.points])
+    moving = np.nonzero(np.abs(slopes) > least)[0]
+    located = {index: point for index, which, point in path.events if which == 0}
+    found = []
+    for i, j in itertools.pairwise(moving.tolist()):
+        if slopes[i] * slopes[j] >= 0:
+            continue
+        turn = int(i + np.argmax(np.sign(slopes[i]) * values[i : j + 1]))
+        found.append((0, located[i] if j == i + 1 and i in located else path.points[turn]))
+    return found
