@@ -27,18 +27,18 @@ class SpecialPoint:
     eigenvalues: Tensor
     """Complex ``(n,)``; for cycles the Floquet multipliers, the trivial one first."""
     coefficients: dict[str, float]
-    """``lyapunov`` (first Lyapunov coefficient) and ``period`` (of the cycles born) of a Hopf point, ``quadratic`` of a fold
-    (its modulus),
-    ``period`` on cycles."""
+    """Of a Hopf point ``lyapunov`` (first Lyapunov coefficient), ``omega`` and ``period`` (of the cycles born); of a fold
+    ``quadratic`` (its modulus); of a bifurcation of cycles ``period``."""
     branch: int
     """Number of the branch that it lies on."""
 
     @property
     def criticality(self) -> str:
-        """``"supercritical"`` or ``"subcritical"`` for a Hopf point, else empty."""
-        if "lyapunov" not in self.coefficients:
+        """``"supercritical"``, ``"subcritical"`` or ``"degenerate"`` (first coefficient zero) for a Hopf point, else empty."""
+        coefficient = self.coefficients.get("lyapunov")
+        if coefficient is None:
             return ""
-        return "supercritical" if self.coefficients["lyapunov"] < 0 else "subcritical"
+        return "degenerate" if coefficient == 0.0 else "supercritical" if coefficient < 0 else "subcritical"
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,18 @@ def test_hopf_points_their_criticality_and_their_cycles(sign: float) -> None:
     assert branch.reasons[1].startswith("the parameter reached its") and branch.converged
 
 
+def test_a_linear_centre_is_called_degenerate() -> None:
+    diagram = continuation(
+        lambda s, p: [p["mu"] * s["x"] - s["y"], s["x"] + p["mu"] * s["y"]],
+        parameter="mu",
+        bounds=(-1.0, 0.9),
+        start=ORIGIN,
+        cycles=False,
+    )
+    (point,) = diagram.of("Hopf")
+    assert point.criticality == "degenerate" and abs(point.parameters["mu"]) < 1e-12
+
+
 def test_fold_of_cycles_of_the_bautin_form() -> None:
     diagram = continuation(systems.bautin, parameter="mu", bounds=(-0.5, 0.5), parameters={"b": 1.0}, start=ORIGIN)
     (fold,) = diagram.of("fold of cycles")
