@@ -22,6 +22,7 @@ Walk = dict[str, Any]
 """What evolves from trial to trial: ``t``, ``h``, ``y``, ``slope``, ``last`` (logarithm of the error), ``rejected``, ``failed``,
 ``steps`` and ``rejections`` of each trajectory, ``stop`` (its end), ``atol`` and ``args`` (which stay)."""
 
+_NEAR = 1e-20  # of the span: how near to time 0 steps may shrink with the time; a run may have to begin with tiny ones
 _LARGEST = 1 << 26  # bytes of the records of one chunk
 
 
@@ -89,7 +90,7 @@ class Driver:
         if not math.isinf(self.tolerance.max_step):
             wanted = torch.where(wanted < self.tolerance.max_step, wanted, self.tolerance.max_step)
         after = torch.where(accepted, torch.where(step >= remaining, stop, t + step), t)
-        floor = 8.0 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), stop.abs())
+        floor = 8.0 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), _NEAR * stop.abs())
         wide = accepted.unsqueeze(-1)
         moved: Walk = {
             "t": after,
@@ -209,7 +210,7 @@ class Driver:
             return IntegrationError("`odeint`: the step became too small to go on, inside a torch.func transform")
         where = tuple(walk["failed"].nonzero()[0].tolist())
         t = float(walk["t"][where])
-        peek = walk["h"] + 1e-9 * walk["stop"].abs().clamp(min=abs(start))
+        peek = walk["h"] + 1e-9 * torch.maximum(walk["t"].abs(), _NEAR * walk["stop"].abs().clamp(min=abs(start)))
         ahead = walk["y"] + peek.unsqueeze(-1).to(walk["y"].dtype) * walk["slope"]
         bad = (~(self.rows(ahead, walk["t"] + peek, walk["args"]).isfinite() & ahead.isfinite()))[where].nonzero()
         of = f" of trajectory {where if len(where) > 1 else where[0]}" if where else ""

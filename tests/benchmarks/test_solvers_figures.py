@@ -8,6 +8,7 @@ import pytest
 
 from bdtorch import integrate
 from benchmarks import solvers_figures as figures
+from benchmarks import solvers_standard as standard
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "solvers.md"
 
@@ -23,6 +24,12 @@ def test_the_page_shows_every_figure() -> None:
     text = PAGE.read_text()
     for name in figures.FIGURES:
         assert f"(images/{name}.png)" in text and (PAGE.parent / "images" / f"{name}.png").exists()
+
+
+def test_the_page_lists_every_standard_problem() -> None:
+    text = PAGE.read_text()
+    inside = text[text.index(standard.BEGIN) : text.index(standard.END)]
+    assert all(f"\n| {name} | " in inside for name in (*standard.DETEST, *standard.STIFF))
 
 
 @pytest.mark.parametrize("curves", [figures.fixed, figures.delayed, figures.fractional], ids=lambda f: f.__name__)

@@ -11,8 +11,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 import bdtorch.integrate as integrate
-from bdtorch.integrate import DOP853, DormandPrince5, PIController, Rodas4, Tsit5, max_norm, odeint
-from tests.integrate.problems import FORCED, SPIRAL, lorenz, robertson, van_der_pol
+from bdtorch.integrate import PIController, Rodas4, max_norm, odeint
+from benchmarks import solvers_standard as standard
+from tests.integrate.problems import FORCED, SPIRAL, robertson, van_der_pol
 
 ADAPTIVE = [entry.name for entry in integrate.methods("ODE") if entry.embedded_order is not None]
 EXACT_DENSE = {"DormandPrince5": 4, "Tsit5": 4, "DOP853": 7, "Rodas4": 3}
@@ -128,68 +129,29 @@ def test_controller_rejects_and_limits_steps() -> None:
         torch.testing.assert_close(y, SPIRAL.exact(3.0), rtol=1e-7, atol=1e-7)
 
 
-def _two_body(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    cube = y[:2].norm() ** 3
-    return torch.cat([y[2:], -y[:2] / cube])
+_QUICK = "DormandPrince5"
+_PEERS = {"BogackiShampine": "RK23", "DormandPrince5": "RK45", "Tsit5": "RK45", "DOP853": "DOP853"}
 
 
-def _brusselator(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    u, v = y.unbind(-1)
-    return torch.stack([1.0 + u * u * v - 4.0 * u, 3.0 * u - u * u * v], -1)
+@pytest.mark.parametrize("name", standard.DETEST)
+@pytest.mark.parametrize("method", [pytest.param(m, marks=() if m == _QUICK else pytest.mark.slow) for m in _PEERS])
+def test_standard_problems(name: str, method: str) -> None:
+    # Errors grow along a trajectory as its equation lets them: hence beside SciPy's of the same pair and tolerance.
+    tolerance = 1e-6
+    steps, calls, error = standard.ours(name, getattr(integrate, method)(), tolerance)
+    peer_steps, peer_calls, peer_error = standard.scipys(name, _PEERS[method], tolerance)
+    assert error < max(10.0 * peer_error, 100.0)
+    assert calls < 1.25 * peer_calls + 50 and steps < 1.25 * peer_steps + 10
 
 
-def _euler_equations(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    a, b, c = y.unbind(-1)
-    return torch.stack([b * c, -a * c, -0.51 * a * b], -1)
-
-
-def _logistic(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return 0.25 * y * (1.0 - y / 20.0)
-
-
-def _spiral_curve(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return (y - t) / (y + t)
-
-
-def _three_chemicals(t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    a, b, _ = y.unbind(-1)
-    return torch.stack([-a, a - b * b, b * b], -1)
-
-
-_E = 0.9
-STANDARD = {  # Hull, Enright, Fellen & Sedgwick (1972), doi:10.1137/0709052, by their letters, and four others
-    "A1": (lambda t, y: -y, [1.0], 20.0),
-    "A2": (lambda t, y: -0.5 * y**3, [1.0], 20.0),
-    "A3": (lambda t, y: y * torch.cos(t), [1.0], 20.0),
-    "A4": (_logistic, [1.0], 20.0),
-    "A5": (_spiral_curve, [4.0], 20.0),
-    "B1": (lambda t, y: torch.stack([2.0 * (y[0] - y[0] * y[1]), -(y[1] - y[0] * y[1])]), [1.0, 3.0], 20.0),
-    "B3": (_three_chemicals, [1.0, 0.0, 0.0], 20.0),
-    "B5": (_euler_equations, [0.0, 1.0, 1.0], 20.0),
-    "D5": (_two_body, [1.0 - _E, 0.0, 0.0, math.sqrt((1.0 + _E) / (1.0 - _E))], 20.0),
-    "E2": (van_der_pol(1.0), [2.0, 0.0], 20.0),
-    "Brusselator": (_brusselator, [1.5, 3.0], 20.0),
-    "Lorenz": (lorenz, [1.0, 1.0, 1.0], 5.0),
-}
-
-
-@pytest.mark.parametrize("method", [Tsit5(), DormandPrince5(), DOP853()], ids=["Tsit5", "DormandPrince5", "DOP853"])
-@pytest.mark.parametrize("name", STANDARD)
-def test_standard_problems(name: str, method: Any) -> None:
-    f, start, duration = STANDARD[name]
-    y0 = torch.tensor(start, dtype=torch.float64)
-    reference = _reference(f, y0, [0.0, duration])[-1]
-    solution = odeint(f, y0, [0.0, duration], method=method, rtol=1e-7, atol=1e-7)
-    # Errors grow along a trajectory as its equation lets them: hence beside SciPy's with the same pair and tolerance.
-    peer = "DOP853" if method.order == 8 else "RK45"
-
-    def right(t: float, y: np.ndarray) -> np.ndarray:
-        return f(torch.tensor(t, dtype=torch.float64), torch.tensor(y)).numpy()
-
-    scipy = solve_ivp(right, (0.0, duration), start, method=peer, rtol=1e-7, atol=1e-7)
-    error, peer_error = np.abs(solution.y[-1].numpy() - reference).max(), np.abs(scipy.y[:, -1] - reference).max()
-    assert error < max(10.0 * peer_error, 1e-5)
-    assert solution.evaluations < 1.4 * scipy.nfev + 40
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "Robertson" else pytest.mark.slow) for n in standard.STIFF]
+)
+@pytest.mark.parametrize("method", ["Rodas4", pytest.param("Kvaerno5", marks=pytest.mark.slow)])
+def test_stiff_problems(name: str, method: str) -> None:
+    # Robertson's ends at 4e10 and begins with steps of 1e-5.
+    steps, calls, error = standard.ours(name, getattr(integrate, method)(), 1e-5, stiff=True)
+    assert error < 20.0 and steps < 800 and calls < 20_000
 
 
 @pytest.mark.parametrize("method", [Rodas4(), integrate.Kvaerno5()], ids=["Rodas4", "Kvaerno5"])

@@ -23,6 +23,9 @@ _HEADERS = {
 }
 """Headers by the operations that need them."""
 
+_CACHE = 16 << 10
+"""Bytes of a block of elements that takes many steps before the next block does, in a step that is one pass."""
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -48,6 +51,8 @@ class _Printer:
         self.pending: list[Access] = []  # since the threads last met
         self.before: list[str] = []  # the first step
         self.after: list[str] = []  # the threads have met at the end of a step
+        self.arguments: dict[int, str] = {}  # of the passes
+        self.recorded = ""  # what thread 0 does to keep records
 
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
@@ -79,6 +84,7 @@ class _Printer:
         iteration, shared = partition(kernel.shape, [*reads.values(), *writes.values()])
         function, arguments = print_pass(f"pass_{number}", kernel, reads, writes, iteration)
         self.functions.append(function)
+        self.arguments[number] = arguments
         self._order(
             [Access(self.plan.refs[x], x in kernel.clears, shared) for x in operands]
             + [Access(ref, True, shared) for ref in writes.values()]
@@ -159,7 +165,8 @@ class _Printer:
                 ]
             slot += 1
         if lines:
-            self.body.append("\n".join(["if (now.thread == 0) {", *(f"  {line}" for line in lines), "}"]))
+            self.recorded = "\n".join(["if (now.thread == 0) {", *(f"  {line}" for line in lines), "}"])
+            self.body.append(self.recorded)
 
     def _copies(self) -> None:
         if not self.plan.copies:
@@ -170,6 +177,9 @@ class _Printer:
         self.body.append("\n".join(["if (now.thread == 0) {", *lines, "}"]))
 
     def _loop(self) -> str:
+        extent, block = self._apart()
+        if block:
+            return self._blocked_loop(extent, block)
         body, before, after = (
             "\n    ".join(line for block in blocks for line in block.split("\n"))
             for blocks in (self.body, [*self._first_lists(), *self.before], self.after)
@@ -186,6 +196,56 @@ extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
     {after}
     if (thread == 0) frame->done = k + 1;
     if (full || frame->stop[k & 1] || frame->error[k & 1]) break;
+  }}
+}}
+"""
+
+    def _apart(self) -> tuple[int, int]:
+        """Where a step is one pass, in which no element sees another, and records are rare: elements, and those of a block."""
+        kernels = [kernel for kernel in self.plan.kernels if not kernel.fused or kernel.stores]
+        rare = all(recording.every > 1 and not recording.sparse for recording in self.recordings)
+        if len(kernels) != 1 or not kernels[0].fused or self.plan.copies or self.events.lists or not rare:
+            return 0, 0
+        (kernel,) = kernels
+        operands = {x for node in kernel.nodes for x in loads(node)} - set(kernel.nodes)
+        refs = [self.plan.refs[x].expanded(kernel.shape) for x in operands] + list(kernel.stores.values())
+        iteration, shared = partition(kernel.shape, refs)
+        homes = {ref.buffer.home for ref in refs if any(ref.strides)}
+        width = sum(home.dtype.itemsize for home in homes)
+        if not shared.startswith("flat") or not width or iteration.shape[0] * width < 2 * _CACHE:
+            return 0, 0
+        return iteration.shape[0], max(256, _CACHE // width // 64 * 64)
+
+    def _blocked_loop(self, extent: int, block: int) -> str:
+        """Each block stays in the innermost cache for all the steps up to one that is recorded."""
+        ((number, arguments),) = self.arguments.items()
+        at = f"loop::at(frame, thread, {{}}, {float(self.dt).hex()})"
+        kept = (
+            " || ".join(f"(step + 1) % {every} == 0" for every in sorted({r.every for r in self.recordings})) or "false"
+        )
+        recorded = self.recorded.replace("\n", "\n    ")
+        return f"""
+extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
+  const loop::Range share = loop::share({extent}, thread, frame->threads);
+  for (int64_t k = frame->done, count = frame->count; k < count;) {{
+    int64_t last = k;
+    for (; last + 1 < count; ++last) {{
+      const int64_t step = {at.format("last")}.step;
+      if ({kept}) break;
+    }}
+    for (int64_t low = share.begin; low < share.end; low += {block}) {{
+      const int64_t high = share.end - low < {block} ? share.end : low + {block};
+      for (int64_t s = k; s <= last; ++s) {{
+        const loop::Now now = {at.format("s")};
+        pass_{number}({arguments}, low, high);
+      }}
+    }}
+    const loop::Now now = {at.format("last")};
+    loop::meet(frame);
+    {recorded}
+    loop::meet(frame);
+    k = last + 1;
+    if (thread == 0) frame->done = k;
   }}
 }}
 """
