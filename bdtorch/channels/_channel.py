@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from bdtorch import _tree as tree
 from bdtorch._drive import Drive
@@ -75,6 +76,8 @@ def exprel(x: Tensor) -> Tensor:
 
 def linoid(x: Tensor) -> Tensor:
     """``x / (exp(x) - 1)``, 1 at 0: `exprel` upside down, with one division in place of two."""
+    if has_torch_function_unary(x):  # PyTorch's protocol, by which a compiled loop may take it as one function
+        return handle_torch_function(linoid, (x,), x)  # type: ignore[no-any-return]
     near = x.abs() < torch.finfo(x.dtype).eps ** 0.25  # where the slope of the quotient would lose digits
     far = torch.where(near, 1.0, x)
     return torch.where(near, 1.0 - x * (1 / 2 - x * (1 / 12)), far / torch.expm1(far))

@@ -8,6 +8,7 @@ from typing import overload
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
@@ -118,6 +119,8 @@ def phi1(z: Tensor | float) -> Tensor | float:
     """``(exp(z) - 1) / z``, which is 1 at 0."""
     if isinstance(z, float):
         return math.expm1(z) / z if z else 1.0
+    if has_torch_function_unary(z):  # PyTorch's protocol, by which a compiled loop may take it as one function
+        return handle_torch_function(phi1, (z,), z)  # type: ignore[no-any-return]
     # The quotient is exact to the last digit, but its slope is a difference that loses as many digits as 1 / z has: near
     # 0 the series takes over, where its next term is too small to matter.
     near = z.abs() < torch.finfo(z.dtype).eps ** 0.25

@@ -67,6 +67,20 @@ def reference_sigmoid(x: Array) -> Array:
     return y
 
 
+def finite_expm1(x: Array) -> Array:
+    """``e^x - 1`` with the range of the format that is tested, which is the one below the format of ``x``."""
+    y: Array = np.expm1(x)
+    return np.where(y > np.finfo(np.float32 if x.dtype == np.float64 else np.float64).max, np.inf, y)
+
+
+def reference_exprel(x: Array) -> Array:
+    return np.where(x == 0, 1, finite_expm1(x) / np.where(x == 0, 1, x))
+
+
+def reference_linoid(x: Array) -> Array:
+    return np.where(x == 0, 1, x / np.where(x == 0, 1, finite_expm1(x)))
+
+
 def reference_sincos2pi(u: Array) -> tuple[Array, Array]:
     quadrant = np.round(4 * u)
     angle = (u - quadrant / 4) * (8 * np.arctan(u.dtype.type(1)))
@@ -85,11 +99,13 @@ class Function(NamedTuple):
 
 
 FUNCTIONS = {
-    "exp": Function(np.exp, 1.3, (-106, 92), (-750, 715)),
-    "expm1": Function(np.expm1, 1.3, (-30, 92), (-50, 715)),
+    "exp": Function(np.exp, 1.0, (-106, 92), (-750, 715)),
+    "expm1": Function(np.expm1, 2.0, (-30, 92), (-50, 715)),
+    "exprel": Function(reference_exprel, 2.5, (-30, 92), (-50, 715)),
+    "linoid": Function(reference_linoid, 2.5, (-30, 92), (-50, 715)),
     "log": Function(np.log, 1.0, (0, 4), (0, 4)),
     "log1p": Function(np.log1p, 1.0, (-1, 4), (-1, 4)),
-    "tanh": Function(np.tanh, 2.0, (-12, 12), (-24, 24)),
+    "tanh": Function(np.tanh, 2.5, (-12, 12), (-24, 24)),
     "sigmoid": Function(reference_sigmoid, 2.0, (-106, 20), (-750, 40)),
     "sin": Function(np.sin, 1.0, (-1e3, 1e3), (-1e3, 1e3)),
     "cos": Function(np.cos, 1.0, (-1e3, 1e3), (-1e3, 1e3)),
@@ -177,7 +193,7 @@ def test_targets_agree_to_the_bit(libraries: dict[str, Library], name: str, dtyp
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "tanh", "sigmoid", "sin", "cos"])
+@pytest.mark.parametrize("name", ["exp", "expm1", "exprel", "linoid", "log", "log1p", "tanh", "sigmoid", "sin", "cos"])
 def test_special_values(libraries: dict[str, Library], name: str, dtype: Any) -> None:
     info = np.finfo(dtype)
     largest = 1000.0 if name in ("sin", "cos") else info.max

@@ -9,6 +9,8 @@
 //
 //   dense_update_rows      spikes along the rows of a dense matrix, a and b along its columns
 //   dense_update_columns   spikes along the columns, a and b along the rows
+//   dense_deliver_...      the same after an event-driven product with the old weights (event_dense.h), in one visit:
+//                          a column has a cache line for each row, and fetching them is what takes the time
 //   csr_update_rows        spikes along the rows of a CSR structure; with `synapses`, which names the weight of every
 //                          position, the rows of its transpose: that is, its columns
 //
@@ -44,41 +46,71 @@ BDTORCH_HD W changed(W weight, SumOf<W> s, SumOf<W> a, SumOf<W> b, SumOf<W> low,
   return stored<W>(clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high));
 }
 
-// Columns [begin, end) of the active rows of w, n_rows x n_columns.
-template <class W, class S, class T = SumOf<W>>
-inline void dense_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
-                              int64_t begin, int64_t end) {
+// Columns [begin, end) of the active rows of w, n_rows x n_columns; with `delivers` y gains their old values.
+template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
+                       int64_t begin, int64_t end, SumOf<W>* y) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
   for_each_active(spikes, 0, n_rows, [&](int64_t i) {
     W* row = w + i * n_columns;
-    const T s = T(spikes[i]);
-    if (b) {
+    const S spike = spikes[i];
+    const T s = T(spike);
 #pragma GCC ivdep
-      for (int64_t j = begin; j < end; ++j) row[j] = changed<true>(row[j], s, a[j], b[j], low, high);
-    } else {
-#pragma GCC ivdep
-      for (int64_t j = begin; j < end; ++j) row[j] = changed<false>(row[j], s, a[j], T(0), low, high);
+    for (int64_t j = begin; j < end; ++j) {
+      if (delivers) y[j] += weighted(row[j], spike);
+      row[j] = changed<with_b>(row[j], s, a[j], with_b ? b[j] : T(0), low, high);
     }
   });
 }
 
-// Rows [begin, end) of the active columns of w.
-template <class W, class S, class T = SumOf<W>>
-inline void dense_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
-                                 int64_t end) {
+// Rows [begin, end) of the active columns of w; with `delivers` y gains their old values.
+template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
+                          int64_t end, SumOf<W>* y) {
+  const T low = change.low, high = change.high;
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
     for (int64_t i = begin; i < end; ++i) {
       W* row = w + i * n_columns;
       const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
-      const T a = change.a[i], b = change.b ? change.b[i] : T(0);
+      const T a = change.a[i], b = with_b ? change.b[i] : T(0);
+      T sum = delivers ? y[i] : T(0);
       for (int e = 0; e < count; ++e) {
         const int64_t j = active[e];
         __builtin_prefetch(row + ahead + j, 1);
-        row[j] = change.b ? changed<true>(row[j], T(spikes[j]), a, b, change.low, change.high)
-                          : changed<false>(row[j], T(spikes[j]), a, T(0), change.low, change.high);
+        if (delivers) sum += weighted(row[j], spikes[j]);
+        row[j] = changed<with_b>(row[j], T(spikes[j]), a, b, low, high);
       }
+      if (delivers) y[i] = sum;
     }
   });
+}
+
+template <class W, class S>
+inline void dense_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows,
+                              int64_t n_columns, int64_t begin, int64_t end) {
+  const auto visit = change.b ? visit_rows<true, false, W, S> : visit_rows<false, false, W, S>;
+  visit(w, spikes, change, n_rows, n_columns, begin, end, nullptr);
+}
+
+template <class W, class S>
+inline void dense_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns,
+                                 int64_t begin, int64_t end) {
+  const auto visit = change.b ? visit_columns<true, false, W, S> : visit_columns<false, false, W, S>;
+  visit(w, spikes, change, n_columns, begin, end, nullptr);
+}
+
+template <class W, class S>
+inline void dense_deliver_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows,
+                                      int64_t n_columns, int64_t begin, int64_t end, SumOf<W>* y) {
+  const auto visit = change.b ? visit_rows<true, true, W, S> : visit_rows<false, true, W, S>;
+  visit(w, spikes, change, n_rows, n_columns, begin, end, y);
+}
+
+template <class W, class S>
+inline void dense_deliver_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change,
+                                         int64_t n_columns, int64_t begin, int64_t end, SumOf<W>* y) {
+  const auto visit = change.b ? visit_columns<true, true, W, S> : visit_columns<false, true, W, S>;
+  visit(w, spikes, change, n_columns, begin, end, y);
 }
 
 // Synapses of the active rows in [row_begin, row_end). Position m of the structure has the weight w[synapses[m]], or w[m]

@@ -106,6 +106,36 @@ def test_a_synapse_joins_its_populations_and_they_clear_its_events():
             assert_same(native, reference, exact=True)
 
 
+def test_variables_that_read_the_old_values_of_one_another_share_a_pass():
+    indices, indptr = connectivity(N, N)
+
+    def step(x, t):
+        gate, v = x
+        opened = gate + (v.abs() - gate) * 0.25  # needs no events, and could run before they are known
+        return [opened, v * 0.5 + gate * gate - event_csr(v > 1.0, torch.tensor(0.25), indices, indptr, N)], None
+
+    layout = planned(step, X * 0.0, X)
+    assert len([kernel for kernel in layout.kernels if kernel.stores and kernel.fused]) == 2  # the first finds spikes
+    assert not layout.copies
+    observed: Step = lambda x, t: (step(x, t)[0], x[0])  # noqa: E731
+    for native, reference in zip(*both(observed, X * 0.0, X, steps=20), strict=True):
+        assert_same(native, reference, exact=True)
+
+
+def test_equal_passes_are_compiled_once():
+    def step(x, t):
+        parts = [x[0][:50] * 2.0 - 1.0, x[0][50:110] * 2.0 - 1.0, x[0][110:] * 3.0]
+        return [torch.cat(parts), x[1] * 2.0 - 1.0], None
+
+    system = Stepping(step, X, X)
+    body = Body(system, resolve(None, system), {}, system.init_state(), 0.1)
+    text = generate(body, split(trace(body, [X, X])))[1]
+    assert text.count("BDTORCH_APART void pass_") == 2  # for three lengths, and with another factor
+    observed: Step = lambda x, t: (step(x, t)[0], x[0])  # noqa: E731
+    for native, reference in zip(*both(observed, X.clone(), X.flip(0), steps=3), strict=True):
+        assert_same(native, reference, exact=True)
+
+
 @pytest.mark.parametrize("reads", ["twice", "in part", "as output"])
 def test_events_that_one_pass_alone_does_not_read_are_cleared_by_the_kernel(reads):
     indices, indptr = connectivity(N, N)

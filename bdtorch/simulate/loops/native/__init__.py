@@ -19,6 +19,7 @@ from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
 from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.trace import trace
+from bdtorch.simulate.loops.native.visits import share_visits
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
 _INTERVAL = 32  # steps between kept states where a run is to be recomputed
@@ -81,5 +82,6 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
         if node.dtype not in CPP:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
     layout = plan(graph)
+    share_visits(layout)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return layout, source(layout, recordings, body.dt)

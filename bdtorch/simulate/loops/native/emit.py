@@ -13,6 +13,7 @@ from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
+from bdtorch.simulate.loops.native.weights import print_visit
 
 _HEADERS = {
     "bdtorch._eligibility": "eligibility.h",
@@ -47,6 +48,7 @@ class _Printer:
         self.dt = dt
         self.events = Events(plan)
         self.functions: list[str] = []
+        self.passes: dict[str, str] = {}  # names of passes by what follows them
         self.body: list[str] = []
         self.pending: list[Access] = []  # since the threads last met
         self.before: list[str] = []  # the first step
@@ -56,6 +58,8 @@ class _Printer:
 
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
+            if not kernel.nodes:
+                continue
             if not kernel.fused:
                 self._external(number, kernel)
             elif kernel.stores:
@@ -82,44 +86,56 @@ class _Printer:
         reads = {x: self.plan.refs[x].expanded(kernel.shape) for x in operands}
         writes = dict(kernel.stores)
         iteration, shared = partition(kernel.shape, [*reads.values(), *writes.values()])
-        function, arguments = print_pass(f"pass_{number}", kernel, reads, writes, iteration)
-        self.functions.append(function)
+        function, arguments = print_pass(kernel, reads, writes, iteration)
+        name = self._named_pass(number, function)
         self.arguments[number] = arguments
         self._order(
             [Access(self.plan.refs[x], x in kernel.clears, shared) for x in operands]
             + [Access(ref, True, shared) for ref in writes.values()]
         )
         if shared == "single":
-            self.body.append(f"if (now.thread == 0) pass_{number}({arguments}, 0, 1);")
+            self.body.append(f"if (now.thread == 0) {name}({arguments}, 0, 1);")
         else:
             share = "share" if shared.startswith("flat") else "share_rows"
             self.body.append(
                 f"{{ const loop::Range r = loop::{share}({iteration.shape[0]}, now.thread, now.threads); "
-                f"pass_{number}({arguments}, r.begin, r.end); }}"
+                f"{name}({arguments}, r.begin, r.end); }}"
             )
         for active in self.events.lists:
             if active.producer == number:
                 self._order([Access(active.spikes, False, shared), Access(active.whole(), True, "own")])
                 self.body.append(active.made("now.k + 1"))
 
+    def _named_pass(self, number: int, function: str) -> str:
+        """The name of a pass; equal ones, as of populations of the same cells, are compiled once."""
+        if function not in self.passes:
+            self.passes[function] = f"pass_{number}"
+            self.functions.append(f"BDTORCH_APART void pass_{number}{function}")
+        return self.passes[function]
+
     def _external(self, number: int, kernel: Kernel) -> None:
-        (node,) = kernel.nodes
+        node = kernel.nodes[0]
         if number in self.events.products:
             lines, accesses = print_product(self.events.products[number], node, self.plan.refs)
             self._order(accesses)
-            self._kernel(number, node, lines)
+            self._kernel(number, kernel, lines)
             return
-        write = self.plan.refs[node]
-        lines, shared = print_external(node, {x: self.plan.refs[x] for x in node.operands()}, write)
+        refs = {x: self.plan.refs[x] for node in kernel.nodes for x in node.operands()}
+        writes = [self.plan.refs[node] for node in kernel.nodes]
+        if len(writes) == 2:
+            lines, shared = print_visit(node, kernel.nodes[1], refs, writes[0], writes[1]), "rows"
+        else:
+            lines, shared = print_external(node, refs, writes[0])
         reads = kernel_reads(kernel, self.plan.refs)
         self._order(
             [Access(ref, False, "single" if shared == "single" else "all") for ref in reads]
-            + [Access(write, True, shared)]
+            + [Access(write, True, shared) for write in writes]
         )
-        self._kernel(number, node, lines, "if (now.thread == 0) " if shared == "single" else "")
+        self._kernel(number, kernel, lines, "if (now.thread == 0) " if shared == "single" else "")
 
-    def _kernel(self, number: int, node: Node, lines: list[str], guard: str = "") -> None:
-        head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now) {{  // {node.op}"
+    def _kernel(self, number: int, kernel: Kernel, lines: list[str], guard: str = "") -> None:
+        names = " ".join(node.op for node in kernel.nodes)
+        head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now) {{  // {names}"
         self.functions.append("\n".join([head, *(f"  {line}" for line in lines), "}\n"]))
         self.body.append(f"{guard}kernel_{number}(now);")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bdtorch.channels import linoid
+from bdtorch.integrate.exponential import phi1
 from bdtorch.ops import native_kernel
 
 VIEWS = {
@@ -77,8 +79,13 @@ ARITHMETIC: dict[str, Callable[..., str]] = {
     "aten.tan.default": _call("op::tan"),
     "aten.tanh.default": _call("bdtorch::tanh"),
     "aten.trunc.default": _call("op::trunc"),
+    "bdtorch.exprel": _call("bdtorch::exprel"),
+    "bdtorch.linoid": _call("bdtorch::linoid"),
 }
 """Operands are converted to the result's dtype, in which the operation computes."""
+
+FUNCTIONS: dict[Callable[..., Any], str] = {phi1: "bdtorch.exprel", linoid: "bdtorch.linoid"}
+"""Functions of this package that are one elementary function here, where their torch operations are many."""
 
 COMPARISONS: dict[str, Callable[..., str]] = {
     f"aten.{name}.{overload}": _binary(symbol)
@@ -175,6 +182,14 @@ UPDATES = {
     "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default",
 }  # fmt: skip
 """Operations that change parts of their first operand, and may do so in its memory where nothing else needs it."""
+
+VISITS = {
+    "bdtorch._plasticity_dense_raw.default": (
+        "bdtorch._event_dense_raw.default",
+        "bdtorch._event_dense_t_raw.default",
+    ),
+}
+"""Changes of weights, and the products that visit the same ones: where rows spike, and where columns do."""
 
 POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 

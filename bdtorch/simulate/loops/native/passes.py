@@ -16,12 +16,10 @@ from bdtorch.simulate.loops.native.segments import segments
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
-def print_pass(
-    name: str, kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space
-) -> tuple[str, str]:
-    """A function over a range of the outermost axis, and the arguments of its call."""
+def print_pass(kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space) -> tuple[str, str]:
+    """Parameters and body of a function over a range of the outermost axis, and the arguments of its call."""
     printer = _Pass(kernel, reads, writes, iteration)
-    return printer.function(name), ", ".join(printer.arguments)
+    return printer.function(), ", ".join(printer.arguments)
 
 
 @dataclass(eq=False)
@@ -51,22 +49,33 @@ class _Pass:
         self.parameters: list[str] = []
         self.arguments: list[str] = []
         self.locals_of: dict[Buffer, str] = {}
+        self.starts: dict[
+            Buffer, int
+        ] = {}  # counted from there, offsets are the same for populations of the same cells
         for ref in [*reads.values(), *writes.values()]:
-            home = ref.buffer.home
-            if home not in self.locals_of:
-                self.locals_of[home] = f"b{len(self.locals_of)}"
-                const = "" if home in self.written else "const "
-                self.parameters.append(f"{const}{CPP[home.dtype]}* __restrict {self.locals_of[home]}")
-                self.arguments.append(base_pointer(ref))
+            self.starts[ref.buffer.home] = min(ref.offset, self.starts.get(ref.buffer.home, ref.offset))
+        for ref in [*reads.values(), *writes.values()]:
+            if ref.buffer.home not in self.locals_of:
+                self._declare(ref)
         self.names = {node: f"x{number}" for number, node in enumerate(reads)}
         self.names |= {node: f"v{len(reads) + number}" for number, node in enumerate(kernel.nodes)}
         floats = (node.dtype for node in kernel.nodes if node.dtype.is_floating_point)
         self.wide = max(floats, key=lambda dtype: dtype.itemsize, default=torch.bool)
         self.constant = {node for node in reads if not (any(self.strides[node]) or self._home(node) in self.written)}
 
-    def function(self, name: str) -> str:
+    def _declare(self, ref: Ref) -> None:
+        home = ref.buffer.home
+        self.locals_of[home] = f"b{len(self.locals_of)}"
+        const = "" if home in self.written else "const "
+        loaded = any(self._home(node) is home for node in self.reads)
+        kind, bytewise = (_loaded(home.dtype), "(uint8_t*)") if loaded else (CPP[home.dtype], "")
+        self.parameters.append(f"{const}{kind}* __restrict {self.locals_of[home]}")
+        start = f" + {self.starts[home]}" if self.starts[home] else ""
+        self.arguments.append((bytewise if kind == "uint8_t" else "") + base_pointer(ref) + start)
+
+    def function(self) -> str:
         hoisted = [self._load(node) for node in self.reads if node in self.constant]
-        lines = [f"BDTORCH_APART void {name}({', '.join(self.parameters)}, int64_t begin, int64_t end) {{", *hoisted]
+        lines = [f"({', '.join(self.parameters)}, int64_t begin, int64_t end) {{", *hoisted]
         parts = self._segments()
         handed = list(dict.fromkeys(node for part in parts for node in part.taken))
         block = _block([self._handed(node) for node in handed])
@@ -120,9 +129,7 @@ class _Pass:
         for node in given:
             lines.append(f"{self.names[node]}_block[k] = {cast(self.names[node], node.dtype, self._handed(node))};")
         for node in part.stores:
-            ref = self.writes[node]
-            index = position(ref.offset, self.write_strides[node], self.axes)
-            lines.append(f"{self.locals_of[ref.buffer.home]}[{index}] = {self.names[node]};")
+            lines.append(f"{self._place(self.writes[node], self.write_strides[node])} = {self.names[node]};")
         lines += [f"{self._element(node)} = 0;" for node in part.clears]
         return lines
 
@@ -131,14 +138,22 @@ class _Pass:
         return self.wide if node.dtype == torch.bool else node.dtype
 
     def _load(self, node: Node) -> str:
-        return f"const {CPP[node.dtype]} {self.names[node]} = {self._element(node)};"
+        return f"const {_loaded(node.dtype)} {self.names[node]} = {self._element(node)};"
 
     def _element(self, node: Node) -> str:
-        index = position(self.reads[node].offset, self.strides[node], self.axes)
-        return f"{self.locals_of[self._home(node)]}[{index}]"
+        return self._place(self.reads[node], self.strides[node])
+
+    def _place(self, ref: Ref, strides: tuple[int, ...]) -> str:
+        home = ref.buffer.home
+        return f"{self.locals_of[home]}[{position(ref.offset - self.starts[home], strides, self.axes)}]"
 
     def _home(self, node: Node) -> Buffer:
         return self.reads[node].buffer.home
+
+
+def _loaded(dtype: torch.dtype) -> str:
+    """The type that elements are loaded as: truth values as the bytes that they are, for gcc vectorises no load of bool."""
+    return "uint8_t" if dtype == torch.bool else CPP[dtype]
 
 
 def _block(handed: list[torch.dtype]) -> int:

@@ -19,7 +19,7 @@ class Kernel:
 
     Attributes:
         shape: Iteration space of an element-wise pass.
-        nodes: Operations, in order. An external kernel has one.
+        nodes: Operations, in order. An external kernel has one, or two that share a visit (`visits`).
         stores: Which of them are written to memory.
         fused: Whether it is an element-wise pass.
         clears: Operands that it sets to zero once read.
@@ -239,42 +239,47 @@ class _Planner:
                 for operand in loads(node):
                     users.setdefault(operand, set()).add(node)
         kept |= {part for part, whole in self.wholes.items() if whole in kept or whole in users or whole not in leaves}
-        for number in reversed(range(len(self.kernels))):
-            for node in reversed(self.kernels[number].nodes if self.kernels[number].fused else []):
-                if node not in kept:
-                    self._move_to_its_users({self.place[user] for user in users.get(node, ())}, node, leaves)
+        first = True  # no pass is added later: variables that swap places would overtake one another forever
+        while self._sweep(users, kept, leaves, first):
+            first = False
 
-    def _move_to_its_users(self, users: set[int], node: Node, leaves: dict[Node, int]) -> None:
+    def _sweep(self, users: dict[Node, set[Node]], kept: set[Node], leaves: dict[Node, int], may_add: bool) -> bool:
+        nodes = [node for kernel in self.kernels if kernel.fused for node in kernel.nodes if node not in kept]
+        places = ({self.place[user] for user in users.get(node, ())} for node in reversed(nodes))
+        return sum(self._move(at, node, leaves, may_add) for at, node in zip(places, reversed(nodes), strict=True)) > 0
+
+    def _move(self, users: set[int], node: Node, leaves: dict[Node, int], may_add: bool) -> bool:
         whole = self.wholes.get(node, node)
         if whole not in leaves:
-            if len(users) == 1:
-                self._move(node, users.pop(), stored=False)
-            return
+            return len(users) == 1 and self._move_to(users.pop(), node, stored=False)
         written = self.refs[node]
         old = Ref(self.state[leaves[whole]], written.shape, written.strides, written.offset)
         last = self._last_reader(old)
-        if last <= self.place[node] or any(number < last for number in users):
-            return
+        if last <= self.place[node]:
+            return False
         for target in range(last, len(self.kernels)):
             if self.kernels[target].fused and self.kernels[target].shape == node.shape:
                 break
         else:
+            if not may_add:
+                return False
             target = len(self.kernels)
             self.kernels.append(Kernel(node.shape, [], fused=True))
-        if all(number >= target for number in users):
-            self._move(node, target, stored=True)
-            if whole is not node:
-                self._place_whole(whole)
+        if any(number < target for number in users) or not self._move_to(target, node, stored=True):
+            return False
+        if whole is not node:
+            self._place_whole(whole)
+        return True
 
     def _last_reader(self, old: Ref) -> int:
         """The last kernel that reads any of this memory, or -1."""
         reading = (k for k, kernel in enumerate(self.kernels) if any(r.overlaps(old) for r in self.reads(kernel)))
         return max(reading, default=-1)
 
-    def _move(self, node: Node, number: int, stored: bool) -> None:
+    def _move_to(self, number: int, node: Node, stored: bool) -> bool:
         home, target = self.kernels[self.place[node]], self.kernels[number]
         if number <= self.place[node] or not target.fused or target.shape != home.shape:
-            return
+            return False
         home.nodes = [other for other in home.nodes if other is not node]
         target.nodes = [node, *target.nodes]  # those that it needs follow, to stand before it
         self.place[node] = number
@@ -286,6 +291,7 @@ class _Planner:
         for operand in loads(node):
             if self.place.get(operand, number) != number:
                 self._in_memory(operand)
+        return True
 
     def _write_states(self, sources: dict[int, tuple[Node, Ref]], observed: list[Ref]) -> list[tuple[Buffer, Ref]]:
         """Let new states take the place of the old where nothing is in the way, and note what is to be copied."""

@@ -27,7 +27,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
-from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
+from bdtorch.simulate.loops.native.operations import DIVISIONS, FUNCTIONS, is_supported
 
 _PACKAGE = Path(__file__).resolve().parents[3]
 _TORCH = Path(torch.__file__).resolve().parent
@@ -229,6 +229,15 @@ class _Tracer(TorchDispatchMode):
         with self:
             return decomposition(*args, **kwargs)
 
+    def take_whole(self, name: str, operand: Tensor, result: Tensor) -> None:
+        """Let ``result``, whose operations have been recorded, be one elementary function of ``operand``.
+
+        A slope is made of those operations, so where one is wanted they stay.
+        """
+        known = id(operand) in self.nodes and id(result) in self.nodes
+        if known and not is_constant(self.nodes[id(operand)]) and not result.requires_grad:
+            self._record(name, ((self.nodes[id(operand)],), {}), (operand,), result)
+
     def _error(self, func: Any, problem: str) -> LoopError:
         return LoopError(f"the native loop cannot run this model: {func} {problem} ({_site()})")
 
@@ -248,7 +257,10 @@ class _Escapes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in _LEAVES and (node := self.tracer.nodes.get(id(args[0]))) is not None and not is_constant(node):
             raise self.tracer._error(func.__name__, "takes a tensor out of PyTorch; write the step in torch operations")
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if func in FUNCTIONS:
+            self.tracer.take_whole(FUNCTIONS[func], args[0], result)
+        return result
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}

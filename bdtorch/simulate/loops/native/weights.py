@@ -71,6 +71,26 @@ def _plasticity_dense(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _changed(n_terms, math.prod(spikes.shape[:-1]), lines, old, out)
 
 
+def print_visit(product: Node, change: Node, refs: dict[Node, Ref], y: Ref, out: Ref) -> list[str]:
+    """A product with the weights of the neurons that spike, and the change of these weights."""
+    spikes = refs[change.args[1]]
+    low, high, by_columns = change.args[4:]
+    rows, columns = out.shape[-2:]
+    n_from, n_to = (columns, rows) if by_columns else (rows, columns)
+    kernel, sizes = ("columns", f"{columns}") if by_columns else ("rows", f"{rows}, {columns}")
+    w, s, target = (
+        f"{pointer(out)} + b * {rows * columns}",
+        f"{pointer(spikes)} + b * {n_from}",
+        f"{pointer(y)} + b * {n_to}",
+    )
+    lines = [
+        _change(change, refs, low, high, n_to),
+        f"std::memset({target} + r.begin, 0, (r.end - r.begin) * sizeof({CPP[product.dtype]}));",
+        f"bdtorch::dense_deliver_update_{kernel}({w}, {s}, change, {sizes}, r.begin, r.end, {target});",
+    ]
+    return _shared(n_to, math.prod(spikes.shape[:-1]), lines)[0]
+
+
 def _plasticity_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     old, spikes, a = (refs[arg] for arg in node.args[:3])
     low, high = node.args[7:]
