@@ -77,7 +77,7 @@ def exprel(x: Tensor) -> Tensor:
 def linoid(x: Tensor) -> Tensor:
     """``x / (exp(x) - 1)``, 1 at 0: `exprel` upside down, with one division in place of two."""
     if has_torch_function_unary(x):  # PyTorch's protocol, by which a compiled loop may take it as one function
-        return handle_torch_function(linoid, (x,), x)  # type: ignore[no-any-return]
+        return handle_torch_function(linoid, (x,), x)
     near = x.abs() < torch.finfo(x.dtype).eps ** 0.25  # where the slope of the quotient would lose digits
     far = torch.where(near, 1.0, x)
     return torch.where(near, 1.0 - x * (1 / 2 - x * (1 / 12)), far / torch.expm1(far))

@@ -120,7 +120,7 @@ def phi1(z: Tensor | float) -> Tensor | float:
     if isinstance(z, float):
         return math.expm1(z) / z if z else 1.0
     if has_torch_function_unary(z):  # PyTorch's protocol, by which a compiled loop may take it as one function
-        return handle_torch_function(phi1, (z,), z)  # type: ignore[no-any-return]
+        return handle_torch_function(phi1, (z,), z)
     # The quotient is exact to the last digit, but its slope is a difference that loses as many digits as 1 / z has: near
     # 0 the series takes over, where its next term is too small to matter.
     near = z.abs() < torch.finfo(z.dtype).eps ** 0.25

@@ -57,7 +57,7 @@ inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& chan
     const T s = T(spike);
 #pragma GCC ivdep
     for (int64_t j = begin; j < end; ++j) {
-      if (delivers) y[j] += weighted(row[j], spike);
+      if (delivers) y[j] += weighted<T>(row[j], spike);
       row[j] = changed<with_b>(row[j], s, a[j], with_b ? b[j] : T(0), low, high);
     }
   });
@@ -77,7 +77,7 @@ inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& c
       for (int e = 0; e < count; ++e) {
         const int64_t j = active[e];
         __builtin_prefetch(row + ahead + j, 1);
-        if (delivers) sum += weighted(row[j], spikes[j]);
+        if (delivers) sum += weighted<T>(row[j], spikes[j]);
         row[j] = changed<with_b>(row[j], T(spikes[j]), a, b, low, high);
       }
       if (delivers) y[i] = sum;

@@ -253,7 +253,7 @@ def test_two_processes_compile_the_same_loop_at_once(fresh_cache):
 
 
 def test_a_second_process_needs_neither_the_compiler_nor_slow_imports(fresh_cache):
-    script = textwrap.dedent(SCRIPT) + "import sys; print(*sys.modules)"
+    script = textwrap.dedent(SCRIPT) + "import sys; print(*sorted(sys.modules))"
     first, second = (
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, env=os.environ, text=True, check=True

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.events import Events, print_product
 from bdtorch.simulate.loops.native.external import print_external
-from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads

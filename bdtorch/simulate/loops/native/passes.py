@@ -102,7 +102,7 @@ class _Pass:
     def _segments(self) -> list[_Segment]:
         """The loops of the pass, with what they hand on; a store waits until all have read what it overwrites."""
         whole = self.iteration.shape[-1] < _LEAST
-        cut = [self.kernel.nodes] if whole else segments(self.kernel.nodes)
+        cut = [self.kernel.nodes] if whole else segments(self.kernel.nodes, self._interleaved())
         parts = [_Segment(nodes) for nodes in cut]
         place = {node: number for number, part in enumerate(parts) for node in part.nodes}
         last_read: dict[Buffer, int] = {}
@@ -117,6 +117,12 @@ class _Pass:
             needed = [*(x for node in part.nodes for x in loads(node) if x in place), *part.stores]
             part.taken = list(dict.fromkeys(x for x in needed if place[x] < number))
         return parts
+
+    def _interleaved(self) -> int:
+        """Vectors that a compiler takes at a time: as many as the widest elements need where the narrowest fill one."""
+        nodes = {*self.reads, *self.writes} - self.constant
+        sizes = [node.dtype.itemsize for node in nodes]
+        return max(sizes, default=1) // min(sizes, default=1)
 
     def _body(self, part: _Segment, given: list[Node]) -> list[str]:
         operands = dict.fromkeys(x for node in part.nodes for x in loads(node) if x in self.reads)

@@ -14,7 +14,8 @@ from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.plan import loads
 
 _COSTS = {
-    "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (22, 60), "expm1": (30, 80),
+    "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (18, 55), "expm1": (22, 60),
+    "exprel": (28, 75), "linoid": (28, 75),
     "log": (30, 80), "log1p": (36, 90), "sin": (40, 90), "cos": (40, 90), "sigmoid": (32, 90), "tanh": (40, 110),
 }  # fmt: skip
 """Instructions, and cycles from operand to result, of the operations that take many."""
@@ -24,11 +25,15 @@ _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' 
 _HANDED = 2  # instructions by which a value gets from one loop to a later one
 
 
-def segments(nodes: list[Node]) -> list[list[Node]]:
+def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
     """The operations of a pass, which stand in order, as loops one after the other.
 
     The cuts are made where the fewest instructions are to be expected: those of a loop count as often as its longest chain
     exceeds what the processor can see, and values that a cut separates from their use count by themselves.
+
+    Args:
+        nodes: The operations.
+        interleaved: How many vectors of elements the compiler works on in turns, and so how much less waiting there is.
     """
     ready: dict[Node, int] = {}
     for node in nodes:
@@ -40,7 +45,7 @@ def segments(nodes: list[Node]) -> list[list[Node]]:
         count, cycles = _cost(node)
         instructions[place[edge]] += count
         begins[place[edge]] = min(begins[place[edge]], edge - cycles)
-    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place))
+    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), _AHEAD * interleaved)
     parts: list[list[Node]] = [[] for _ in cuts]
     for node in nodes:
         parts[bisect.bisect_left(cuts, place[ready[node]])].append(node)
@@ -65,7 +70,9 @@ def _crossings(nodes: list[Node], ready: dict[Node, int], place: dict[int, int])
     return list(itertools.accumulate(change))
 
 
-def _cheapest(edges: list[int], instructions: list[int], begins: list[int], crossings: list[int]) -> list[int]:
+def _cheapest(
+    edges: list[int], instructions: list[int], begins: list[int], crossings: list[int], ahead: int
+) -> list[int]:
     """The last edge of each loop, by dynamic programming over the edges."""
     best: list[tuple[float, int]] = []  # cost of all up to an edge, and the edge before its loop
     for end in range(len(edges)):
@@ -74,7 +81,7 @@ def _cheapest(edges: list[int], instructions: list[int], begins: list[int], cros
         for first in range(end, -1, -1):
             count, begin = count + instructions[first], min(begin, begins[first])
             before = best[first - 1][0] + _HANDED * crossings[first - 1] if first else 0.0
-            choices.append((before + count * max(1.0, (edges[end] - begin) / _AHEAD), first - 1))
+            choices.append((before + count * max(1.0, (edges[end] - begin) / ahead), first - 1))
         best.append(min(choices, key=lambda choice: (choice[0], choice[1])))
     cuts = [len(edges) - 1]
     while (before := best[cuts[0]][1]) >= 0:
