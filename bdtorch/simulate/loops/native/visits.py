@@ -25,7 +25,8 @@ def share_visits(plan: Plan) -> None:
                 home = plan.refs[product].buffer.home
                 between = [ref for k in plan.kernels[early + 1 : late + 1] for ref in kernel_reads(k, plan.refs)]
                 if all(ref.buffer.home is not home for ref in between):
-                    kernel.nodes, other.nodes = [product, change], []
+                    kernel.nodes = [product, change]
+                    other.nodes, other.stores, other.fused = [], {}, True
                     break
 
 
