@@ -15,13 +15,36 @@ from bdtorch._types import State
 from bdtorch.simulate import Loop, simulate
 from bdtorch.train.readout import checked_samples
 
+_BLOCK = 64
+"""Samples that recursive least squares learns at once."""
+
 
 class OnlineRule(abc.ABC):
-    """How weights follow from an error, one sample at a time. A new rule is these two functions, in torch operations."""
+    """How weights follow from an error, one sample at a time. A new rule is `init_state` and `update`, in torch
+    operations.
+    """
 
     @abc.abstractmethod
     def init_state(self, like: Tensor) -> State:
         """What the rule remembers, a pytree of tensors, for features like ``like``, ``(*batch, features)``."""
+
+    def learn_all(self, state: State, weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Learn from samples that are all known beforehand, where that is quicker than one `update` after the other.
+
+        Args:
+            state: What the rule remembers.
+            weight: ``(features, targets)``.
+            x: Features, ``(samples, features)``.
+            y: Targets, ``(samples, targets)``.
+
+        Raises:
+            FloatingPointError: Rounding has spoilt what it remembers.
+
+        Returns:
+            The weights at the end, and the prediction for each sample before it was learnt, ``(samples, targets)``, equal
+            to those of `update` up to rounding. None where there is no quicker way.
+        """
+        return None
 
     @abc.abstractmethod
     def update(self, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
@@ -73,6 +96,29 @@ class RLS(OnlineRule):
         if self.forgetting != 1.0:
             inverse = inverse / self.forgetting
         return inverse, -gain.unsqueeze(-1) * error.unsqueeze(-2)
+
+    def learn_all(self, state: State, weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        r"""By blocks, without forgetting: a few matrix products for many samples instead of a pass over $P$ for each.
+
+        With $G = P X^\top$ and $I + X G = L D L^\top$, $L$ unit lower triangular, the errors of the block's samples, each
+        before it was learnt, are $L^{-1} (X W - Y)$; and $P$ loses $G (I + X G)^{-1} G^\top$.
+        """
+        if self.forgetting != 1.0:
+            return None
+        predictions = [y[:0]]
+        for rows, targets in zip(x.split(_BLOCK), y.split(_BLOCK), strict=True):
+            spread = torch.matmul(state, rows.T)
+            inner = rows @ spread
+            inner.diagonal().add_(1.0)
+            factor, lost = torch.linalg.cholesky_ex(inner)
+            if lost:
+                raise FloatingPointError("`RLS`: rounding made P indefinite; use double precision, or a larger alpha")
+            errors = torch.linalg.solve_triangular(factor, rows @ weight - targets, upper=False)
+            predictions.append(targets + factor.diagonal().unsqueeze(-1) * errors)
+            half = torch.linalg.solve_triangular(factor, spread.T, upper=False)
+            weight = weight - half.T @ errors
+            state = torch.addmm(state, half.T, half, alpha=-1.0)
+        return weight, torch.cat(predictions)
 
 
 @dataclass(frozen=True)
@@ -199,12 +245,14 @@ class OnlineFit(NamedTuple):
 def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loop: str | Loop = "auto") -> OnlineFit:
     """Learn a readout from samples in their order, each seen once.
 
+    A rule with a quicker way through samples that are all known, as `RLS` has, takes it; others run step by step.
+
     Args:
         x: Features, ``(*leading, features)``; leading axes are flattened into one of samples.
         y: Targets, ``(*leading, targets)`` or ``(*leading,)``.
         rule: How to learn.
         bias: Whether to learn a bias.
-        loop: Time loop, as in `bdtorch.simulate`.
+        loop: Time loop, as in `bdtorch.simulate`; given other than "auto", the rule goes step by step in it.
 
     Raises:
         TypeError, ValueError: An argument is not as described.
@@ -213,5 +261,15 @@ def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loo
     rows_x, rows_y = checked_samples(x, y, "fit_online")
     rows_x = rows_x if rows_x.is_floating_point() else rows_x.to(torch.get_default_dtype())
     system = OnlineReadout(rows_x.shape[1], rows_y.shape[1], rule, bias=bias, dtype=rows_x.dtype, device=rows_x.device)
-    sol = simulate(system, (rows_x, rows_y.to(rows_x.dtype)), dt=1.0, batch_shape=(), loop=loop, progress=False)
+    rows_y = rows_y.to(rows_x.dtype)
+    if loop == "auto":
+        known = torch.nn.functional.pad(rows_x, (0, 1), value=1.0) if bias else rows_x
+        state = system.init_state()
+        made = rule.learn_all(state.rule, state.weight, known, rows_y)
+        if made is not None:
+            weight, predictions = made
+            if not bool(weight.isfinite().all() & predictions.isfinite().all()):
+                raise FloatingPointError(f"`fit_online`: {type(rule).__name__} diverged; nothing was learnt")
+            return OnlineFit(system.linear(state._replace(weight=weight)), predictions)
+    sol = simulate(system, (rows_x, rows_y), dt=1.0, batch_shape=(), loop=loop, progress=False)
     return OnlineFit(system.linear(sol.state), sol.out)

@@ -20,7 +20,7 @@ def _samples(seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, x @ weight + 0.1 * torch.randn(80, 2, generator=generator, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("loop", ["reference", "native"])
+@pytest.mark.parametrize("loop", ["reference", "native", "auto"])
 def test_recursive_least_squares_is_ridge_regression_after_every_sample(loop: str) -> None:
     x, y = _samples()
     for count in (1, 4, 80):
@@ -42,6 +42,23 @@ def test_forgetting_weighs_samples_exponentially() -> None:
     want = torch.linalg.solve(gram, (x * decay[:, None]).mT @ y)
     fit = fit_online(x, y, RLS(alpha, forgetting=keep), bias=False)
     torch.testing.assert_close(fit.readout.weight.mT, want, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("samples", [1, 64, 65, 200])
+def test_blocks_of_samples_are_learnt_as_if_one_by_one(samples: int, bias: bool) -> None:
+    generator = torch.Generator().manual_seed(samples)
+    x = torch.randn(samples, 7, generator=generator, dtype=torch.float64)
+    y = torch.randn(samples, 3, generator=generator, dtype=torch.float64)
+    blocks, steps = (fit_online(x, y, RLS(0.3), bias=bias, loop=loop) for loop in ("auto", "reference"))
+    torch.testing.assert_close(blocks.predictions, steps.predictions, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(blocks.readout.weight, steps.readout.weight, rtol=1e-9, atol=1e-11)
+
+
+def test_rounding_that_spoils_recursive_least_squares_is_said() -> None:
+    x = torch.ones(300, 40) + 1e-4 * torch.randn(300, 40, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(FloatingPointError, match=r"double precision|diverged"):
+        fit_online(x, x[:, :1], RLS(1e-9))
 
 
 @pytest.mark.parametrize("normalised", [False, True])
