@@ -22,6 +22,7 @@ _COSTS = {
 
 _SIMPLE = (1, 4)  # of all others
 _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' work
+_WHOLE = 100  # cycles of the longest chain below which a pass stays one loop: compilers make no vectors of some loops
 _HANDED = 2  # instructions by which a value gets from one loop to a later one
 
 
@@ -39,6 +40,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
     for node in nodes:
         ready[node] = max((ready[x] for x in loads(node) if x in ready), default=0) + _cost(node)[1]
     edges = sorted(set(ready.values()))
+    if not edges or edges[-1] < _WHOLE:
+        return [nodes]
     place = {edge: number for number, edge in enumerate(edges)}
     instructions, begins = [0] * len(edges), list(edges)  # of the nodes that are ready at each edge
     for node, edge in ready.items():
