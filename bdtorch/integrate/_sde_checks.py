@@ -81,35 +81,40 @@ def check_tolerance(method: StochasticIntegrator, noise: Noise, rtol: Any, atol:
     return Tolerance(float(rtol), float(atol))
 
 
-def checked_times(t: Any) -> Tensor:
-    """Output times as float64 on the CPU."""
+def checked_times(t: Any) -> tuple[Tensor, list[float]]:
+    """Output times as float64 on the CPU, and as numbers."""
     if not isinstance(t, Tensor):
         try:
-            t = torch.tensor([float(time) for time in t], dtype=torch.float64)
+            numbers = [float(time) for time in t]
         except (TypeError, ValueError):
             raise TypeError(f"`sdeint(t=...)`: expected a 1-D tensor or a sequence of times, got {t!r}") from None
-    if t.dim() != 1 or not t.numel():
+        times = torch.tensor(numbers, dtype=torch.float64)
+    elif t.dim() != 1:
         raise ValueError(f"`sdeint(t=...)`: expected a 1-D tensor of times, got shape {tuple(t.shape)}")
-    times = t.detach().to(torch.float64).cpu()
-    if not bool(times.isfinite().all()):
+    else:
+        times = t.detach().to(torch.float64).cpu()
+        numbers = times.tolist()
+    if not numbers:
+        raise ValueError("`sdeint(t=...)`: expected a 1-D tensor of times, got shape (0,)")
+    if not all(math.isfinite(number) for number in numbers):
         raise ValueError("`sdeint(t=...)`: expected finite times, got NaN or infinity")
-    return times
+    return times, numbers
 
 
-def count_steps(times: Tensor, dt: float) -> tuple[float, list[int]]:
+def count_steps(times: list[float], dt: float) -> tuple[float, list[int]]:
     """The first time, and the number of steps from there to each time."""
-    steps = (times - times[0]) / dt
-    counts = steps.round()
-    if bool(((steps - counts).abs() > _OFF_GRID).any()):
-        k = int(((steps - counts).abs() > _OFF_GRID).nonzero()[0])
-        raise ValueError(
-            f"`sdeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={times[0]:g}, got {times[k]:g} at "
-            f"position {k}"
-        )
-    if bool((counts.diff() <= 0).any()):
-        k = int((counts.diff() <= 0).nonzero()[0])
-        raise ValueError(f"`sdeint(t=...)`: expected increasing times, got {times[k]:g} before {times[k + 1]:g}")
-    return float(times[0]), [int(count) for count in counts]
+    counts: list[int] = []
+    for k, time in enumerate(times):
+        steps = (time - times[0]) / dt
+        if abs(steps - round(steps)) > _OFF_GRID:
+            raise ValueError(
+                f"`sdeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={times[0]:g}, got {time:g} at "
+                f"position {k}"
+            )
+        if counts and round(steps) <= counts[-1]:
+            raise ValueError(f"`sdeint(t=...)`: expected increasing times, got {times[k - 1]:g} before {time:g}")
+        counts.append(round(steps))
+    return times[0], counts
 
 
 def common_divisor(counts: list[int]) -> int:

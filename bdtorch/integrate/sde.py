@@ -115,8 +115,8 @@ def sdeint(
         method = StochasticHeun() if calculus is Calculus.STRATONOVICH else EulerMaruyama()
     checks.check_choice(method, noise, calculus)
     checks.check_step(dt)
-    times = checks.checked_times(t)
-    start, counts = checks.count_steps(times, dt)
+    times, numbers = checks.checked_times(t)
+    start, counts = checks.count_steps(numbers, dt)
     if path is None:
         device = next((leaf.device for leaf in tree.tensors(y0)), None)
         path = BrownianPath(dt, seed, tuple(batch_shape), start, device)

@@ -1,4 +1,4 @@
-"""Whole solves of delay and fractional equations in fixed steps, under vmap and as one compiled graph, method by method."""
+"""Whole solves of all but ordinary equations in fixed steps, under vmap and as one compiled graph, method by method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import integrate
-from bdtorch.integrate import SumOfExponentials, ddeint, fdeint
+from bdtorch.integrate import Additive, Diagonal, SumOfExponentials, ddeint, fdeint, sdeint
 
 _FRACTIONAL: dict[str, Any] = {entry.name: getattr(integrate, entry.name)() for entry in integrate.methods("FDE")} | {
     "L1": integrate.L1(iterations=8),
@@ -18,7 +18,7 @@ _FRACTIONAL: dict[str, Any] = {entry.name: getattr(integrate, entry.name)() for 
     "short memory": integrate.GrunwaldLetnikov(memory=3),
 }
 _DELAYED = [entry.name for entry in integrate.methods("DDE")]
-_QUICK = {"Heun", "GrunwaldLetnikov", "fast"}
+_QUICK = {"Heun", "EulerMaruyama", "SRI1", "GrunwaldLetnikov", "fast"}
 _RULES = {
     "Heun",
     "Tsit5",
@@ -43,9 +43,20 @@ def _fractional(y: Tensor, name: str) -> Tensor:
     ).y
 
 
+def _stochastic(y: Tensor, name: str) -> Tensor:
+    method = getattr(integrate, name)()
+    noise = Additive() if Additive in method.noises else Diagonal()
+    strength = torch.full_like if noise.additive else lambda y, s: s * torch.cos(y)
+    return sdeint(
+        lambda t, y: torch.cos(t) - y, lambda t, y: strength(y, 0.3), y, [0.0, 0.2, 0.4], dt=0.1, method=method, noise=noise,
+        calculus=method.calculi[0], seed=3,
+    ).y  # fmt: skip
+
+
 _CASES: list[tuple[Callable[[Tensor, str], Tensor], str]] = [
     *((_delayed, name) for name in _DELAYED),
     *((_fractional, name) for name in _FRACTIONAL),
+    *((_stochastic, entry.name) for entry in integrate.methods("SDE")),
 ]
 _IDS = [f"{solve.__name__[1:]}-{name}" for solve, name in _CASES]
 
@@ -62,7 +73,7 @@ def test_vmap_equals_singles(solve: Callable[[Tensor, str], Tensor], name: str) 
     [
         pytest.param(*case, marks=() if case[1] in _QUICK else pytest.mark.slow, id=name)
         for case, name in zip(_CASES, _IDS, strict=True)
-        if case[0] is _fractional or case[1] in _RULES
+        if case[0] is not _delayed or case[1] in _RULES
     ],
 )
 def test_the_whole_solve_compiles_as_one_graph(solve: Callable[[Tensor, str], Tensor], name: str) -> None:
