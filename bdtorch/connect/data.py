@@ -334,7 +334,7 @@ class Dense(Connectivity):
     def _product(self, x: Tensor, weight: Tensor, by_target: bool) -> Tensor:
         weight = weight if self.mask is None else weight * self.mask
         along_rows = by_target != (self.order == "pre")
-        if x.dtype == torch.bool or x.dtype != weight.dtype:
+        if x.dtype == torch.bool or x.dtype != weight.dtype or _is_eager_on_cpu(x):
             return event_dense(x, weight) if along_rows else event_dense_t(x, weight)
         matrix = weight if along_rows else weight.mT
         return x @ matrix if matrix.dim() == 2 else (x.unsqueeze(-2) @ matrix).squeeze(-2)
@@ -357,6 +357,15 @@ class Dense(Connectivity):
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         values = torch.as_tensor(weight).expand(self.weight_shape)
         return self._stored(values.clone() if self.mask is None else values * self.mask)
+
+
+def _is_eager_on_cpu(x: Tensor) -> bool:
+    """Whether a product is made here and now, where that of the operator has the same bits in a batch and by itself.
+
+    Graphs get torch's product: inductor and the native loop have ways of their own for it, as a GPU has.
+    """
+    traced = torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    return not traced and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
 def _checked_count(n: int, label: str) -> int:

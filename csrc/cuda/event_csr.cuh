@@ -6,6 +6,7 @@
 // makes the same product in the order of the CPU, to the bit, for deterministic runs; it takes longer.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "bdtorch/bfloat16.h"
 #include "compiler.h"
@@ -138,8 +139,10 @@ __global__ void gather_rows(const W* __restrict__ weights, bool shared_weight, c
     const S* spikes_b = spikes + row / n_pre * n_post;
     const int64_t end = int64_t(indptr[i + 1]);
     T sum = T(0);
-    for (int64_t k = int64_t(indptr[i]) + lane; k < end; k += 32)
+    for (int64_t k = int64_t(indptr[i]) + lane; k < end; k += 32) {
+      if (std::is_same<S, bool>::value && !spikes_b[indices[k]]) continue;  // not 0 times a weight that may be infinite
       sum += T(shared_weight ? weights[0] : weights[k]) * T(spikes_b[indices[k]]);
+    }
     for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_down_sync(kAllLanes, sum, distance);
     if (lane == 0) out[row] = sum;
   }

@@ -99,6 +99,21 @@ def test_weights_of_every_sample(make: Any, batch: tuple[int, ...]) -> None:
                 torch.testing.assert_close(transposed[index], dense @ y[index].float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [*KINDS, pytest.param(lambda: Dense(211, 307, order="post"), id="Dense-post")])
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("event", [False, True])
+def test_a_batch_equals_its_samples_to_the_bit(make: Any, shared: bool, event: bool) -> None:
+    connect: Connectivity = make()
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(() if shared else connect.weight_shape, generator=generator)
+    pre, post = (torch.randn(33, n, generator=generator) for n in (connect.n_pre, connect.n_post))
+    pre, post = (pre > 0, post > 0) if event else (pre.relu(), post)
+    forward, transposed = connect(pre, weight), connect.transposed(post, weight)
+    for b in range(33):
+        assert torch.equal(forward[b], connect(pre[b], weight))
+        assert torch.equal(transposed[b], connect.transposed(post[b], weight))
+
+
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("shared", [False, True])
 def test_weights_in_bfloat16(make: Any, shared: bool) -> None:

@@ -63,6 +63,37 @@ def test_products(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, 
                 assert torch.equal(transposed[index], ops.event_dense_t(columns[index], own[index]))
 
 
+@pytest.mark.parametrize("infinite", [False, True])
+@pytest.mark.parametrize("rate", [0.02, 0.5, 1.0])
+@pytest.mark.parametrize(("dtype", "event"), KINDS)
+def test_dense_batches_equal_their_samples_for_any_number_of_threads(
+    dtype: torch.dtype, event: bool, rate: float, infinite: bool
+) -> None:
+    """Also where weights of silent neurons are infinite or not a number: they reach nobody."""
+    n_rows, n_columns, n_batch = 211, 307, 21
+    matrix = torch.randn(n_rows, n_columns, generator=generator(3), dtype=of_sums(dtype)).to(dtype)
+    if infinite:
+        matrix[::50, ::60], matrix[1::50, ::70] = INF, math.nan
+    rows, columns = (factors(n_batch, n, event=event, dtype=of_sums(dtype), rate=rate) for n in (n_rows, n_columns))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            results.append((ops.event_dense(rows, matrix), ops.event_dense_t(columns, matrix)))
+    finally:
+        torch.set_num_threads(before)
+    singles = (
+        torch.stack([ops.event_dense(s, matrix) for s in rows]),
+        torch.stack([ops.event_dense_t(s, matrix) for s in columns]),
+    )
+    for result in results:
+        torch.testing.assert_close(result, singles, rtol=0, atol=0, equal_nan=True)
+    if not infinite:
+        exact = (rows.double() @ matrix.double(), columns.double() @ matrix.double().T)
+        tolerance = 1e-11 if dtype == torch.float64 else 1e-3
+        torch.testing.assert_close(tuple(y.double() for y in singles), exact, rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
 @pytest.mark.parametrize(("n_rows", "n_columns"), [*itertools.product(SIZES[:3], SIZES[:3]), (7, 1000), (300, 80)])
 @pytest.mark.parametrize(("dtype", "event"), KINDS)

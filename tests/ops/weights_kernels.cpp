@@ -7,6 +7,7 @@
 
 #include "bdtorch/delay.h"
 #include "bdtorch/eligibility.h"
+#include "bdtorch/event_dense_batch.h"
 #include "bdtorch/plasticity.h"
 
 namespace {
@@ -57,6 +58,23 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
   compare_parts<T>("event_dense_columns", n_rows, n_rows, nullptr, [&](int64_t begin, int64_t end, T* y) {
     event_dense_columns(w.get(), by_column.get(), n_columns, begin, end, y);
   });
+  // A batch by panels, against its samples.
+  const int64_t n_batch = 6, lanes = batch_lanes<T>;
+  const auto many = filled<T>(n_batch * n_rows, 2);
+  const std::unique_ptr<T[]> panel(new T[size_t(n_rows * lanes)]), batch(new T[size_t(n_batch * n_columns)]());
+  for (int64_t begin = 0; begin < n_columns; begin += lanes) {
+    const int64_t count = std::min(lanes, n_columns - begin);
+    if (!pack_panel<false>(w.get(), n_columns, n_rows, begin, count, panel.get())) ++n_failures;
+    multiply_panel(many.get(), n_batch, n_rows, panel.get(), n_columns, begin, count, batch.get());
+  }
+  for (int64_t b = 0; b < n_batch; ++b) {
+    const std::unique_ptr<T[]> single(new T[size_t(n_columns)]());
+    event_dense_rows(w.get(), many.get() + b * n_rows, n_rows, n_columns, 0, n_columns, single.get());
+    if (!std::equal(single.get(), single.get() + n_columns, batch.get() + b * n_columns)) {
+      ++n_failures;
+      std::printf("multiply_panel differs from its samples\n");
+    }
+  }
   compare_parts<T>("dense_update_rows", n_columns, size, w.get(), [&](int64_t begin, int64_t end, T* out) {
     dense_update_rows(out, by_row.get(), to_rows, n_rows, n_columns, begin, end);
   });

@@ -54,20 +54,34 @@ inline void event_dense_rows(const W* matrix, const S* spikes, int64_t n_rows, i
   });
 }
 
+// sums[u] += sum over the active columns of row u, for neighbouring rows: the additions of one sum wait for one another.
+template <int n_rows, class W, class S, class T>
+BDTORCH_INLINE void add_columns(const W* row, int64_t n_columns, int64_t ahead, const int64_t* active, int count,
+                                const S* spikes, T* sums) {
+  T sum[n_rows];
+  for (int u = 0; u < n_rows; ++u) sum[u] = sums[u];
+  for (int e = 0; e < count; ++e) {
+    const int64_t j = active[e];
+    const S spike = spikes[j];
+    for (int u = 0; u < n_rows; ++u) {
+      __builtin_prefetch(row + ahead + u * n_columns + j);
+      sum[u] += weighted<T>(row[u * n_columns + j], spike);
+    }
+  }
+  for (int u = 0; u < n_rows; ++u) sums[u] = sum[u];
+}
+
 // y[i] += sum_j matrix[i][j] spikes[j] for the rows i in [begin, end).
 template <class W, class S, class T>
 inline void event_dense_columns(const W* matrix, const S* spikes, int64_t n_columns, int64_t begin, int64_t end, T* y) {
+  constexpr int together = 4;
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
-    for (int64_t i = begin; i < end; ++i) {
-      const W* row = matrix + i * n_columns;
-      const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
-      T sum = y[i];
-      for (int e = 0; e < count; ++e) {
-        __builtin_prefetch(row + ahead + active[e]);
-        sum += weighted<T>(row[active[e]], spikes[active[e]]);
-      }
-      y[i] = sum;
+    int64_t i = begin;
+    for (; i + together <= end; i += together) {
+      const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * n_columns : 0;
+      add_columns<together>(matrix + i * n_columns, n_columns, ahead, active, count, spikes, y + i);
     }
+    for (; i < end; ++i) add_columns<1>(matrix + i * n_columns, n_columns, 0, active, count, spikes, y + i);
   });
 }
 
