@@ -53,6 +53,44 @@ struct ScatterPlan {
   bool parallel;
 };
 
+// Whether most neurons are active, judged by a sample: it decides how sums are made, not what they are.
+template <class S>
+bool mostly_active(const S* spikes, int64_t n) {
+  constexpr int64_t sample = 32;
+  int64_t active = 0;
+  for (int64_t u = 0; u < sample; ++u) active += spikes[n * u / sample] != S(0);
+  return 4 * active >= 3 * sample;
+}
+
+// y[j] += sum_i spikes[i] W[i][j], for many active rows, one after the other in memory, which need not be asked for. The
+// last synapses of a row are taken with the first of the next, which add 0: loops of any length end with a branch that
+// no processor foresees. y holds no negative zero, so that 0 changes nothing.
+template <class W, class P, class S, class T>
+void scatter_many_rows(const W* weights, bool shared_weight, const int32_t* indices, const P* indptr, const S* spikes,
+                       int64_t n_pre, T* y) {
+  const int64_t n_synapses = int64_t(indptr[n_pre]);
+  with_weights<T>(weights, shared_weight, [=](const auto& weight) {
+    for (int64_t i = 0; i < n_pre; ++i) {
+      if (spikes[i] == S(0)) continue;
+      const T spike = T(spikes[i]);
+      const int64_t end = int64_t(indptr[i + 1]);
+      int64_t k = int64_t(indptr[i]);
+      for (; k + 4 <= end; k += 4) {
+        const FourIndices j(indices + k);
+        BDTORCH_UNROLL(4)
+        for (int u = 0; u < 4; ++u) y[j.at[u]] += weight(k + u) * spike;
+      }
+      if (k + 4 <= n_synapses) {
+        const FourIndices j(indices + k);
+        BDTORCH_UNROLL(3)
+        for (int u = 0; u < 3; ++u) y[j.at[u]] += k + u < end ? weight(k + u) * spike : T(0);
+      } else {
+        for (; k < end; ++k) y[indices[k]] += weight(k) * spike;
+      }
+    }
+  });
+}
+
 template <class W, class P, class S, class T>
 BDTORCH_CLONED_FOR_VECTORS void scatter_tile(const W* weights, bool shared_weight, const int32_t* columns,
                                              const P* rows, const S* spikes, BatchTile part, int64_t n_pre,
@@ -106,8 +144,11 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
         } else {
           T* y_b = y + group * n_post;
           std::fill(y_b + begin, y_b + end, T(0));
-          event_csr_accumulate(w, shared_weight, columns, rows, s + group * csr.n_pre, csr.n_pre, n_post, begin, end,
-                               y_b);
+          const S* s_b = s + group * csr.n_pre;
+          if (!std::is_same_v<S, bool> && plan.parts == 1 && csr.n_pre > 0 && mostly_active(s_b, csr.n_pre))
+            scatter_many_rows(w, shared_weight, columns, rows, s_b, csr.n_pre, y_b);
+          else
+            event_csr_accumulate(w, shared_weight, columns, rows, s_b, csr.n_pre, n_post, begin, end, y_b);
         }
       }
     };

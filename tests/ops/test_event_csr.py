@@ -125,6 +125,30 @@ def test_bits_do_not_depend_on_the_number_of_threads(event: bool, batch: tuple[i
         assert all(map(torch.equal, result, results[0]))
 
 
+@pytest.mark.parametrize("n_post", [1, 2, 3, 5, 997])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("silent", [0.0, 0.1])
+def test_bits_where_most_are_active(dtype: torch.dtype, n_post: int, silent: float) -> None:
+    """Such rows are added by a loop of their own, unless threads share them; rows of any length, also the last."""
+    p = make_problem(1009, n_post, density=0.3, dtype=dtype, event=False)
+    rng = np.random.default_rng(1)
+    spikes = torch.from_numpy(rng.normal(size=1009) * (rng.random(1009) >= silent)).to(dtype)
+    weights = torch.where(torch.rand(len(p.weights)) < 0.01, torch.inf, p.weights) if silent else p.weights
+    expected = np.zeros(n_post, p.weights.numpy().dtype)
+    for i in range(1009):
+        k = slice(int(p.indptr[i]), int(p.indptr[i + 1]))
+        if spikes[i] != 0:
+            expected[p.indices.numpy()[k]] += weights.numpy()[k] * spikes.numpy()[i]
+    threads = torch.get_num_threads()
+    try:
+        for n_threads in (1, 3):
+            torch.set_num_threads(n_threads)
+            y = ops.event_csr(spikes, weights, p.indices, p.indptr, n_post).numpy()
+            assert np.array_equal(y, expected, equal_nan=True)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("event", [True, False])
 def test_a_batch_equals_its_samples_to_the_bit(event: bool) -> None:
     p = make_problem(700, 500, dtype=torch.float32, event=event, batch=(4,))
