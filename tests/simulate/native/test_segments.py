@@ -27,7 +27,7 @@ def _chain(steps: int, op: str = "aten.tanh.default") -> list[Node]:
 
 def test_a_chain_is_cut_and_independent_work_is_not() -> None:
     assert [len(part) for part in segments.segments(_chain(3))] == [1, 1, 1]
-    assert len(segments.segments(_chain(3), interleaved=4)) == 1  # there is other work while one vector waits
+    assert len(segments.segments(_chain(3), interleaved=16)) == 1  # there is other work while one vector waits
     assert len(segments.segments(_chain(5, "aten.neg.default"))) == 1
     assert len(segments.segments(_chain(24, "aten.neg.default"))) == 1  # as long as a step of integrate-and-fire cells
     assert len(segments.segments(_chain(80, "aten.neg.default"))) > 1
