@@ -28,8 +28,11 @@ namespace op {
   template <class T>                    \
   BDTORCH_INLINE T name(T x) { return x; }
 BDTORCH_UNARY(acos, acos)
+BDTORCH_UNARY(acosh, acosh)
 BDTORCH_UNARY(asin, asin)
+BDTORCH_UNARY(asinh, asinh)
 BDTORCH_UNARY(atan, atan)
+BDTORCH_UNARY(atanh, atanh)
 BDTORCH_UNARY(cosh, cosh)
 BDTORCH_UNARY(erf, erf)
 BDTORCH_UNARY(erfc, erfc)
@@ -48,6 +51,29 @@ BDTORCH_ROUNDING(trunc, trunc)
 
 BDTORCH_INLINE float atan2(float y, float x) { return __builtin_atan2f(y, x); }
 BDTORCH_INLINE double atan2(double y, double x) { return __builtin_atan2(y, x); }
+
+// The logarithm of the gamma function's modulus; its sign, which the C library's plain function leaves in a global, is
+// not wanted.
+BDTORCH_INLINE float lgamma(float x) { int sign; return __builtin_lgammaf_r(x, &sign); }
+BDTORCH_INLINE double lgamma(double x) { int sign; return __builtin_lgamma_r(x, &sign); }
+
+BDTORCH_INLINE float hypot(float x, float y) { return __builtin_hypotf(x, y); }
+BDTORCH_INLINE double hypot(double x, double y) { return __builtin_hypot(x, y); }
+
+// A NaN on one side gives way to the other.
+template <class T>
+BDTORCH_INLINE T fmax(T a, T b) { return a != a ? b : (b > a ? b : a); }
+template <class T>
+BDTORCH_INLINE T fmin(T a, T b) { return a != a ? b : (b < a ? b : a); }
+
+// Shifts by as many bits as there are, or more, leave nothing but the sign; so do shifts by less than none.
+template <class T>
+BDTORCH_INLINE T shift_left(T a, T b) { return b < T(0) || b >= T(8 * sizeof(T)) ? T(0) : T(uint64_t(a) << b); }
+template <class T>
+BDTORCH_INLINE T shift_right(T a, T b) {
+  if (b >= T(0) && b < T(8 * sizeof(T))) return T(a >> b);
+  return a < T(0) ? T(-1) : T(0);
+}
 
 template <class T>
 BDTORCH_INLINE T abs(T x) {

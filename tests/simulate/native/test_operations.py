@@ -14,6 +14,7 @@ from torch import Tensor
 from bdtorch.simulate.loops.native import operations
 from bdtorch.simulate.loops.native.trace import trace
 from tests.simulate.native.stepping import Step, assert_same, body_of, both
+from tests.simulate.native.test_wider_operations import ALGEBRA, STEPS, V
 
 ATEN = torch.ops.aten
 FLOATS = (torch.float32, torch.float64)
@@ -344,6 +345,7 @@ def test_every_operation_is_exercised(monkeypatch):
     examples: list[tuple[Step, list[Tensor]]] = [
         (elementwise, numbers),
         (shaped, shapes(torch.float32, torch.Generator().manual_seed(1))),
+        (lambda x, t: (x, [step(x[0]) for step in (STEPS | ALGEBRA).values()]), [V]),
     ]
     for step, state in examples:
         trace(body_of(step, *state), state)

@@ -15,6 +15,15 @@ from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 from bdtorch.simulate.loops.native.weights import print_visit
 
 _HEADERS = {
+    "aten._linalg": "linear_algebra.h",
+    "aten.arg": "sorting.h",
+    "aten.kthvalue": "sorting.h",
+    "aten.linalg": "linear_algebra.h",
+    "aten.max.dim": "sorting.h",
+    "aten.median": "sorting.h",
+    "aten.min.dim": "sorting.h",
+    "aten.sort": "sorting.h",
+    "aten.topk": "sorting.h",
     "bdtorch._eligibility": "eligibility.h",
     "bdtorch._event_csr_delayed": "delay.h",
     "bdtorch._event_dense": "event_dense.h",
@@ -77,7 +86,8 @@ class _Printer:
     def _further_headers(self) -> list[str]:
         """What the loop needs and others are spared, for headers take a while to compile."""
         operations = [node.op for kernel in self.plan.kernels for node in kernel.nodes]
-        return [header for stem, header in _HEADERS.items() if any(op.startswith(stem) for op in operations)]
+        needed = [header for stem, header in _HEADERS.items() if any(op.startswith(stem) for op in operations)]
+        return list(dict.fromkeys(needed))
 
     def _pass(self, number: int, kernel: Kernel) -> None:
         inside = set(kernel.nodes)

@@ -9,7 +9,9 @@ import torch
 
 from bdtorch.ops import NativeKernel, native_kernel
 from bdtorch.simulate.loops._loop import LoopError
+from bdtorch.simulate.loops.native.along import AXIS_PRINTERS
 from bdtorch.simulate.loops.native.graph import Node, constant_tensor
+from bdtorch.simulate.loops.native.linear_algebra import ALGEBRA_PRINTERS
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
@@ -393,4 +395,6 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch.random_poisson.default": _random("poisson"),
     "bdtorch.random_uniform.default": _random("uniform"),
     **WEIGHT_PRINTERS,
+    **AXIS_PRINTERS,
+    **ALGEBRA_PRINTERS,
 }

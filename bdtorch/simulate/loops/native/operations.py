@@ -33,14 +33,19 @@ def _call(function: str) -> Callable[..., str]:
 ARITHMETIC: dict[str, Callable[..., str]] = {
     "aten.abs.default": _call("op::abs"),
     "aten.acos.default": _call("op::acos"),
+    "aten.acosh.default": _call("op::acosh"),
     "aten.asin.default": _call("op::asin"),
+    "aten.asinh.default": _call("op::asinh"),
     "aten.atan.default": _call("op::atan"),
     "aten.atan2.default": _call("op::atan2"),
+    "aten.atanh.default": _call("op::atanh"),
     "aten.ceil.default": _call("op::ceil"),
     "aten.clamp_max.default": _call("op::minimum"),
     "aten.clamp_min.default": _call("op::maximum"),
     "aten.clamp_max.Tensor": _call("op::minimum"),
     "aten.clamp_min.Tensor": _call("op::maximum"),
+    "aten.copysign.Scalar": _call("bdtorch::copysign"),
+    "aten.copysign.Tensor": _call("bdtorch::copysign"),
     "aten.cos.default": _call("bdtorch::cos"),
     "aten.cosh.default": _call("op::cosh"),
     "aten.div.Scalar": _binary("/"),
@@ -51,8 +56,12 @@ ARITHMETIC: dict[str, Callable[..., str]] = {
     "aten.exp2.default": _call("op::exp2"),
     "aten.expm1.default": _call("bdtorch::expm1"),
     "aten.floor.default": _call("op::floor"),
+    "aten.fmax.default": _call("op::fmax"),
+    "aten.fmin.default": _call("op::fmin"),
     "aten.fmod.Scalar": _call("op::fmod"),
     "aten.fmod.Tensor": _call("op::fmod"),
+    "aten.hypot.default": _call("op::hypot"),
+    "aten.lgamma.default": _call("op::lgamma"),
     "aten.log.default": _call("bdtorch::log"),
     "aten.log10.default": _call("op::log10"),
     "aten.log1p.default": _call("bdtorch::log1p"),
@@ -110,11 +119,17 @@ BITWISE: dict[str, Callable[..., str]] = {
     f"aten.bitwise_{name}.{overload}": _binary(symbol)
     for name, symbol in (("and", "&"), ("or", "|"), ("xor", "^"))
     for overload in ("Scalar", "Tensor")
-}
+} | {
+    f"aten.{name}.{overload}": _call(f"op::shift_{side}")
+    for side, packet, operator in (("left", "bitwise_left_shift", "__lshift__"), ("right", "bitwise_right_shift", "__rshift__"))
+    for name, overload in (
+        (packet, "Tensor"), (packet, "Tensor_Scalar"), (packet, "Scalar_Tensor"), (operator, "Scalar"), (operator, "Tensor")
+    )
+}  # fmt: skip
 
 SPECIAL = {
     "aten.add.Tensor", "aten.add.Scalar", "aten.sub.Tensor", "aten.sub.Scalar", "aten.rsub.Scalar", "aten.rsub.Tensor",
-    "aten.where.self", "aten.where.Scalar", "aten.where.ScalarSelf", "aten.bitwise_not.default",
+    "aten.where.self", "aten.where.Scalar", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.bitwise_not.default",
     "aten.clamp.default", "aten.clamp.Tensor", "aten.pow.Tensor_Scalar", "aten.masked_fill.Scalar",
     "aten.masked_fill.Tensor", "aten.addcmul.default", "aten.addcdiv.default", "aten.lerp.Scalar", "aten.lerp.Tensor",
     "aten.div.Tensor_mode", "aten.div.Scalar_mode", "aten.floor_divide.default",
@@ -160,6 +175,10 @@ PRODUCTS = {
 """Dense products."""
 
 EXTERNAL = {
+    "aten.argmax.default", "aten.argmin.default", "aten.cumprod.default", "aten.cumsum.default", "aten.kthvalue.default",
+    "aten.max.dim", "aten.median.dim", "aten.min.dim", "aten.sort.default", "aten.sort.stable", "aten.topk.default",
+    "aten._linalg_det.default", "aten._linalg_solve_ex.default", "aten.convolution.default",
+    "aten.linalg_cholesky_ex.default", "aten.linalg_inv_ex.default", "aten.linalg_solve_triangular.default",
     "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
     "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
     "aten.scatter_add.default",

@@ -104,7 +104,7 @@ class _Tracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = str(func)
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and not _is_without_dropout(name, args, kwargs):
             raise self._error(
                 func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function"
             )
@@ -124,22 +124,15 @@ class _Tracer(TorchDispatchMode):
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
             raise self._error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
-        if not is_supported(name, kwargs):
+        if not is_supported(name, kwargs) or _is_apart(name, args, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
         if name in _UNFILLED or _is_lazy_zero(result):
             return self._constant(result)
         if name in DIVISIONS and not result.is_floating_point():
             self._check_divisor(func, nodes[0][1])
-        if name == "aten.index.Tensor":
-            self._check_index(func, args[1])
         self._record(name, nodes, args, result)
         return result
-
-    def _check_index(self, func: Any, chosen: Any) -> None:
-        tensors = [x for x in chosen if x is not None]
-        if len(tensors) != 1 or tensors[0].dtype != torch.int64:
-            raise self._error(func, "takes more than one tensor of int64 indices; use torch.where or torch.gather")
 
     def _check_divisor(self, func: Any, divisor: Any) -> None:
         """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
@@ -194,20 +187,36 @@ class _Tracer(TorchDispatchMode):
         if id(target) not in self.fresh:
             raise self._error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
         twins = [self.alive[number] for number in self.sharing[target.untyped_storage()._cdata]]
-        if any(_geometry(twin) != _geometry(target) for twin in twins):
-            raise self._error(
-                func, "writes to memory of which there are views; use torch.where, torch.cat or torch.scatter"
-            )
         for twin in twins:
             if (before := self.nodes[id(twin)]).source is twin:
                 before.source = twin.clone()  # earlier operations took the constant as it was
         with self:
             result = functional(*args, **kwargs).to(target.dtype)
-            node = self.node_of(result)
+            if all(_geometry(twin) == _geometry(target) for twin in twins):
+                nodes = [self.node_of(result)] * len(twins)
+            else:
+                nodes = self._seen_through(func, target, result, twins)
         func(*args, **kwargs)
-        for twin in twins:
+        for twin, node in zip(twins, nodes, strict=True):
             self.nodes[id(twin)] = node
         return target
+
+    def _seen_through(self, func: Any, target: Tensor, result: Tensor, twins: list[Tensor]) -> list[Node]:
+        """What each of several views into one memory holds once one of them, ``target``, has become ``result``."""
+        storage = target.untyped_storage()
+        whole = [x for x in twins if x.is_contiguous() and x.numel() * x.element_size() == storage.nbytes()]
+        apart = not any(stride == 0 < extent - 1 for stride, extent in zip(target.stride(), target.shape, strict=True))
+        if not whole or not apart or any(id(x) not in self.fresh or x.dtype != target.dtype for x in twins):
+            raise self._error(
+                func, "writes to memory of which there are other views; use torch.where, torch.cat or torch.scatter"
+            )
+        seen = set(self.sharing[storage._cdata])  # without the views that are made here, which nobody sees
+        before = whole[0].reshape(-1)
+        if (node := self.node_of(before)).source is before:
+            node.source = before.clone()  # a constant, whose memory is about to change
+        after = before.scatter(0, _places(target, before).reshape(-1), result.reshape(-1))
+        self.sharing[storage._cdata] = seen
+        return [self.node_of(after.index_select(0, _places(x, before).reshape(-1)).view(x.shape)) for x in twins]
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         from torch._decomp import decomposition_table  # slow to import, and seldom needed
@@ -226,8 +235,19 @@ class _Tracer(TorchDispatchMode):
             decomposition = func.decompose
         if decomposition is None:
             raise self._error(func, "has no lowering to C++")
-        with self:
-            return decomposition(*args, **kwargs)
+        try:
+            with self:
+                result = decomposition(*args, **kwargs)
+        except NotImplementedError as error:
+            raise self._error(func, f"has no lowering to C++: {error}") from error
+        if not (func.is_view and isinstance(result, Tensor)):
+            return result
+        seen = func(
+            *args, **kwargs
+        )  # what is made of others may be a copy, and is to be a view, for what is written to it
+        self.fresh.add(id(seen))
+        self._bind(seen, self.node_of(result))
+        return seen
 
     def take_whole(self, name: str, operand: Tensor, result: Tensor) -> None:
         """Let ``result``, whose operations have been recorded, be one elementary function of ``operand``.
@@ -261,6 +281,20 @@ class _Escapes(TorchFunctionMode):
         if func in FUNCTIONS:
             self.tracer.take_whole(FUNCTIONS[func], args[0], result)
         return result
+
+
+def _is_without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    dropout = args[3] if len(args) > 3 else kwargs.get("dropout_p", 0.0)
+    return name == "aten._scaled_dot_product_flash_attention_for_cpu.default" and dropout == 0.0
+
+
+def _is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation that has a lowering is asked for in a way that has none, and is to be taken apart."""
+    if name == "aten.index.Tensor":
+        tensors = [x for x in args[1] if x is not None]
+        return len(tensors) != 1 or tensors[0].dtype != torch.int64
+    axis = args[1] if len(args) > 1 else kwargs.get("dim")
+    return name in ("aten.argmax.default", "aten.argmin.default") and axis is None
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
@@ -330,6 +364,12 @@ def _simplified(
     if name in ("aten.copy.default", "aten.fill.Tensor"):
         return "aten.clone.default", (args[1],), {}
     return name, tuple(args), kwargs
+
+
+def _places(x: Tensor, flat: Tensor) -> Tensor:
+    """The index in its flat memory of each element of a view."""
+    with torch.utils._python_dispatch._disable_current_modes():
+        return torch.arange(flat.numel()).as_strided(x.shape, x.stride(), x.storage_offset()).clone()
 
 
 def _geometry(x: Tensor) -> tuple[Any, ...]:
