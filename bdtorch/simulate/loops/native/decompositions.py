@@ -205,8 +205,21 @@ TABLE: dict[str, Callable[..., Any]] = {
     "prims.var.default": _prims_var,
     # Forward differentiation meets numbers with these.
     "prims.add.default": torch.add,
-    "prims.div.default": torch.true_divide,
-    "prims.mul.default": torch.mul,
     "prims.neg.default": torch.neg,
     "prims.sub.default": torch.sub,
 }
+
+
+def is_without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it is attention without dropout, which torch counts among the operations that draw."""
+    dropout = args[3] if len(args) > 3 else kwargs.get("dropout_p", 0.0)
+    return name == "aten._scaled_dot_product_flash_attention_for_cpu.default" and dropout == 0.0
+
+
+def is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether an operation that has a lowering is asked for in a way that has none, and is to be taken apart."""
+    if name == "aten.index.Tensor":
+        tensors = [x for x in args[1] if x is not None]
+        return len(tensors) != 1 or tensors[0].dtype != torch.int64
+    axis = args[1] if len(args) > 1 else kwargs.get("dim")
+    return name in ("aten.argmax.default", "aten.argmin.default") and axis is None

@@ -104,7 +104,7 @@ class _Tracer(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = str(func)
-        if torch.Tag.nondeterministic_seeded in func.tags and not _is_without_dropout(name, args, kwargs):
+        if torch.Tag.nondeterministic_seeded in func.tags and not decompositions.is_without_dropout(name, args, kwargs):
             raise self._error(
                 func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function"
             )
@@ -124,7 +124,7 @@ class _Tracer(TorchDispatchMode):
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
             raise self._error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
-        if not is_supported(name, kwargs) or _is_apart(name, args, kwargs):
+        if not is_supported(name, kwargs) or decompositions.is_apart(name, args, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
         if name in _UNFILLED or _is_lazy_zero(result):
@@ -281,20 +281,6 @@ class _Escapes(TorchFunctionMode):
         if func in FUNCTIONS:
             self.tracer.take_whole(FUNCTIONS[func], args[0], result)
         return result
-
-
-def _is_without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    dropout = args[3] if len(args) > 3 else kwargs.get("dropout_p", 0.0)
-    return name == "aten._scaled_dot_product_flash_attention_for_cpu.default" and dropout == 0.0
-
-
-def _is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether an operation that has a lowering is asked for in a way that has none, and is to be taken apart."""
-    if name == "aten.index.Tensor":
-        tensors = [x for x in args[1] if x is not None]
-        return len(tensors) != 1 or tensors[0].dtype != torch.int64
-    axis = args[1] if len(args) > 1 else kwargs.get("dim")
-    return name in ("aten.argmax.default", "aten.argmin.default") and axis is None
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
