@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import warnings
 from pathlib import Path
@@ -208,6 +210,23 @@ def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
     monkeypatch.setenv("BDTORCH_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with pytest.raises(LoopError, match=r"cannot write its cache .*; set BDTORCH_CACHE_DIR to a writable folder"):
         simple()
+
+
+def test_a_full_disk_and_a_read_only_cache(monkeypatch, fresh_cache):
+    """Nothing can be made, and what was made before is found."""
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for owner, name in ((Path, "write_text"), (os, "replace"), (tempfile, "mkdtemp")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, refuse)
+            with pytest.raises(LoopError, match=r"cannot write its cache .*No space left.*; set BDTORCH_CACHE_DIR"):
+                simple()
+            assert not list(fresh_cache.iterdir())
+    made = simple()
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    assert torch.equal(simple().out, made.out)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no library", None])

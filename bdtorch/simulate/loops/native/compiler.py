@@ -99,15 +99,18 @@ def _headers() -> str:
     return digest.hexdigest()
 
 
+def _unwritable(target: Path, error: OSError) -> LoopError:
+    return LoopError(
+        f"the native loop cannot write its cache {target.parent} ({error}); set BDTORCH_CACHE_DIR to a writable folder"
+    )
+
+
 def _compile(compiler: tuple[str, ...], source: str, target: Path, key: str) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".build-", dir=target.parent))
     except OSError as error:
-        raise LoopError(
-            f"the native loop cannot write its cache {target.parent} ({error}); "
-            "set BDTORCH_CACHE_DIR to a writable folder"
-        ) from error
+        raise _unwritable(target, error) from error
     try:
         code, library = work / "loop.cpp", work / "loop.so"
         code.write_text(source)
@@ -118,5 +121,7 @@ def _compile(compiler: tuple[str, ...], source: str, target: Path, key: str) -> 
         with library.open("ab") as file:
             file.write(key.encode())  # behind the end of the library proper, where loaders do not look
         os.replace(library, target)
+    except OSError as error:  # such as of a disk that is full
+        raise _unwritable(target, error) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
