@@ -299,6 +299,7 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
     "addmv": (lambda m, r, c, k, o, d, i, b: torch.addmv(c.squeeze(), m, r), False),
     "outer": (lambda m, r, c, k, o, d, i, b: torch.outer(r, r) + torch.einsum("i,j->ij", r, r), True),
     "layer_norm": (lambda m, r, c, k, o, d, i, b: F.layer_norm(m, (6,)), False),
+    "cross entropy": (lambda m, r, c, k, o, d, i, b: F.cross_entropy(m, i[:, 0], reduction="none"), False),
     "matrix infinities": (lambda m, r, c, k, o, d, i, b: (m * 0) @ torch.full((6, 2), math.inf, dtype=m.dtype), False),
 }
 
