@@ -120,6 +120,20 @@ def _network_of_membranes() -> bt.Network:
     )
 
 
+def _network_of_groups() -> bt.Network:
+    """Gates at the presynaptic side, summed over groups."""
+    weight = nn.Parameter(torch.tensor([[1.7, 0.4], [0.3, 1.2]]))
+    nmda = bt.Projection(
+        bt.connect.Groups((2, 3), (2, 3)),
+        weight,
+        presynaptic=bt.synapses.NMDA(1.0, 8.0),
+        receptor=bt.synapses.MagnesiumBlock(0.0),
+        delay=0.2,
+    )
+    cell = bt.neurons.LIF(5, tau=4.0, v_rest=-60.0, v_reset=-60.0, v_th=-50.0, v_init=bt.init.Uniform(-60.0, -49.0))
+    return bt.Network({"E": cell}, {("E", "E"): nmda})
+
+
 def _surrogate_network() -> bt.Network:
     cell = bt.neurons.LIF(4, tau=5.0, surrogate=bt.surrogate.Arctan(), v_init=bt.init.Uniform(0.0, 20.0))
     weight = nn.Parameter(torch.linspace(-3.0, 5.0, 16).reshape(4, 4))
@@ -192,6 +206,12 @@ CASES: dict[str, Case] = {
         _sequence(0.0, 1.0, 3),
         batch_shape=(3,),
     ),
+    "NMDA": Case(
+        lambda: bt.synapses.NMDA(_trained(2.0, 3), 10.0, alpha=_trained(0.5, 3)),
+        _sequence(0.0, 1.0, 3),
+        batch_shape=(3,),
+    ),
+    "Network-groups": Case(_network_of_groups, 60.0),
     "Network-pair": Case(lambda: _plastic(bt.plasticity.PairSTDP(0.05, 0.06, w_max=2.0))),
     "Network-nearest": Case(lambda: _plastic(bt.plasticity.PairSTDP(0.05, 0.06, nearest=True, w_max=2.0))),
     "Network-triplet": Case(lambda: _plastic(bt.plasticity.TripletSTDP(w_max=2.0), sparse=True)),
@@ -219,11 +239,11 @@ CASES: dict[str, Case] = {
         lambda: bt.neurons.ALIF(3, tau=_trained(5.0, 3), tau_a=20.0, beta=_spread(3), v_th=10.0),
         _sequence(40.0, 90.0, 3),
     ),
-    "ALIF-surrogate": Case(lambda: bt.neurons.ALIF(3, surrogate=bt.surrogate.Triangle()), 30.0),
     "ContinuousAttractor": Case(
         lambda: bt.rates.ContinuousAttractor(8, k=_trained(0.2, 1), j0=4.0, u_init=bt.init.Uniform(0.1, 1.0)),
         _sequence(0.0, 2.0, 8),
     ),
+    "ALIF-surrogate": Case(lambda: bt.neurons.ALIF(3, surrogate=bt.surrogate.Triangle(), reset_gradient=True), 30.0),
     "LeakyRate": Case(lambda: bt.rates.LeakyRate(3, tau=_trained(5.0, 3)), _sequence(-2.0, 2.0, 3)),
     "Recurrent": Case(_recurrent, _sequence(0.0, 40.0, 2)),
     "Readout": Case(lambda: bt.Readout(3, 2, tau=4.0, bias=True), _sequence(-1.0, 1.0, 3)),

@@ -13,6 +13,7 @@ from bdtorch.connect.data import CSR as CSR
 from bdtorch.connect.data import Connectivity as Connectivity
 from bdtorch.connect.data import Dense as Dense
 from bdtorch.connect.data import Identity as Identity
+from bdtorch.connect.groups import Groups as Groups
 from bdtorch.connect.procedural import Procedural as Procedural
 from bdtorch.connect.procedural import ProceduralNumberPre as ProceduralNumberPre
 from bdtorch.connect.procedural import ProceduralProbability as ProceduralProbability

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from bdtorch._system import Parametrised, check_number
 from bdtorch._types import Initialiser, State, Value
-from bdtorch.connect import CSR, Connectivity, Dense, Identity, Procedural, Rule
+from bdtorch.connect import CSR, Connectivity, Dense, Groups, Identity, Procedural, Rule
 from bdtorch.network.delay import Delay
 from bdtorch.network.synaptic_delay import SynapticDelay
 from bdtorch.ops.random import fold
 from bdtorch.plasticity import Events, Plasticity
-from bdtorch.synapses import Current, Receptor, ShortTerm, Synapse
+from bdtorch.synapses import Current, Presynaptic, Receptor, ShortTerm, Synapse
 
 Slot = TypeVar("Slot", bound=Parametrised)
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Projection:
     """What joins populations, as a pipeline of slots:
-    delay -> short-term plasticity -> connectivity with weights -> synapse -> receptor.
+    delay -> short-term plasticity -> presynaptic dynamics -> connectivity with weights -> synapse -> receptor.
 
     With ``plasticity`` the weights are part of the state, ``(*batch, *weight_shape)``, and ``weight`` is their start.
 
@@ -50,6 +50,8 @@ class Projection:
             or a `Delay`, for delays between steps and for trained ones. Where a tensor could be either, it is by synapse.
             A spike at the end of step k acts in step k+1 without a delay, and in step k+1+m with a delay of m steps.
         short_term: How a source's own spikes modulate what it releases.
+        presynaptic: A time course that is not linear in the events, such as `bdtorch.synapses.NMDA`: one gate for each
+            source, whose weighted sum is the synaptic variable.
         plasticity: How spikes of both sides change the weights. For the order of events see
             `bdtorch.plasticity.Plasticity`.
 
@@ -64,12 +66,13 @@ class Projection:
     receptor: Receptor | None = None
     delay: float | Tensor | Initialiser | Delay | None = None
     short_term: ShortTerm | None = None
+    presynaptic: Presynaptic | None = None
     plasticity: Plasticity | None = None
 
     def __post_init__(self) -> None:
         kinds = {
             "connect": (Rule, Connectivity), "synapse": (Synapse,), "receptor": (Receptor,),
-            "short_term": (ShortTerm,), "plasticity": (Plasticity,),
+            "short_term": (ShortTerm,), "presynaptic": (Presynaptic,), "plasticity": (Plasticity,),
         }  # fmt: skip
         for slot, kind in kinds.items():
             value = getattr(self, slot)
@@ -131,6 +134,7 @@ class Pathway(Parametrised):
         elif projection.delay is not None:
             self.delay = self._line(projection.delay)
         self.short_term = None if projection.short_term is None else self._own(projection.short_term)
+        self.presynaptic = None if projection.presynaptic is None else self._own(projection.presynaptic)
         self.synapse = None if projection.synapse is None else self._own(projection.synapse)
         receptor = projection.receptor
         self.receptor = Current(dtype=dtype, device=device) if receptor is None else self._own(receptor)
@@ -187,6 +191,8 @@ class Pathway(Parametrised):
             state["delay"] = self.delay.init_state(source, dt=dt)
         if self.short_term is not None:
             state["short_term"] = self.short_term.init_state(tuple(source.shape))
+        if self.presynaptic is not None:
+            state["presynaptic"] = self.presynaptic.init_state(tuple(source.shape))
         if self.plasticity is not None:
             state["weight"] = self._weight(source.device).expand(*batch_shape, *self.connect.weight_shape).clone()
             state["plasticity"] = self.plasticity.init_state(self.connect, batch_shape)
@@ -209,6 +215,8 @@ class Pathway(Parametrised):
         released = source
         if self.short_term is not None:
             after["short_term"], released = self.short_term.step(state["short_term"], source, t, dt)
+        if self.presynaptic is not None:
+            after["presynaptic"], released = self.presynaptic.step(state["presynaptic"], released, t, dt)
         weight = state["weight"] if self.plasticity is not None else self._weight(source.device)
         if self.synaptic_delay is not None:
             after["delay"], g = self.synaptic_delay(state["delay"], released, weight, dt)
@@ -255,6 +263,11 @@ def _stored(connect: Connectivity, *, sparse: bool) -> Connectivity:
         raise TypeError(
             "`Projection(plasticity=..., delay=...)`: expected connectivity that stores its synapses, got Procedural; "
             "its `materialise` makes one"
+        )
+    if isinstance(connect, Groups):
+        raise TypeError(
+            "`Projection(plasticity=..., delay=...)`: expected connectivity that stores its synapses, got Groups, whose "
+            "synapses share weights"
         )
     if isinstance(connect, Identity) and sparse:
         connect, _ = CSR.from_dense(connect.to_dense())

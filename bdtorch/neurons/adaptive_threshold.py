@@ -19,8 +19,9 @@ class ALIF(IntegrateFire):
     $$\tau \dot v = v_{rest} - v + R\,I(v), \qquad \tau_a \dot a = -a$$
     $$v \ge v_{th} + \beta a:\; v \to v - v_{th},\; a \to a + 1$$
 
-    With a surrogate, ``a`` carries the gradient of the spikes that raised it (the slow path of eligibility); the reset
-    of ``v`` carries none.
+    With a surrogate, ``a`` carries the gradient of the spikes that raised it (the slow path of eligibility). The reset of
+    ``v`` carries one with ``reset_gradient``: it damps what grows through recurrent weights, so backpropagation through
+    thousands of steps needs it; e-prop by its definition leaves it out.
 
     Args:
         size: Shape of the population.
@@ -32,6 +33,7 @@ class ALIF(IntegrateFire):
         r: Membrane resistance; multiplies the drive.
         v_init: Initial potential, mV; default ``v_rest``.
         a_init: Initial adaptation, in spikes.
+        reset_gradient: Whether the reset of ``v`` is differentiated.
         **options: ``surrogate``, ``integrator``, ``dtype``, ``device`` of `IntegrateFire`.
 
     Source: Bellec, Salaj, Subramoney, Legenstein & Maass (2018), arXiv:1803.09574; Bellec et al. (2020),
@@ -56,6 +58,7 @@ class ALIF(IntegrateFire):
         r: Value | Initialiser = 1.0,
         v_init: Value | Initialiser | None = None,
         a_init: Value | Initialiser = 0.0,
+        reset_gradient: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(size, **options)
@@ -67,6 +70,9 @@ class ALIF(IntegrateFire):
         self.declare("r", r)
         self.declare_initial("v_init", v_init)
         self.declare_initial("a_init", a_init)
+        if reset_gradient and self.surrogate is None:
+            raise ValueError("`ALIF(reset_gradient=True)`: expected a surrogate, got None")
+        self.reset_gradient = reset_gradient
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> State:
         v_init = self.v_rest if self.v_init is None else self.v_init
@@ -89,4 +95,6 @@ class ALIF(IntegrateFire):
 
     def emit(self, before: State, after: State, allowed: Tensor | None = None) -> tuple[State, Tensor]:
         state, spike = super().emit(before, after, allowed)
+        if self.reset_gradient:
+            state = state._replace(v=after.v - self.v_th * spike)
         return state._replace(a=state.a + spike.to(self.dtype)), spike
