@@ -36,6 +36,12 @@ def test_a_chain_is_cut_and_independent_work_is_not() -> None:
     assert segments.segments(beside) == [beside]
 
 
+def test_a_number_may_stand_in_a_pass() -> None:
+    nodes = _chain(3)
+    nodes.append(Node(9, "op", (), torch.float64, "full", (2.0,)))
+    assert sorted(node.number for part in segments.segments(nodes) for node in part) == [1, 2, 3, 9]
+
+
 def test_every_operation_stands_behind_its_operands() -> None:
     nodes = _chain(40, "aten.exp.default")
     for number, node in enumerate(nodes[2:], 2):  # a web rather than a chain

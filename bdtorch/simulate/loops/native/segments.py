@@ -56,7 +56,7 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
 
 
 def _cost(node: Node) -> tuple[int, int]:
-    return _COSTS.get(node.op.split(".")[1], _SIMPLE)
+    return _COSTS.get(node.op.split(".")[-2] if "." in node.op else node.op, _SIMPLE)
 
 
 def _crossings(nodes: list[Node], ready: dict[Node, int], place: dict[int, int]) -> list[int]:
