@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 
 from bdtorch.analyze._evaluate import Array, Evaluator
 from bdtorch.analyze._periodic import Reduced, reduce
@@ -268,7 +267,9 @@ def multipliers(monodromy: Monodromy) -> Array:
 
     In the plane the other one follows from the divergence alone, and is exact however small or large.
     """
-    values = scipy.linalg.eigvals(monodromy.first, monodromy.last).astype(complex)
+    from scipy.linalg import eigvals  # where it is used, for it is slow to import
+
+    values = eigvals(monodromy.first, monodromy.last).astype(complex)
     if len(values) == 2:
         trivial = values[int(np.argmin(np.abs(values - 1.0)))]
         return np.array([trivial, math.exp(min(monodromy.volume, 700.0))])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy.stats import qmc
 
 from bdtorch.analyze._collocation import Collocation, Cycle, multipliers
 from bdtorch.analyze._cycles import SHRUNK, CycleCurve, CyclePoint, oscillation
@@ -75,6 +74,8 @@ class CycleBranches:
 
     def from_simulations(self) -> None:
         """Branches through the cycles on which trajectories settle, where they are not known yet."""
+        from scipy.stats import qmc  # where it is used, for it is slow to import
+
         low, high = self._visited.min(0), self._visited.max(0)
         middle = 0.5 * (low + high)
         unit = qmc.Sobol(self.evaluator.n, seed=1).random(4)

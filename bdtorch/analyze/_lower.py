@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import special
 from torch import Tensor, fx
 
 Array = np.ndarray
@@ -128,12 +127,23 @@ def _copy(x: Array, *, dtype: torch.dtype | None = None, **_: Any) -> Array:
     raise NotLoweredError(str(dtype))
 
 
+def _special(name: str) -> Callable[[Array], Array]:
+    """A function of SciPy, which is slow to import, imported where it is called."""
+
+    def call(x: Array) -> Array:
+        from scipy import special
+
+        return getattr(special, name)(x)
+
+    return call
+
+
 _UNARY: dict[str, Callable[..., Any]] = {
     "neg": np.negative, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "log2": np.log2,
     "log10": np.log10, "sqrt": np.sqrt, "abs": np.abs, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
     "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh,
-    "acosh": np.arccosh, "atanh": np.arctanh, "sign": np.sign, "floor": np.floor, "ceil": np.ceil, "erf": special.erf,
-    "erfc": special.erfc, "sigmoid": special.expit, "exp2": np.exp2, "isnan": np.isnan, "isinf": np.isinf,
+    "acosh": np.arccosh, "atanh": np.arctanh, "sign": np.sign, "floor": np.floor, "ceil": np.ceil, "erf": _special("erf"),
+    "erfc": _special("erfc"), "sigmoid": _special("expit"), "exp2": np.exp2, "isnan": np.isnan, "isinf": np.isinf,
     "logical_not": np.logical_not, "bitwise_not": np.logical_not, "round": np.round, "trunc": np.trunc,
     "reciprocal": lambda x: 1.0 / x, "rsqrt": lambda x: 1.0 / np.sqrt(x), "relu": lambda x: np.maximum(x, 0.0),
     "square": lambda x: x * x,

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
 
 from bdtorch.analyze._evaluate import Array, Evaluator
 from bdtorch.analyze._field import VectorField
@@ -52,6 +51,8 @@ def search(
     They are what Newton's method reaches from the starts, from where trajectories from there settle, and from points spread
     over the window, or else over the region that the trajectories visit.
     """
+    from scipy.stats import qmc  # where it is used, for it is slow to import
+
     field = evaluator.field
     initial = field.initial()
     known = np.vstack([starts, initial[None]]) if initial is not None else starts

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bdtorch.analyze._evaluate import Array
 
@@ -101,6 +100,7 @@ def trace(problem: Problem[P], start: P, steps: Steps) -> Trace[P]:
 
 def _locate(problem: Problem[P], point: P, length: float, which: int) -> P | None:
     """The solution between ``point`` and a step of ``length`` at which test function ``which`` vanishes."""
+    from scipy.optimize import brentq  # where it is used, for it is slow to import
 
     def value(part: float) -> float:
         found = problem.advance(point, part) if part > 0 else (point, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
 from bdtorch.analyze._evaluate import Array, Evaluator
 
@@ -90,6 +89,8 @@ def flow_one(evaluator: Evaluator, start: Array, times: Array, parameters: Array
     Raises:
         RuntimeError: the solver could not reach the last time.
     """
+    from scipy.integrate import solve_ivp  # where it is used, for it is slow to import
+
     fixed = np.zeros(0) if parameters is None else parameters
     solved = solve_ivp(
         lambda t, y: evaluator.at(np.concatenate([y, fixed])),

@@ -61,7 +61,7 @@ class Connectivity(nn.Module, abc.ABC):
     ) -> Tensor:
         r"""Change the synapses of active sources,
 
-        .. math:: w_{ij} \leftarrow \mathrm{clip}\big(w_{ij} + s_i (a_j + b_j w_{ij}),\; low,\; high\big).
+        $$w_{ij} \leftarrow \mathrm{clip}\big(w_{ij} + s_i (a_j + b_j w_{ij}),\; low,\; high\big).$$
 
         Args:
             weight: ``(*batch, *weight_shape)``.

@@ -14,7 +14,7 @@ from bdtorch.connect.data import Connectivity, as_floats
 class Groups(Connectivity):
     r"""Every source reaches every target, by a weight that depends on their groups alone,
 
-    .. math:: y_j = \sum_I W_{I\,J(j)} \sum_{i \in I} x_i,
+    $$y_j = \sum_I W_{I\,J(j)} \sum_{i \in I} x_i,$$
 
     so that a product costs as much as its vectors are long, and not their product.
 

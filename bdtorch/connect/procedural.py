@@ -27,9 +27,9 @@ Distribution: TypeAlias = Uniform | Normal
 class Procedural(Connectivity):
     r"""Synapses, and their weights if these are distributed, as a function of a seed.
 
-    .. math:: w_{ij} = \mathrm{weight} \cdot (\mathrm{offset} + \mathrm{scale} \, x_{ij})
+    $$w_{ij} = \mathrm{weight} \cdot (\mathrm{offset} + \mathrm{scale} \, x_{ij})$$
 
-    for the pairs that are connected, with :math:`x_{ij}` uniform on [0, 1) or normal. Offset and scale are low and
+    for the pairs that are connected, with $x_{ij}$ uniform on [0, 1) or normal. Offset and scale are low and
     high - low, or mean and standard deviation, of the distribution; they are floats, and may be replaced by 0-d tensors
     or parameters in order to train them. Without a distribution, the weight is shared by all synapses.
 

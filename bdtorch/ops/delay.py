@@ -1,8 +1,8 @@
 r"""Products with a delay of its own for every synapse: events are written into the slots of a ring, to be read later.
 
-.. math:: \mathrm{ring}_{b,\,(c_b + d_k) \bmod n,\,\mathrm{indices}_k} \mathrel{+}= w_k\, s_{b,\mathrm{row}(k)}
+$$\mathrm{ring}_{b,\,(c_b + d_k) \bmod n,\,\mathrm{indices}_k} \mathrel{+}= w_k\, s_{b,\mathrm{row}(k)}$$
 
-The cursor :math:`c` is the slot to be read next, so that a delay of 0 steps arrives with that reading; whoever reads a
+The cursor $c$ is the slot to be read next, so that a delay of 0 steps arrives with that reading; whoever reads a
 slot clears it and moves the cursor on. Functional here; a native loop writes into the ring in place.
 """
 

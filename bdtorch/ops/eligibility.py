@@ -1,8 +1,8 @@
 r"""Eligibility traces at the synapses of a CSR structure: what online learning keeps instead of the past.
 
-.. math:: e_{bk} \leftarrow \gamma_k\, e_{bk} + x_{b,\mathrm{row}(k)}\, \psi_{b,\mathrm{indices}_k}
+$$e_{bk} \leftarrow \gamma_k\, e_{bk} + x_{b,\mathrm{row}(k)}\, \psi_{b,\mathrm{indices}_k}$$
 
-With :math:`x` a trace of presynaptic spikes and :math:`\psi` the surrogate derivative of the postsynaptic neuron, this is
+With $x$ a trace of presynaptic spikes and $\psi$ the surrogate derivative of the postsynaptic neuron, this is
 the recursion of e-prop (Bellec et al. 2020, doi:10.1038/s41467-020-17236-y) and of diagonal real-time recurrent learning.
 """
 
@@ -62,11 +62,11 @@ def eligibility_csr(e: Tensor, decay: Tensor, x: Tensor, psi: Tensor, indices: T
 def eligibility_gradient(e: Tensor, signal: Tensor, indices: Tensor) -> Tensor:
     r"""Sums the traces over the batch, each with the learning signal of its postsynaptic neuron.
 
-    .. math:: g_k = \sum_b L_{b,\mathrm{indices}_k}\, e_{bk}
+    $$g_k = \sum_b L_{b,\mathrm{indices}_k}\, e_{bk}$$
 
     Args:
         e: ``(*batch, n_synapses)``.
-        signal: ``(*batch, n_post)``, the learning signal :math:`L`.
+        signal: ``(*batch, n_post)``, the learning signal $L$.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
 
     Returns:
@@ -86,7 +86,7 @@ def eligibility_gradient(e: Tensor, signal: Tensor, indices: Tensor) -> Tensor:
 def csr_sampled(a: Tensor, b: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     r"""The values of a dense product where a sparse matrix has entries (sampled dense-dense product).
 
-    .. math:: p_k = \sum_c A_{\mathrm{row}(k), c}\, B_{c, \mathrm{indices}_k}
+    $$p_k = \sum_c A_{\mathrm{row}(k), c}\, B_{c, \mathrm{indices}_k}$$
 
     Args:
         a: ``(n_pre, n)``, float32 or float64.

@@ -1,10 +1,10 @@
 r"""Event-driven products with a sparse matrix in CSR form, the connectivity of spiking networks.
 
-The matrix :math:`W` has a row for each presynaptic and a column for each postsynaptic neuron. Row :math:`i` owns the
+The matrix $W$ has a row for each presynaptic and a column for each postsynaptic neuron. Row $i$ owns the
 synapses ``indptr[i] <= k < indptr[i + 1]``, synapse ``k`` ends at neuron ``indices[k]``, and indices ascend within a
 row. A 0-d weight is shared by all synapses, a 1-D one has a value for each.
 
-The three ops are the partial derivatives of one trilinear form :math:`\sum_{bij} s_{bi} W_{ij} g_{bj}`, so they are
+The three ops are the partial derivatives of one trilinear form $\sum_{bij} s_{bi} W_{ij} g_{bj}$, so they are
 each other's derivatives, of any order. Weights may be stored in bfloat16; sums are then made and returned in float32.
 Results are equal to the bit for any number of threads, and those of a batch
 equal those of its samples. On a GPU `event_csr` adds with atomics, in no fixed order, unless
@@ -40,9 +40,9 @@ _csr_outer = DifferentiableOp("csr_outer")
 def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, n_post: int) -> Tensor:
     r"""Sums the weights of the synapses of active neurons onto their targets.
 
-    .. math:: y_{bj} = \sum_i s_{bi} W_{ij}
+    $$y_{bj} = \sum_i s_{bi} W_{ij}$$
 
-    Only rows with :math:`s_{bi} \ne 0` are read. The gradient with respect to floating-point spikes is that of the
+    Only rows with $s_{bi} \ne 0$ are read. The gradient with respect to floating-point spikes is that of the
     product, so silent neurons receive one too; bool spikes receive none.
 
     Args:
@@ -74,7 +74,7 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
 def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     r"""Applies the transposed matrix: from postsynaptic values to presynaptic sums.
 
-    .. math:: x_{bi} = \sum_j W_{ij} s_{bj}
+    $$x_{bi} = \sum_j W_{ij} s_{bj}$$
 
     Args:
         spikes: ``(*batch, n_post)``, bool or of the dtype of the sums; every index must be below n_post.
@@ -100,9 +100,9 @@ def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor
 def csr_outer(x: Tensor, g: Tensor, indices: Tensor, indptr: Tensor) -> Tensor:
     r"""Multiplies pre- and postsynaptic values at each synapse and sums over the batch: the gradient of the weights.
 
-    .. math:: p_k = \sum_b x_{b,\mathrm{row}(k)} \, g_{b,\mathrm{indices}_k}
+    $$p_k = \sum_b x_{b,\mathrm{row}(k)} \, g_{b,\mathrm{indices}_k}$$
 
-    Presynaptic neurons with :math:`x_{bi} = 0` are skipped.
+    Presynaptic neurons with $x_{bi} = 0$ are skipped.
 
     Args:
         x: ``(*batch, n_pre)``, bool or of the dtype of `g`.

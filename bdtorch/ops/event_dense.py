@@ -1,6 +1,6 @@
 r"""Event-driven products with a dense matrix: only the rows, or the columns, of active neurons are read.
 
-`event_dense` and `event_dense_t` multiply with a matrix :math:`M` and with its transpose. For weights that are stored
+`event_dense` and `event_dense_t` multiply with a matrix $M$ and with its transpose. For weights that are stored
 by source (a row for each presynaptic neuron), the first takes spikes forward; for weights stored by target, the second
 does. Results are equal to the bit for any number of threads, and those of a batch equal those of its samples.
 """
@@ -23,7 +23,7 @@ _event_dense_t = DifferentiableOp("event_dense_t")
 def event_dense(spikes: Tensor, matrix: Tensor) -> Tensor:
     r"""Sums the rows of active neurons.
 
-    .. math:: y_{bj} = \sum_i s_{bi} M_{ij}
+    $$y_{bj} = \sum_i s_{bi} M_{ij}$$
 
     The gradient with respect to floating-point spikes is that of the product, so silent neurons receive one too; bool
     spikes receive none.
@@ -46,7 +46,7 @@ def event_dense(spikes: Tensor, matrix: Tensor) -> Tensor:
 def event_dense_t(spikes: Tensor, matrix: Tensor) -> Tensor:
     r"""Sums the columns of active neurons: the product with the transposed matrix.
 
-    .. math:: y_{bi} = \sum_j M_{ij} s_{bj}
+    $$y_{bi} = \sum_j M_{ij} s_{bj}$$
 
     Args:
         spikes: ``(*batch, n_columns)``, bool, or of the dtype of the sums.

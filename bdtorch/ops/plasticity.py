@@ -1,11 +1,11 @@
 r"""Event-driven changes of weights, affine in the weight and bounded: what rules of plasticity are made of.
 
-.. math:: w_{ij} \leftarrow \mathrm{clip}\big(w_{ij} + s_i (a_j + b_j w_{ij}),\; low,\; high\big)
+$$w_{ij} \leftarrow \mathrm{clip}\big(w_{ij} + s_i (a_j + b_j w_{ij}),\; low,\; high\big)$$
     \quad \text{where } s_i \ne 0
 
-Here :math:`i` runs over the neurons that spike and :math:`j` over their partners, in either direction. Weights of
-neurons without an event are not touched, not even to bring them within the bounds. With :math:`a` a trace of the
-partners' spikes this is a pair rule; :math:`b` makes bounds soft; a factor :math:`s_i` other than 1 makes triplet and
+Here $i$ runs over the neurons that spike and $j$ over their partners, in either direction. Weights of
+neurons without an event are not touched, not even to bring them within the bounds. With $a$ a trace of the
+partners' spikes this is a pair rule; $b$ makes bounds soft; a factor $s_i$ other than 1 makes triplet and
 voltage rules. Functional here; a native loop changes weights in place.
 
 Weights in bfloat16 are changed in float32, the dtype of the other operands, and rounded to the nearest: a change below

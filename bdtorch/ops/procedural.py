@@ -1,12 +1,12 @@
 r"""Products with a sparse matrix that is never stored: its rows are drawn anew whenever they are needed.
 
-.. math:: W_{ij} = M_{ij} \, (a + b \, x_{ij})
+$$W_{ij} = M_{ij} \, (a + b \, x_{ij})$$
 
-The structure :math:`M_{ij} \in \{0, 1\}` and the numbers :math:`x_{ij}` (none, uniform on [0, 1), or normal) are functions
+The structure $M_{ij} \in \{0, 1\}$ and the numbers $x_{ij}$ (none, uniform on [0, 1), or normal) are functions
 of the key, the row and the place in the row, and of nothing else. So a billion synapses take no memory; and both
 products, single and batch, any number of threads, CPU and GPU, float32 and float64 meet one and the same matrix.
 
-The two products are the partial derivatives of :math:`\sum_{bij} s_{bi} W_{ij} g_{bj}`, which is linear in a and b too, so
+The two products are the partial derivatives of $\sum_{bij} s_{bi} W_{ij} g_{bj}$, which is linear in a and b too, so
 they are each other's derivatives, of any order. Results on the CPU are equal to the bit for any number of threads, and
 those of a batch equal those of its samples. On a GPU `procedural_event` adds with atomics, in no fixed order, unless
 `torch.use_deterministic_algorithms` is on: then its results are those of the CPU, to the bit, and take much longer.
@@ -43,7 +43,7 @@ class ProceduralMatrix:
     r"""What names a procedural matrix. Give either `p` or `number`.
 
     With ``p`` every pair is a synapse independently of the others: the gaps between the synapses of a row are drawn,
-    :math:`\lfloor \ln u / \ln(1 - p) \rfloor`. With ``number`` every row has that many distinct targets: the first values
+    $\lfloor \ln u / \ln(1 - p) \rfloor$. With ``number`` every row has that many distinct targets: the first values
     of a keyed pseudo-random permutation of the targets, a Feistel network.
 
     Args:
@@ -102,9 +102,9 @@ class ProceduralMatrix:
 def procedural_event(spikes: Tensor, offset: Tensor, scale: Tensor | None, matrix: ProceduralMatrix) -> Tensor:
     r"""Sums the weights of the synapses of active neurons onto their targets.
 
-    .. math:: y_{bj} = \sum_i s_{bi} M_{ij} (a + b \, x_{ij})
+    $$y_{bj} = \sum_i s_{bi} M_{ij} (a + b \, x_{ij})$$
 
-    Only rows with :math:`s_{bi} \ne 0` are drawn, each once for the whole batch. Gradients flow to floating-point spikes
+    Only rows with $s_{bi} \ne 0$ are drawn, each once for the whole batch. Gradients flow to floating-point spikes
     (silent ones too), `offset` and `scale`. Weights uniform in [low, high) have the offset low and the scale high - low;
     normal ones have the mean and the standard deviation.
 
@@ -127,7 +127,7 @@ def procedural_event(spikes: Tensor, offset: Tensor, scale: Tensor | None, matri
 def procedural_gather(spikes: Tensor, offset: Tensor, scale: Tensor | None, matrix: ProceduralMatrix) -> Tensor:
     r"""Applies the transposed matrix, the same as `procedural_event`'s: from postsynaptic values to presynaptic sums.
 
-    .. math:: x_{bi} = \sum_j M_{ij} (a + b \, x_{ij}) s_{bj}
+    $$x_{bi} = \sum_j M_{ij} (a + b \, x_{ij}) s_{bj}$$
 
     All rows are drawn, whatever the spikes: the time is that of as many synapses as the matrix has.
 

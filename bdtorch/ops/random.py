@@ -2,7 +2,7 @@ r"""Random numbers as a function of (key, counter, index), from the generator Ph
 
 A stream is named by a key of 64 bits. Its numbers at step ``counter`` are
 
-.. math:: x_i = F(\mathrm{key}, \mathrm{counter}, i), \qquad 0 \le i < n
+$$x_i = F(\mathrm{key}, \mathrm{counter}, i), \qquad 0 \le i < n$$
 
 and nothing else: not the device, the number of threads, the size of the vector registers, the numbers drawn before, or
 ``n``. Keys and counters are ordinary tensors, so they belong to a state: they batch, save, and pass through
@@ -60,9 +60,9 @@ def uniform(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tens
 def normal(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tensor:
     r"""Draws from the normal distribution of mean 0 and variance 1.
 
-    .. math:: z_{2m} + \mathrm{i} z_{2m+1} = \sqrt{-2 \ln u_m} \; \mathrm{e}^{2 \pi \mathrm{i} v_m}
+    $$z_{2m} + \mathrm{i} z_{2m+1} = \sqrt{-2 \ln u_m} \; \mathrm{e}^{2 \pi \mathrm{i} v_m}$$
 
-    with independent uniform :math:`u_m, v_m`. Tails end at 6.7 (float32) and 8.7 (float64).
+    with independent uniform $u_m, v_m$. Tails end at 6.7 (float32) and 8.7 (float64).
 
     Args:
         key: ``(*batch,)`` int64, one stream for each batch element; 0-d is one stream for all.
@@ -88,9 +88,9 @@ def normal(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tenso
 def exponential(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> Tensor:
     r"""Draws from the exponential distribution of mean 1: the intervals of a Poisson process of rate 1.
 
-    .. math:: x_i = -\ln u_i
+    $$x_i = -\ln u_i$$
 
-    with uniform :math:`u_i` in (0, 1]. Tails end at 22.2 (float32) and 37.5 (float64).
+    with uniform $u_i$ in (0, 1]. Tails end at 22.2 (float32) and 37.5 (float64).
 
     Args:
         key: ``(*batch,)`` int64, one stream for each batch element; 0-d is one stream for all.
@@ -114,7 +114,7 @@ def exponential(key: Tensor, counter: Tensor, n: int, *, dtype: torch.dtype) -> 
 def bernoulli(key: Tensor, counter: Tensor, p: Tensor, n: int) -> Tensor:
     r"""Draws events of probability p, with the numbers of `uniform` in the dtype of p.
 
-    .. math:: s_i = [u_i < p_i]
+    $$s_i = [u_i < p_i]$$
 
     So p <= 0 is never, p >= 1 is always, and NaN is never an event; values are not inspected, since on a GPU that would
     make the host wait on every step. No gradient flows to p.
@@ -141,7 +141,7 @@ def bernoulli(key: Tensor, counter: Tensor, p: Tensor, n: int) -> Tensor:
 def fold(seed: int, *words: int | str) -> int:
     r"""Derives the seed of an independent stream from a seed and the stream's names and indices.
 
-    .. math:: s_{k+1} = \mathrm{mix}(s_k \oplus \mathrm{mix}(w_k + \gamma)) \bmod 2^{64}
+    $$s_{k+1} = \mathrm{mix}(s_k \oplus \mathrm{mix}(w_k + \gamma)) \bmod 2^{64}$$
 
     Here mix is the finaliser of SplitMix64 and gamma its constant; a string counts as the first eight bytes
     (little-endian) of the BLAKE2b hash of its UTF-8 text. The result is part of the file format of saved states: it is

@@ -30,7 +30,7 @@ _random_binomial = torch.ops.bdtorch.random_binomial.default
 def poisson(key: Tensor, counter: Tensor, rate: Tensor, n: int) -> Tensor:
     r"""Draws counts of mean `rate`.
 
-    .. math:: P(k) = \mathrm{e}^{-\lambda} \lambda^k / k!
+    $$P(k) = \mathrm{e}^{-\lambda} \lambda^k / k!$$
 
     Args:
         key: ``(*batch,)`` int64, one stream for each batch element; 0-d is one stream for all.
@@ -55,7 +55,7 @@ def poisson(key: Tensor, counter: Tensor, rate: Tensor, n: int) -> Tensor:
 def binomial(key: Tensor, counter: Tensor, trials: int, p: Tensor, n: int) -> Tensor:
     r"""Draws how many of `trials` independent trials succeed.
 
-    .. math:: P(k) = \binom{N}{k} p^k (1 - p)^{N - k}
+    $$P(k) = \binom{N}{k} p^k (1 - p)^{N - k}$$
 
     Args:
         key: ``(*batch,)`` int64, one stream for each batch element; 0-d is one stream for all.

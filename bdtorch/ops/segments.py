@@ -1,8 +1,8 @@
 r"""Sums over groups of synapses, and the gathers that go with them, over plain lists of synapses.
 
-Synapse :math:`k` runs from ``pre[k]`` to ``post[k]``. Values per neuron and per synapse have any leading batch axes:
+Synapse $k$ runs from ``pre[k]`` to ``post[k]``. Values per neuron and per synapse have any leading batch axes:
 
-.. math:: y_j = \mathop{\mathrm{reduce}}_{k : \mathrm{post}_k = j} v_k
+$$y_j = \mathop{\mathrm{reduce}}_{k : \mathrm{post}_k = j} v_k$$
 
 These are compositions of torch's own gathers and scatters, which are good at it; so they run wherever torch does, and
 have derivatives of any order, in both modes, under every transform. For products that touch active neurons only, use
@@ -64,7 +64,7 @@ def segment_min(values: Tensor, index: Tensor, n: int) -> Tensor:
 def segment_softmax(values: Tensor, index: Tensor, n: int) -> Tensor:
     r"""Normalises within each segment.
 
-    .. math:: p_k = \mathrm{e}^{v_k} \Big/ \sum_{l : \mathrm{index}_l = \mathrm{index}_k} \mathrm{e}^{v_l}
+    $$p_k = \mathrm{e}^{v_k} \Big/ \sum_{l : \mathrm{index}_l = \mathrm{index}_k} \mathrm{e}^{v_l}$$
 
     Arguments and errors are those of `segment_sum`.
 
