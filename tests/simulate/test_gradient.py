@@ -1,5 +1,8 @@
 """Backpropagation through time in the native loop gives the reference loop's gradients."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.utils.checkpoint
@@ -229,3 +232,25 @@ def test_gradients_under_a_checkpoint():
     expected, tau.grad = tau.grad, None
     torch.utils.checkpoint.checkpoint(final, again, use_reentrant=False).sum().backward()
     assert torch.equal(plain.grad, again.grad) and torch.equal(tau.grad, expected)
+
+
+def test_a_backpropagated_run_is_forgotten_with_its_solution(monkeypatch):
+    runners = []
+    start = bt.Native.start
+
+    def watched(self, body, state):
+        runner = start(self, body, state)
+        runners.append(weakref.ref(runner))
+        return runner
+
+    monkeypatch.setattr(bt.Native, "start", watched)
+    neuron = bt.neurons.LIF(
+        3, tau=torch.nn.Parameter(torch.tensor(20.0)), v_th=1.0, v_reset=0.0, surrogate=bt.surrogate.SuperSpike(10.0)
+    )
+    sol = bt.simulate(
+        neuron, torch.full((20, 3), 2.0), dt=1.0, record={"v": bt.trace("v")}, keep_out=True, loop="native"
+    )
+    (sol.out.sum() + sol["v"].sum()).backward()
+    del sol
+    gc.collect()
+    assert len(runners) == 1 and runners[0]() is None

@@ -89,7 +89,7 @@ class DifferentiableRunner(Runner):
         constants = self.body.inputs.constants()
         outcome = _Outcome(self, first, count, len(state), len(sequences), len(constants))
         flat = _Chunk.apply(outcome, *state, *sequences, *constants, *self.parameters.values())
-        kept = list(outcome.kept)
+        kept, outcome.kept = outcome.kept, []  # what the node kept of its own outputs would keep the node, for ever
         for number, values in zip(self.observing, flat[len(state) :], strict=True):
             kept[number] = values
         return Advance(list(flat[: len(state)]), outcome.steps, kept)
