@@ -15,60 +15,26 @@ from bdtorch.simulate.loops.native.linear_algebra import ALGEBRA_PRINTERS
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
-from bdtorch.simulate.loops.native.printing import Printed, pointer, position
+from bdtorch.simulate.loops.native.printing import Printed, element, nested, pointer, position
+from bdtorch.simulate.loops.native.reductions import print_reduction
 from bdtorch.simulate.loops.native.weights import WEIGHT_PRINTERS
 
 
 def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     """The lines that compute ``node`` into ``out``."""
     if node.op in REDUCTIONS:
-        return _reduction(node, refs, out)
+        return print_reduction(node, refs, out)
     user = native_kernel(node.op)
     if user is not None:
         return _user_kernel(user, node, refs, out)
     return _PRINTERS[node.op](node, refs, out)
 
 
-def _loops(shape: tuple[int, ...], prefix: str = "i") -> tuple[str, list[str]]:
-    axes = [f"{prefix}{axis}" for axis in range(len(shape))]
-    text = " ".join(f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True))
-    return text, axes
-
-
-def _element(ref: Ref, axes: list[str]) -> str:
-    return f"{pointer(ref)}[{position(0, ref.strides, axes)}]"
-
-
 def _assign(source: Ref, target: Ref) -> str:
     """Copy one view onto another of equal shape."""
-    loops, axes = _loops(source.shape)
-    value = cast(_element(source, axes), source.buffer.dtype, target.buffer.dtype)
-    return f"{loops} {_element(target, axes)} = {value};"
-
-
-# Reductions
-
-
-def _reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    ref = refs[node.args[0]]
-    rank = len(ref.shape)
-    axes = node.args[1] if node.op.split(".")[2] in ("dim", "dim_int", "dim_IntList") or len(node.args) > 1 else None
-    axes = [axes] if isinstance(axes, int) else axes
-    reduced = {axis % rank for axis in axes} if axes else set(range(rank))
-    neutral, combine = REDUCTIONS[node.op]
-    kind = CPP[node.dtype]
-    _, names = _loops(ref.shape, "r")
-    kept = [axis for axis in range(rank) if axis not in reduced]
-    outer = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in kept)
-    inner = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in sorted(reduced))
-    value = cast(_element(ref, names), ref.buffer.dtype, node.dtype)
-    count = math.prod(ref.shape[axis] for axis in reduced)
-    finish = f"a / {literal(count, node.dtype)}" if ".mean." in node.op else "a"
-    start = neutral.replace("<T>", f"<{kind}>")
-    return [
-        f"{kind}* out = {pointer(out)};",
-        f"{outer} {{ {kind} a = {start}; {inner} {{ const {kind} b = {value}; a = {combine}; }} *out++ = {finish}; }}",
-    ], "single"
+    loops, axes = nested(source.shape)
+    value = cast(element(source, axes), source.buffer.dtype, target.buffer.dtype)
+    return f"{loops} {element(target, axes)} = {value};"
 
 
 # Event-driven products
@@ -288,10 +254,10 @@ def _pad(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
         shape[axis] += min(low, 0) + min(high, 0)
         offset += max(low, 0) * out.strides[axis]
         source_offset += max(-low, 0) * source.strides[axis]
-    loops, axes = _loops(out.shape)
+    loops, axes = nested(out.shape)
     window = Ref(out.buffer, tuple(shape), out.strides, offset)
     cut = Ref(source.buffer, tuple(shape), source.strides, source_offset)
-    return [f"{loops} {_element(out, axes)} = {literal(value, node.dtype)};", _assign(cut, window)], "single"
+    return [f"{loops} {element(out, axes)} = {literal(value, node.dtype)};", _assign(cut, window)], "single"
 
 
 def _with_axis(ref: Ref) -> Ref:
@@ -318,21 +284,21 @@ def _index(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     source, chosen = refs[node.args[0]], node.args[1]
     axis = next(axis for axis, part in enumerate(chosen) if part is not None)
     index = refs[chosen[axis]]
-    loops, axes = _loops(out.shape)
+    loops, axes = nested(out.shape)
     inner = axes[axis : axis + len(index.shape)]
     extent = source.shape[axis]
-    at = f"loop::wrapped({_element(index, inner)}, {extent})"
+    at = f"loop::wrapped({element(index, inner)}, {extent})"
     moved = [*axes[:axis], f"loop::checked(now.error, {at}, {extent}, {node.number})"]
     moved += axes[axis + len(index.shape) :]
-    return [f"{loops} {_element(out, axes)} = {_element(source, moved)};"], "single"
+    return [f"{loops} {element(out, axes)} = {element(source, moved)};"], "single"
 
 
 def _indexed_read(node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref) -> Printed:
-    _, axes = _loops(out.shape)
+    _, axes = nested(out.shape)
     moved = [*axes]
     moved[axis] = "at"
     return _indexed(
-        node, out.shape, index, index_strides, source.shape[axis], f"{_element(out, axes)} = {_element(source, moved)};"
+        node, out.shape, index, index_strides, source.shape[axis], f"{element(out, axes)} = {element(source, moved)};"
     )
 
 
@@ -341,7 +307,7 @@ def _indexed(
 ) -> Printed:
     """Loops around a statement on element ``at``, looked up no deeper than where the index varies, as for a row."""
     depth = 1 + max((axis for axis, stride in enumerate(strides) if stride), default=-1)
-    _, axes = _loops(shape)
+    _, axes = nested(shape)
     heads = [f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True)]
     look_up = f"loop::checked(now.error, {pointer(index)}[{position(0, strides, axes)}], {extent}, {node.number})"
     if not math.prod(shape):
@@ -356,14 +322,14 @@ def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     target, index = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]])
     out = _with_axis(out)
     axis = node.args[1] % len(target.shape)
-    _, axes = _loops(index.shape)
+    _, axes = nested(index.shape)
     moved = [*axes]
     moved[axis] = "at"
     value = node.args[3]
-    text = _element(_with_axis(refs[value]), axes) if isinstance(value, Node) else literal(value, node.dtype)
+    text = element(_with_axis(refs[value]), axes) if isinstance(value, Node) else literal(value, node.dtype)
     lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
     assign = "+=" if node.op == "aten.scatter_add.default" else "="
-    statement = f"{_element(out, moved)} {assign} {text};"
+    statement = f"{element(out, moved)} {assign} {text};"
     written, partition = _indexed(node, index.shape, index, index.strides, target.shape[axis], statement)
     return [*lines, *written], partition
 

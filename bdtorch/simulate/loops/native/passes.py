@@ -13,6 +13,7 @@ from bdtorch.simulate.loops.native.pointwise import CPP, cast, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
 from bdtorch.simulate.loops.native.segments import segments
 
+_WHOLE = {4: torch.int32, 8: torch.int64}
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
@@ -140,8 +141,8 @@ class _Pass:
         return lines
 
     def _handed(self, node: Node) -> torch.dtype:
-        """How a value is kept in a block: compilers make no vectors of truth values beside wider ones."""
-        return self.wide if node.dtype == torch.bool else node.dtype
+        """How a value is kept in a block: truth values as whole numbers as wide as the others, so that they make vectors."""
+        return _WHOLE.get(self.wide.itemsize, self.wide) if node.dtype == torch.bool else node.dtype
 
     def _load(self, node: Node) -> str:
         return f"const {_loaded(node.dtype)} {self.names[node]} = {self._element(node)};"

@@ -89,3 +89,15 @@ def position(offset: int, strides: tuple[int, ...], axes: list[str]) -> str:
         if stride:
             terms.append(axis if stride == 1 else f"{axis} * {stride}")
     return " + ".join(terms) or "0"
+
+
+def nested(shape: tuple[int, ...], prefix: str = "i") -> tuple[str, list[str]]:
+    """Nested loops over a shape, and the names of their variables."""
+    axes = [f"{prefix}{axis}" for axis in range(len(shape))]
+    text = " ".join(f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True))
+    return text, axes
+
+
+def element(ref: Ref, axes: list[str]) -> str:
+    """An element of a view, given the names of the loop variables."""
+    return f"{pointer(ref)}[{position(0, ref.strides, axes)}]"
