@@ -13,6 +13,14 @@
 
 namespace bdtorch {
 
+// Writes how many of the neurons [begin, end) are active, and after `front` entries which.
+BDTORCH_APART void list_active(int32_t* list, const bool* spikes, int64_t begin, int64_t end) {
+  constexpr int64_t front = 16;  // a cache line
+  int32_t count = 0;
+  for_each_active(spikes, begin, end, [&](int64_t i) { list[front + count++] = int32_t(i); });
+  list[0] = count;
+}
+
 // Where each thread lists its active neurons: so many entries of a list are its number of neurons, then the neurons.
 // A thread has two lists, for steps with an even and an odd number: one is read while the other is made.
 struct ActiveLists {
@@ -24,10 +32,7 @@ struct ActiveLists {
 
   // List those of the neurons [begin, end) that are active.
   BDTORCH_INLINE void make(const bool* spikes, int64_t begin, int64_t end, int64_t thread) const {
-    int32_t* own = list(thread);
-    int32_t count = 0;
-    for_each_active(spikes, begin, end, [&](int64_t i) { own[front + count++] = int32_t(i); });
-    own[0] = count;
+    list_active(list(thread), spikes, begin, end);
   }
 
   // Append what a thread has listed to a record in which all threads write one after the other. Returns how many entries
@@ -90,14 +95,40 @@ struct CutRows {
   int64_t bounds[2 * n_ranges];  // begin and end of each range, ascending
 };
 
-// Adds the rows of all listed neurons.
+// Adds the rows of all listed neurons, or of all that are found active among n_pre.
 template <class W, class I, class T, class Places>
-BDTORCH_INLINE void scatter_listed(const W* weights, bool shared_weight, const I* indices, const Places& places,
-                                   const ActiveLists& active, T* y) {
+BDTORCH_INLINE void scatter_from(const ActiveLists& active, const W* weights, bool shared_weight, const I* indices,
+                                 const Places& places, T* y) {
   for (int64_t t = 0; t < active.threads; ++t) {
     const int32_t* rows = active.list(t);
     scatter_rows(weights, shared_weight, indices, places, rows + ActiveLists::front, rows[0], (const bool*)nullptr, y);
   }
+}
+
+template <class S>
+struct Searched {
+  const S* spikes;
+  int64_t n_pre;
+};
+
+template <class S, class W, class I, class T, class Places>
+BDTORCH_INLINE void scatter_from(const Searched<S>& found, const W* weights, bool shared_weight, const I* indices,
+                                 const Places& places, T* y) {
+  scatter_active(weights, shared_weight, indices, places, found.spikes, found.n_pre, y);
+}
+
+// Adds the active rows to the targets that a thread owns: the ranges between `bounds`, of which there are 2 * n_ranges.
+// `cuts` is the memory of the cuts of all threads, for n_pre rows. Apart, since networks have many such products.
+template <int n_ranges, bool shared_weight, class Source, class W, class I, class P, class C, class T>
+BDTORCH_APART void scatter_owned(const Source& source, const W* weights, const I* indices, const P* indptr, C* cuts,
+                                 int64_t n_pre, const int64_t* bounds, int64_t thread, int64_t threads, T* y) {
+  if (threads == 1) {
+    scatter_from(source, weights, shared_weight, indices, WholeRows<P>{indptr}, y);
+    return;
+  }
+  CutRows<n_ranges, I, P, C> places{indices, indptr, own_cuts(cuts, n_pre * 2 * n_ranges, thread, threads), {}};
+  for (int r = 0; r < 2 * n_ranges; ++r) places.bounds[r] = bounds[r];
+  scatter_from(source, weights, shared_weight, indices, places, y);
 }
 
 }  // namespace bdtorch

@@ -10,12 +10,10 @@
 
 #include "dense.h"
 #include "event_csr.h"
+#include "macros.h"
 #include "math.h"
 #include "random_counts.h"
 #include "reduce.h"
-
-// Parts of a generated loop stay functions of their own: in one body, the compiler's time would grow with its square.
-#define BDTORCH_APART static __attribute__((noinline))
 
 namespace op {
 

@@ -15,6 +15,14 @@
 #define BDTORCH_INLINE inline
 #endif
 
+// BDTORCH_APART: a function that stays one, and is compiled once however many call it. Parts of a generated loop do: in one
+// body, the compiler's time would grow with its square.
+#if defined(__clang__) || !defined(__GNUC__)
+#define BDTORCH_APART static __attribute__((noinline))
+#else
+#define BDTORCH_APART static __attribute__((noinline, noclone))
+#endif
+
 // BDTORCH_UNROLL(n): n turns of the loop that follows at a time. Where the turns do little, the loop's own count costs.
 // BDTORCH_SCALAR_STEP: placed between statements, keeps gcc from packing them into one vector operation, which for
 // values that are chosen one by one costs more instructions than it saves.

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.events import Events, print_product
 from bdtorch.simulate.loops.native.external import print_external
+from bdtorch.simulate.loops.native.kernel import Kernel, kernel_reads, loads
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.passes import print_pass
-from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_reads, loads
+from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 from bdtorch.simulate.loops.native.weights import print_visit

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, kernel_reads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS
-from bdtorch.simulate.loops.native.plan import Kernel, Plan, kernel_operands, kernel_reads
+from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 
@@ -153,12 +154,9 @@ def print_product(product: Product, node: Node, refs: dict[Node, Ref]) -> tuple[
     """The lines of a product, and what it does to memory."""
     spikes, weights, indices, indptr = (refs[arg] for arg in node.args[:4])
     out, active = refs[node], product.active
-    shared = "true" if not weights.shape else "false"
-    matrix = f"{pointer(weights)}, {shared}, {pointer(indices)}"
-    source = f"{pointer(spikes)}, {spikes.numel}"
-    scatter = "scatter_active"
+    source = f"bdtorch::Searched<{CPP[spikes.buffer.dtype]}>{{{pointer(spikes)}, {spikes.numel}}}"
     if active is not None:
-        scatter, source = "scatter_listed", active.text("now.k + 1" if product.made_before else "now.k")
+        source = active.text("now.k + 1" if product.made_before else "now.k")
     lines = [f"float* y = {pointer(out)};".replace("float", CPP[node.dtype])]
     n = len(product.pieces)
     bounds = []
@@ -168,14 +166,12 @@ def print_product(product: Product, node: Node, refs: dict[Node, Ref]) -> tuple[
         bounds += [f"{begin} + r{k}.begin", f"{begin} + r{k}.end"]
         if node.op == _PRODUCTS[0]:
             lines.append(f"std::memset(y + {bounds[-2]}, 0, (r{k}.end - r{k}.begin) * sizeof *y);")
-    types = [CPP[ref.buffer.dtype] for ref in (indices, indptr)]
-    cut_memory = f"({product.cut_type}*)now.buffers[{product.cuts.number}]"
+    shared = "true" if not weights.shape else "false"
+    matrix = ", ".join(map(pointer, (weights, indices, indptr)))
+    cuts = f"({product.cut_type}*)now.buffers[{product.cuts.number}], {spikes.numel}"
     lines += [
-        f"const auto add = [&](const auto& places) {{ bdtorch::{scatter}({matrix}, places, {source}, y); }};",
-        f"if (now.threads == 1) return add(bdtorch::WholeRows<{types[1]}>{{{pointer(indptr)}}});",
-        f"auto* cuts = bdtorch::own_cuts({cut_memory}, {spikes.numel * 2 * n}, now.thread, now.threads);",
-        f"add(bdtorch::CutRows<{n}, {types[0]}, {types[1]}, {product.cut_type}>"
-        f"{{{pointer(indices)}, {pointer(indptr)}, cuts, {{{', '.join(bounds)}}}}});",
+        f"const int64_t bounds[] = {{{', '.join(bounds)}}};",
+        f"bdtorch::scatter_owned<{n}, {shared}>({source}, {matrix}, {cuts}, bounds, now.thread, now.threads, y);",
     ]
     accesses = [Access(ref, False, "all") for ref in (weights, indices, indptr)]
     if active is None:

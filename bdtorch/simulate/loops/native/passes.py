@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 
 from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.kernel import Kernel, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
-from bdtorch.simulate.loops.native.plan import Kernel, loads
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
 from bdtorch.simulate.loops.native.segments import segments

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from bdtorch.ops import native_kernel
+from bdtorch.simulate.loops.native.components import components
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
 from bdtorch.simulate.loops.native.inplace import update_in_place
+from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, kernel_reads, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, UPDATES, VIEWS
-
-
-@dataclass(eq=False)
-class Kernel:
-    """A piece of the step: a fused element-wise pass, or one operation with a kernel of its own.
-
-    Attributes:
-        shape: Iteration space of an element-wise pass.
-        nodes: Operations, in order. An external kernel has one, or two that share a visit (`visits`).
-        stores: Which of them are written to memory.
-        fused: Whether it is an element-wise pass.
-        clears: Operands that it sets to zero once read.
-    """
-
-    shape: tuple[int, ...]
-    nodes: list[Node]
-    fused: bool
-    stores: dict[Node, Ref] = field(default_factory=dict)
-    clears: list[Node] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -73,6 +56,7 @@ class _Planner:
         self._declare_untouched_states()
         sources = self._made_states()
         self._sink()
+        self._take_apart(sources)
         makers = [None if kernel.fused else kernel.nodes[0] for kernel in self.kernels]
         update_in_place(makers, [*map(self.reads, self.kernels)], self.refs, self.state, sources, observed)
         copies = self._write_states(sources, observed)
@@ -293,6 +277,21 @@ class _Planner:
                 self._in_memory(operand)
         return True
 
+    def _take_apart(self, sources: dict[int, tuple[Node, Ref]]) -> None:
+        """Let unrelated parts of a pass be passes of their own."""
+        made = {node: number for number, (node, _) in sources.items()}
+        kernels: list[Kernel] = []
+        for kernel in self.kernels:
+            replaced = {}
+            for node, ref in kernel.stores.items():
+                if (number := made.get(self.wholes.get(node, node))) is not None:
+                    replaced[node] = Ref(self.state[number], ref.shape, ref.strides, ref.offset)
+            kernels += components(kernel, self.refs, replaced) if kernel.fused else [kernel]
+        self.kernels = kernels
+        self.place |= {node: number for number, kernel in enumerate(kernels) for node in kernel.nodes}
+        for whole in set(self.wholes.values()):
+            self._place_whole(whole)
+
     def _write_states(self, sources: dict[int, tuple[Node, Ref]], observed: list[Ref]) -> list[tuple[Buffer, Ref]]:
         """Let new states take the place of the old where nothing is in the way, and note what is to be copied."""
         late = [ref.buffer.home for ref in observed]  # read after the kernels
@@ -354,22 +353,6 @@ class _Planner:
         apart = not any(a.overlaps(b) for k, a in enumerate(refs) for b in refs[:k])
         dense_rows = all(ref.strides and ref.strides[-1] == 1 and 0 not in ref.strides for ref in refs)
         return apart and dense_rows and sum(ref.numel for ref in refs) == buffer.numel
-
-
-def kernel_operands(kernel: Kernel) -> list[Node]:
-    """What a kernel reads from memory."""
-    inside = set(kernel.nodes) if kernel.fused else set()
-    return list({operand: None for node in kernel.nodes for operand in loads(node) if operand not in inside})
-
-
-def kernel_reads(kernel: Kernel, refs: dict[Node, Ref]) -> list[Ref]:
-    """The memory that a kernel reads."""
-    return [refs[operand] for operand in kernel_operands(kernel)]
-
-
-def loads(node: Node) -> list[Node]:
-    """The operands that a node takes from other nodes; element-wise operations have numbers as literals."""
-    return [x for x in node.operands() if not (x.op == "full" and node.op in POINTWISE)]
 
 
 def _kernels_first(nodes: list[Node]) -> list[Node]:

@@ -11,7 +11,7 @@ import bisect
 import itertools
 
 from bdtorch.simulate.loops.native.graph import Node
-from bdtorch.simulate.loops.native.plan import loads
+from bdtorch.simulate.loops.native.kernel import loads
 
 _COSTS = {
     "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (18, 55), "expm1": (22, 60),

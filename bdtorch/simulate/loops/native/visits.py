@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.kernel import kernel_reads
 from bdtorch.simulate.loops.native.operations import VISITS
-from bdtorch.simulate.loops.native.plan import Plan, kernel_reads
+from bdtorch.simulate.loops.native.plan import Plan
 
 
 def share_visits(plan: Plan) -> None:
