@@ -15,6 +15,7 @@ import bdtorch as bt
 from bdtorch import testing
 from bdtorch.connect import AllToAll, FixedNumberPost, FixedNumberPre, FixedProbability, OneToOne
 from bdtorch.testing import Case
+from bdtorch.train._eligibility import Jacobian, LocalStep, Pull
 
 
 class Reservoir(bt.DynamicalSystem):
@@ -145,8 +146,10 @@ def _recurrent() -> bt.Recurrent:
     return bt.Recurrent(cell, 2, w_in=bt.init.Uniform(0.0, 3.0), w_rec=bt.init.Normal(0.0, 3.0), bias=1.0)
 
 
-def _squared_error(y: Tensor, target: Tensor) -> Tensor:
-    return (y - target).square().sum()
+def _jacobian() -> Jacobian:
+    """Of four cells with one variable."""
+    state, drive, out, direct = (_sequence(low, low + 1.0, 4) for low in (-0.1, 0.3, -0.5, -1.0))
+    return Jacobian([[state]], [drive], [out], direct)
 
 
 def _growing(state: Any, inputs: Any, t: Tensor) -> Any:
@@ -268,10 +271,8 @@ CASES: dict[str, Case] = {
         lambda: bt.train.FullForce(bt.rates.LeakyRate(4, tau=3.0, x_init=bt.init.Normal(0.0, 1.0)), 2),
         {"target": _sequence(0.0, 1.0, 2)},
     ),
-    "EProp": Case(
-        lambda: bt.train.EProp(bt.Sequential(_recurrent(), bt.Readout(4, 2, tau=5.0)), _squared_error),
-        (_sequence(0.0, 40.0, 2), _sequence(0.0, 1.0, 2)),
-    ),
+    "EProp-forward": Case(lambda: LocalStep(_recurrent(), bt.Readout(4, 2, tau=5.0)), _sequence(0.0, 40.0, 2)),
+    "EProp-backward": Case(lambda: Pull(4, 1, 0.9), (_jacobian(), _sequence(-1.0, 1.0, 4))),
     "Poisson": Case(lambda: bt.stimuli.Poisson((2, 3), rate=800.0), None),
     "Poisson-rates": Case(lambda: bt.stimuli.Poisson(3), _sequence(100.0, 4000.0, 3)),
     "OrnsteinUhlenbeck": Case(lambda: bt.stimuli.OrnsteinUhlenbeck(3, mean=_spread(3), tau=_trained(4.0, 3)), None),

@@ -18,3 +18,4 @@ from bdtorch.simulate.solution import Solution as Solution
 from bdtorch.simulate.stateful import Stateful as Stateful
 from bdtorch.simulate.stream import StoredRecords as StoredRecords
 from bdtorch.simulate.stream import load_records as load_records
+from bdtorch.simulate.windows import Windows as Windows

@@ -39,6 +39,7 @@ class Run:
         steps: Number of steps to take.
         check_finite: Whether to look for NaN and infinity.
         stream: Takes the records where they are to go to a file.
+        chunk: Steps of the first chunk; its pace sets the length of the next.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Run:
         steps: int,
         check_finite: bool,
         stream: Stream | None = None,
+        chunk: int = 64,
     ) -> None:
         self.body = body
         self.state = state
@@ -56,6 +58,7 @@ class Run:
         self.steps = steps
         self.check_finite = check_finite and not transformed()
         self.stream = stream
+        self.chunk = chunk
         self.done = 0
         self.kept: list[list[Any]] = [[] for _ in body.observed]
         self.pieces: list[tuple[Tensor, ...]] = []
@@ -69,7 +72,7 @@ class Run:
             self.stream.loop = loop.name
         most = _CHUNK_BYTES if self.stream is None else _STREAMED_BYTES
         largest = max(1, most // max(1, sum(x.numel() * x.element_size() for x in self.body.observed)))
-        chunk = runner.fixed_chunk or min(64, largest)
+        chunk = runner.fixed_chunk or min(self.chunk, largest)
         with Interrupt() as interrupt, Bar(self.steps, self.body.dt, progress) as bar:
             while self.done < self.steps and not self.interrupted:
                 began = time.perf_counter()
@@ -165,6 +168,8 @@ class Run:
     def _merged(self, number: int) -> Any:
         example, kept = self.body.observed[number], self.kept[number]
         if not self.body.sparse[number]:
+            if len(kept) == 1 and not kept[0].requires_grad:
+                return kept[0]
             return torch.cat(kept) if kept else example.new_empty((0, *example.shape))
         none = torch.empty(0, dtype=torch.int64, device=example.device)
         step = torch.cat([step for step, _ in kept]) if kept else none

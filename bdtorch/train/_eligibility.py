@@ -1,17 +1,20 @@
-"""Eligibility traces over the synapses of a layer, and the local Jacobian that carries them along."""
+"""What a step does to one cell: the local Jacobian of a layer's cells, forward in time and pulled back through a chunk."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
+from bdtorch._drive import Drive
+from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
-from bdtorch.connect import CSR, Connectivity, Dense
+from bdtorch.network import Readout, Recurrent
 
 
 class Jacobian(NamedTuple):
@@ -59,92 +62,138 @@ def local_jacobian(
     return after, out, Jacobian([r[:-1] for r in rows[:-1]], [r[-1] for r in rows[:-1]], rows[-1][:-1], rows[-1][-1])
 
 
-class Trace(NamedTuple):
-    """What e-prop keeps for one weight tensor; each tensor is ``(*batch, *pattern)``."""
-
-    vectors: tuple[Tensor, ...]
-    """The derivative of each state variable of the cell by the weight."""
-    filtered: Tensor
-    """The eligibility trace, filtered by the readout's leak."""
-    gradient: Tensor
-    """The sum of learning signal times filtered trace."""
-    total: Tensor
-    """The sum of the unfiltered trace: what one more unit of every output's sum means for the weight."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """Which cell and which source an entry of a weight tensor joins.
-
-    Attributes:
-        shape: Shape of the weight tensor.
-        pre: Source of every synapse, for sparse patterns.
-        post: Cell of every synapse.
-        mask: Pairs that exist, for dense patterns with gaps.
+class Local(NamedTuple):
+    """What a step of a layer and its readout leaves for the gradient; each tensor is ``(*batch, cells)`` but for the first
+    and the last but one.
     """
 
-    shape: tuple[int, ...]
-    pre: Tensor | None = None
-    post: Tensor | None = None
-    mask: Tensor | None = None
+    y: Tensor
+    """The readouts, ``(*batch, n_out)``."""
+    out: Tensor
+    """The cells' output."""
+    heard: Tensor
+    """It, filtered by the readout's leak."""
+    ones: Tensor
+    """A constant 1 filtered so, ``(*batch,)``."""
+    jacobian: Jacobian
 
-    @classmethod
-    def of(cls, connect: Connectivity) -> Pattern:
-        """The pattern of a layer's connectivity.
 
-        Raises:
-            TypeError: It is neither dense nor CSR.
-        """
-        if isinstance(connect, Dense):
-            return cls(connect.weight_shape, mask=connect.mask)
-        if isinstance(connect, CSR):
-            return cls(connect.weight_shape, connect.rows, connect.indices)
-        raise TypeError(f"`EProp(model=...)`: expected dense or CSR connectivity, got {type(connect).__name__}")
+class LocalStep(DynamicalSystem):
+    """A layer and its readout, that put out the derivatives of the cells' step beside their results; see `Local`."""
 
-    @classmethod
-    def of_bias(cls, cells: int) -> Pattern:
-        """The pattern of one weight per cell, from a source that is always 1."""
-        return cls((cells,))
+    class State(NamedTuple):
+        layer: Any
+        readout: Any
+        heard: Tensor
+        ones: Tensor
 
-    def zeros(self, make: Callable[..., Tensor], variables: int) -> Trace:
-        """The trace before the first step; ``make(*shape)`` adds the batch."""
-        return Trace(
-            tuple(make(*self.shape) for _ in range(variables)), make(*self.shape), make(*self.shape), make(*self.shape)
+    def __init__(self, layer: Recurrent, readout: Readout) -> None:
+        super().__init__(readout.size, dtype=readout.dtype, device=readout.device)
+        self.layer, self.readout = layer, readout
+
+    def init_state(self, batch_shape: tuple[int, ...] = (), *, dt: float | None = None, seed: int = 0) -> State:
+        layer, readout = (initial_state(part, batch_shape, dt=dt, seed=seed) for part in (self.layer, self.readout))
+        zeros = torch.zeros((*batch_shape, self.layer.count), dtype=self.dtype, device=self.device)
+        return self.State(layer, readout, heard=zeros, ones=zeros.new_zeros(batch_shape))
+
+    def step(self, state: State, inputs: Tensor, t: Tensor, dt: float) -> tuple[State, Local]:
+        before, keep = state.layer, self.readout.keep(dt)
+        current = self.layer.current(inputs, before.out)
+        cell, out, jacobian = local_jacobian(
+            lambda cell, drive: self.layer.cell.step(cell, Drive(current=drive), t, dt), before.cell, current
+        )
+        readout, y = self.readout.step(state.readout, out, t, dt)
+        heard, ones = keep * state.heard + out, keep * state.ones + 1.0
+        after = self.State(before._replace(cell=cell, out=out), readout, heard, ones)
+        return after, Local(y, out, heard, ones, jacobian)
+
+
+class Pulled(NamedTuple):
+    """How what `Pull` follows depends on the source of a step; each tensor is ``(*batch, cells)``."""
+
+    vectors: list[Tensor]
+    filtered: Tensor
+    signal: Tensor
+    total: Tensor
+
+
+class Pull(DynamicalSystem):
+    r"""Carries derivatives backwards through the steps of a chunk, cell by cell.
+
+    Followed are the eligibility vectors $\epsilon_a = dh_a/dW$ at the chunk's end, the filtered trace
+    $\bar e^t = \kappa\,\bar e^{t-1} + e^t$ there, and the sums over the chunk $\sum_t L^t \bar e^t$ and $\sum_t e^t$, where
+
+    $$\epsilon^t = J^t \epsilon^{t-1} + d^t x^t, \qquad e^t = o^t \cdot \epsilon^{t-1} + o_d^t x^t.$$
+
+    The state says how each of them depends on $\epsilon$ and $\bar e$ of a time; a step takes that time back by one step, and
+    puts out how each depends on the source $x^t$ of that step. Inputs are ``(Jacobian, learning signal)``, last step first.
+
+    Args:
+        cells: Number of cells.
+        variables: Number of floating state variables of a cell.
+        keep: What the readout's leak leaves of a step, $\kappa$.
+        dtype: Floating dtype.
+        device: Device.
+    """
+
+    class State(NamedTuple):
+        vectors: list[list[Tensor]]
+        """``vectors[a][b]``: of the vector a at the end, by the vector b."""
+        filtered: list[Tensor]
+        """Of the filtered trace at the end, by the vectors, and by the filtered trace."""
+        signal: list[Tensor]
+        """Of the sum with the learning signal, likewise."""
+        total: list[Tensor]
+        """Of the plain sum, by the vectors."""
+
+    def __init__(self, cells: int, variables: int, keep: float, **options: Any) -> None:
+        super().__init__(cells, **options)
+        self.variables, self.keep = variables, keep
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
+        count = self.variables
+
+        def fill(value: float) -> Tensor:
+            return self.fill(batch_shape, value)
+
+        return self.State(
+            vectors=[[fill(float(a == b)) for b in range(count)] for a in range(count)],
+            filtered=[*(fill(0.0) for _ in range(count)), fill(1.0)],
+            signal=[fill(0.0) for _ in range(count + 1)],
+            total=[fill(0.0) for _ in range(count)],
         )
 
-    def _source(self, x: Tensor) -> Tensor:
-        return x.unsqueeze(-1) if self.pre is None else x.index_select(-1, self.pre)
+    def step(self, state: State, inputs: tuple[Jacobian, Tensor], t: Tensor, dt: float) -> tuple[State, Pulled]:
+        jacobian, signal = inputs
 
-    def _cell(self, value: Tensor) -> Tensor:
-        if self.post is not None:
-            return value.index_select(-1, self.post)
-        return value.unsqueeze(-2) if len(self.shape) == 2 else value
+        def response(by_vectors: list[Tensor], by_trace: Tensor | None) -> Tensor:
+            terms = [r * d for r, d in zip(by_vectors, jacobian.state_drive, strict=True)]
+            return _total(terms if by_trace is None else [*terms, by_trace * jacobian.out_drive])
 
-    def advance(self, trace: Trace, x: Tensor | None, jacobian: Jacobian, signal: Tensor, keep: float) -> Trace:
-        """One step of the eligibility vectors and of what is summed from them.
+        def before(by_vectors: list[Tensor], by_trace: Tensor | None) -> list[Tensor]:
+            found = []
+            for b in range(self.variables):
+                terms = [r * row[b] for r, row in zip(by_vectors, jacobian.state, strict=True)]
+                found.append(_total(terms if by_trace is None else [*terms, by_trace * jacobian.out[b]]))
+            return found
 
-        Args:
-            trace: The last one.
-            x: Outputs of the sources, ``(*batch, sources)``; None for a constant 1.
-            jacobian: Of the cells' step.
-            signal: Learning signal, ``(*batch, cells)``.
-            keep: What the readout's leak leaves of a step.
-        """
-        source = None if x is None else self._source(x.to(signal.dtype))
+        *filtered, through = state.filtered
+        *summed, kept = state.signal
+        heard = kept + signal
+        one = torch.ones_like(signal)
+        pulled = Pulled(
+            [response(row, None) for row in state.vectors],
+            response(filtered, through),
+            response(summed, heard),
+            response(state.total, one),
+        )
+        return self.State(
+            vectors=[before(row, None) for row in state.vectors],
+            filtered=[*before(filtered, through), self.keep * through],
+            signal=[*before(summed, heard), self.keep * heard],
+            total=before(state.total, one),
+        ), pulled
 
-        def through(slopes: list[Tensor], drive: Tensor) -> Tensor:
-            value = self._cell(drive) if source is None else self._cell(drive) * source
-            for slope, vector in zip(slopes, trace.vectors, strict=True):
-                value = value + self._cell(slope) * vector
-            return value
 
-        vectors = tuple(through(row, drive) for row, drive in zip(jacobian.state, jacobian.state_drive, strict=True))
-        eligibility = through(jacobian.out, jacobian.out_drive)
-        filtered = keep * trace.filtered + eligibility
-        return Trace(vectors, filtered, trace.gradient + self._cell(signal) * filtered, trace.total + eligibility)
-
-    def gradient(self, trace: Trace, extra: Tensor | None) -> Tensor:
-        """The gradient of the weight tensor, with ``extra``, ``(cells,)``, as a learning signal of every step."""
-        total = trace.gradient if extra is None else trace.gradient + self._cell(extra) * trace.total
-        summed: Tensor = total.reshape(-1, *self.shape).sum(0)
-        return summed if self.mask is None else summed * self.mask
+def _total(terms: list[Tensor]) -> Tensor:
+    return functools.reduce(operator.add, terms)

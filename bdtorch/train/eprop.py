@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bdtorch import _tree as tree
-from bdtorch._drive import Drive
-from bdtorch._system import DynamicalSystem, initial_state
-from bdtorch._types import State
+from bdtorch._system import initial_state
 from bdtorch.init import Normal
 from bdtorch.network import Readout, Recurrent, Sequential
 from bdtorch.ops.random import fold
-from bdtorch.simulate import Loop, Solution, simulate
-from bdtorch.train._eligibility import Pattern, local_jacobian
+from bdtorch.simulate import Loop, Solution, Windows
+from bdtorch.train._eligibility import Local, LocalStep, Pull
+from bdtorch.train._pieces import cut
+from bdtorch.train._traces import Pattern
 
 Loss = Callable[[Tensor, Any], Tensor]
 
 
-class EProp(DynamicalSystem):
+class EProp(nn.Module):
     r"""The gradient of a recurrent layer's weights as a sum over time of learning signal times eligibility.
 
     $$\frac{dE}{dW_{ij}} = \sum_t L_j^t\,\bar e_{ij}^t, \qquad e_{ij}^t = \frac{dz_j^t}{dW_{ij}}
@@ -32,7 +33,8 @@ class EProp(DynamicalSystem):
     $\bar e$ is $e$ filtered by the readout's leak. What reaches a weight through other cells' spikes is left out: this is
     backpropagation through time with the recurrent gradient cut. Memory does not grow with time.
 
-    It is itself a system, over the pair ``(x, target)``, that any loop runs; `backward` is the door that fills ``.grad``.
+    Traces advance by chunks of steps: the local Jacobians of a chunk are multiplied once per cell, which leaves one matrix
+    product of sources and cells for all its steps instead of a pass over all synapses at each.
 
     Args:
         model: ``Sequential(Recurrent, Readout)``. Trained are those of its weights and biases that require gradients.
@@ -45,6 +47,7 @@ class EProp(DynamicalSystem):
         rate: Target rate of the cells, Hz, for an additional loss ``rate_weight / 2 * sum_j (f_j - rate)^2`` with $f_j$
             the rate over time and batch; None for none.
         rate_weight: Its weight.
+        chunk: Steps by which traces advance at once. The gradient does not depend on it; memory and speed do.
         seed: Names random feedback.
 
     Raises:
@@ -52,21 +55,6 @@ class EProp(DynamicalSystem):
 
     Source: Bellec, Scherr, Subramoney, Hajek, Salaj, Legenstein & Maass (2020), doi:10.1038/s41467-020-17236-y.
     """
-
-    class State(NamedTuple):
-        model: Any
-        traces: Any
-        """For each trained tensor of the layer: eligibility vectors, filtered trace, sums. See `Pattern`."""
-        heard: Tensor
-        """The cells' outputs filtered by the readout's leak, ``(*batch, cells)``."""
-        ones: Tensor
-        """A constant 1 filtered so, for the readout's bias, ``(*batch,)``."""
-        grad_out: Tensor
-        """Gradient of the readout's weights, ``(*batch, cells, n_out)``."""
-        grad_bias: Tensor
-        """Gradient of the readout's bias, ``(*batch, n_out)``."""
-        spikes: Tensor
-        """Sum of the cells' outputs, ``(*batch, cells)``."""
 
     def __init__(
         self,
@@ -76,6 +64,7 @@ class EProp(DynamicalSystem):
         feedback: str | Tensor = "symmetric",
         rate: float | None = None,
         rate_weight: float = 1.0,
+        chunk: int = 64,
         seed: int = 0,
     ) -> None:
         layers = list(model.layers) if isinstance(model, Sequential) else []
@@ -83,8 +72,10 @@ class EProp(DynamicalSystem):
             raise TypeError(f"`EProp(model=...)`: expected Sequential(Recurrent, Readout), got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"`EProp(loss=...)`: expected a function of outputs and target, got {loss!r}")
-        super().__init__(model.size, dtype=model.dtype, device=model.device)
-        self.model, self.loss = model, loss
+        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+            raise ValueError(f"`EProp(chunk=...)`: expected a positive number of steps, got {chunk!r}")
+        super().__init__()
+        self.model, self.loss, self.chunk = model, loss, chunk
         if self.readout.output.connect.n_pre != self.layer.count:
             raise ValueError(
                 f"`EProp(model=...)`: expected a readout of {self.layer.count} cells, "
@@ -115,7 +106,9 @@ class EProp(DynamicalSystem):
             self.feedback = None
         elif feedback in ("random", "adaptive"):
             std = float(self.readout.output.weight.detach().square().mean().sqrt())
-            drawn = Normal(0.0, std)(shape, seed=fold(seed, "feedback"), dtype=self.dtype, device=self.device)
+            drawn = Normal(0.0, std)(
+                shape, seed=fold(seed, "feedback"), dtype=self.model.dtype, device=self.model.device
+            )
             self.adaptive = feedback == "adaptive"
             if self.adaptive:
                 self.register_parameter("feedback", nn.Parameter(drawn))
@@ -126,62 +119,23 @@ class EProp(DynamicalSystem):
                 f"`EProp(feedback=...)`: expected 'symmetric', 'random', 'adaptive' or a tensor, got {feedback!r}"
             )
 
-    def _trained(self) -> list[str]:
-        """Names of the layer's trained tensors."""
-        layer = self.layer
-        tensors = {"input": layer.input.weight, "recurrent": layer.recurrent.weight, "bias": layer.bias}
-        return [name for name, value in tensors.items() if isinstance(value, Tensor) and value.requires_grad]
+    def _tensor(self, name: str) -> Any:
+        """The layer's input weights, recurrent weights or bias."""
+        return self.layer.bias if name == "bias" else getattr(self.layer, name).weight
 
-    def _pattern(self, name: str) -> Pattern:
-        """How the entries of one of them join sources to cells."""
-        return Pattern.of_bias(self.layer.count) if name == "bias" else Pattern.of(getattr(self.layer, name).connect)
+    @torch.enable_grad()
+    def _patterns(self) -> dict[str, Pattern]:
+        """How the entries of each trained tensor of the layer join sources to cells."""
+        layer, found = self.layer, {}
+        for name in ("input", "recurrent", "bias"):
+            tensor = self._tensor(name)
+            if isinstance(tensor, Tensor) and tensor.requires_grad:
+                one_each = Pattern((1, layer.count))
+                found[name] = one_each if name == "bias" else Pattern.of(getattr(layer, name).connect)
+        return found
 
-    def init_state(self, batch_shape: tuple[int, ...] = (), *, dt: float | None = None, seed: int = 0) -> State:
-        model = initial_state(self.model, batch_shape, dt=dt, seed=seed)
-        floats = sum(leaf.is_floating_point() for leaf in tree.leaves(model["0"].cell))
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros((*batch_shape, *shape), dtype=self.dtype, device=self.device)
-
-        cells, outs = self.layer.count, self.readout.count
-        traces = {name: self._pattern(name).zeros(zeros, floats) for name in self._trained()}
-        return self.State(
-            model=model,
-            traces=traces,
-            heard=zeros(cells),
-            ones=zeros(),
-            grad_out=zeros(cells, outs),
-            grad_bias=zeros(outs),
-            spikes=zeros(cells),
-        )
-
-    def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
-        x, target = inputs
-        layer, keep = self.layer, self.readout.keep(dt)
-        before = state.model["0"]
-        current = layer.current(x, before.out)
-        after, out, jacobian = local_jacobian(
-            lambda cell, drive: layer.cell.step(cell, Drive(current=drive), t, dt), before.cell, current
-        )
-        read, y = self.readout.step(state.model["1"], out, t, dt)
-        slope = torch.func.grad(lambda value: self._checked_loss(value, target))(y)
-        feedback = self.readout.output.weight if self.feedback is None else self.feedback
-        signal = slope @ feedback.mT
-        sources = {"input": x, "recurrent": before.out, "bias": None}
-        traces = {
-            name: self._pattern(name).advance(trace, sources[name], jacobian, signal, keep)
-            for name, trace in state.traces.items()
-        }
-        heard, ones = keep * state.heard + out, keep * state.ones + 1.0
-        return self.State(
-            model={"0": before._replace(cell=after, out=out), "1": read},
-            traces=traces,
-            heard=heard,
-            ones=ones,
-            grad_out=state.grad_out + heard.unsqueeze(-1) * slope.unsqueeze(-2),
-            grad_bias=state.grad_bias + ones.unsqueeze(-1) * slope,
-            spikes=state.spikes + out,
-        ), y
+    def _feedback(self) -> Tensor:
+        return self.readout.output.weight if self.feedback is None else self.feedback
 
     def _checked_loss(self, y: Tensor, target: Any) -> Tensor:
         loss = self.loss(y, target)
@@ -208,34 +162,113 @@ class EProp(DynamicalSystem):
 
         Raises:
             ValueError: Lengths differ, the loss is no scalar, or nothing of the model requires a gradient.
+            FloatingPointError: The loss or a state variable became NaN or infinite; no gradient was added.
         """
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ValueError("`EProp.backward`: expected parameters that require gradients, got none")
-        sol = simulate(self, (x, target), dt=dt, seed=seed, batch_shape=tuple(x.shape[1:-1]), loop=loop, progress=False)
-        state = sol.state
-        for name in state.traces:
-            gradient = self._pattern(name).gradient(state.traces[name], self._rate_slope(state.spikes, sol.steps, dt))
-            _accumulate(self.layer.bias if name == "bias" else getattr(self.layer, name).weight, gradient)
-        cells, outs = self.layer.count, self.readout.count
-        grad_out = state.grad_out.reshape(-1, cells, outs).sum(0)
-        _accumulate(self.readout.output.weight, grad_out)
-        if self.readout.bias is not None:
-            _accumulate(self.readout.bias, state.grad_bias.reshape(-1, outs).sum(0))
+        _check_sequences(x, target, self.layer.input.connect.n_pre)
+        step = LocalStep(self.layer, self.readout)
+        state = initial_state(step, tuple(x.shape[1:-1]), dt=dt, seed=seed)
+        run = Windows(step, x[:1], dt=dt, state=state, loop=loop)
+        sums, outs = _Sums(self, x, state.layer, dt, loop), []
+        for start in range(0, len(x), self.chunk):
+            stop = min(start + self.chunk, len(x))
+            before, solution = state.layer.out, run(state, x[start:stop], start)
+            state = solution.state
+            outs.append(solution.out.y)
+            sums.add(x[start:stop], cut(target, start, stop), before, solution.out)
+        self._deliver(sums, len(x) * dt)
+        after = {"0": state.layer, "1": state.readout}
+        return sums.loss, Solution(after, {}, dt, 0, len(x), run.loop, outputs=torch.cat(outs))
+
+    @torch.enable_grad()
+    def _deliver(self, sums: _Sums, duration: float) -> None:
+        """Hand on to autograd what was summed, which adds it to ``.grad``, through parametrisations where there are any."""
+        extra = None
+        if self.rate is not None:
+            # How the rate loss changes with one spike more of each cell.
+            hertz = 1000.0 / (sums.batch * duration)
+            extra = self.rate_weight * (sums.spikes * hertz - self.rate) * hertz
+        pairs = [(self.readout.output.weight, sums.grad_out), (self.readout.bias, sums.grad_bias)]
+        for name, pattern in sums.patterns.items():
+            pairs.append((self._tensor(name), pattern.weight_gradient(sums.traces[name], extra)))
         if self.adaptive:
-            _accumulate(self.feedback, grad_out)
-        return torch.func.vmap(self.loss)(sol.out, target).sum(), sol
-
-    def _rate_slope(self, spikes: Tensor, steps: int, dt: float) -> Tensor | None:
-        """How the rate loss changes with one spike more of each cell, ``(cells,)``; None where there is none."""
-        if self.rate is None:
-            return None
-        batch = max(1, spikes.numel() // self.layer.count)
-        hertz = 1000.0 / (batch * steps * dt)
-        rates = spikes.reshape(-1, self.layer.count).sum(0) * hertz
-        return self.rate_weight * (rates - self.rate) * hertz
+            pairs.append((self.feedback, sums.grad_out))
+        trained = [(tensor, gradient) for tensor, gradient in pairs if tensor is not None and tensor.requires_grad]
+        torch.autograd.backward(
+            [tensor for tensor, _ in trained], [gradient.sum_to_size(tensor.shape) for tensor, gradient in trained]
+        )
 
 
-def _accumulate(parameter: Any, gradient: Tensor) -> None:
-    if not parameter.requires_grad:
-        return
-    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+class _Sums:
+    """What is summed over the chunks of a sequence: the traces, the gradients of the readout, the loss, the spikes.
+
+    Args:
+        learner: Whose.
+        x: The sequence, for its batch.
+        layer: The layer's first state.
+        dt: Step, ms.
+        loop: Time loop.
+    """
+
+    def __init__(self, learner: EProp, x: Tensor, layer: Recurrent.State, dt: float, loop: str | Loop) -> None:
+        self.learner, self.patterns = learner, learner._patterns()
+        self.batch = math.prod(x.shape[1:-1])
+        variables = sum(leaf.is_floating_point() for leaf in tree.leaves(layer.cell))
+        cells, outs, like = learner.layer.count, learner.readout.count, learner.readout.output.weight
+        self.traces = {name: p.zeros(self.batch, variables, like) for name, p in self.patterns.items()}
+        self.grad_out, self.grad_bias = like.new_zeros(cells, outs), like.new_zeros(outs)
+        self.spikes, self.loss = like.new_zeros(cells), like.new_zeros(())
+        self.pull = Pull(cells, variables, learner.readout.keep(dt), dtype=like.dtype, device=like.device)
+        self.start = initial_state(self.pull, (self.batch,), dt=dt)
+        self.dt, self.loop = dt, loop
+        self.run: Windows | None = None
+
+    def add(self, x: Tensor, target: Any, before: Tensor, local: Local) -> None:
+        """Take in a chunk.
+
+        Args:
+            x: Its inputs, ``(time, *batch, n_in)``.
+            target: Its targets.
+            before: The cells' output before it, ``(*batch, cells)``.
+            local: What its steps left.
+        """
+        slope, losses = torch.func.vmap(torch.func.grad_and_value(self.learner._checked_loss))(local.y, target)
+        self.loss = self.loss + losses.sum()
+        if not bool(self.loss.isfinite()):
+            raise FloatingPointError(f"`EProp.backward`: the loss is {self.loss.item()}; no gradient was added")
+        flat = slope.flatten(0, -2)
+        self.grad_out = self.grad_out + local.heard.flatten(0, -2).mT @ flat
+        self.grad_bias = self.grad_bias + local.ones.flatten() @ flat
+        self.spikes = self.spikes + local.out.flatten(0, -2).sum(0)
+        if not self.patterns:
+            return
+        signal = slope @ self.learner._feedback().mT
+        backwards = tree.map(lambda leaf: self._one_batch(leaf).flip(0), (local.jacobian, signal))
+        if self.run is None:
+            self.run = Windows(self.pull, backwards, dt=self.dt, state=self.start, loop=self.loop)
+        sol = self.run(self.start, backwards)
+        pulled = tree.map(lambda leaf: leaf.flip(0), sol.out)
+        heard = torch.cat([before.unsqueeze(0), local.out[:-1]])
+        sources = {"input": x, "recurrent": heard, "bias": x.new_ones(*x.shape[:-1], 1)}
+        for name, pattern in self.patterns.items():
+            source = self._one_batch(sources[name].to(signal.dtype))
+            self.traces[name] = pattern.advance(self.traces[name], source, pulled, sol.state)
+
+    def _one_batch(self, value: Tensor) -> Tensor:
+        """``(time, *batch, size)`` as ``(time, batch, size)``."""
+        return value.reshape(len(value), self.batch, value.shape[-1])
+
+
+def _check_sequences(x: Any, target: Any, n_in: int) -> None:
+    if not isinstance(x, Tensor) or x.dim() < 2 or not len(x):
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise ValueError(
+            f"`EProp.backward(x=...)`: expected a tensor (time, *batch, n_in) of at least one step, got {got}"
+        )
+    if x.shape[-1] != n_in:
+        raise ValueError(f"`EProp.backward(x=...)`: expected n_in={n_in} on the last axis, got {tuple(x.shape)}")
+    for leaf in tree.leaves(target):
+        if not isinstance(leaf, Tensor) or not leaf.dim() or len(leaf) != len(x):
+            got = tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
+            raise ValueError(f"`EProp.backward(target=...)`: expected leading axis time={len(x)}, got {got}")

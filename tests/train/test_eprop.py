@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import bdtorch as bt
-from bdtorch.train import EProp
+from bdtorch.train import EProp, dale, masked
 
 N_IN, CELLS, OUTS, STEPS, BATCH = 5, 7, 3, 40, 4
 FLOAT = {"dtype": torch.float64}
@@ -63,6 +64,10 @@ def _data() -> tuple[Tensor, Tensor]:
 
 def _loss(y: Tensor, target: Tensor) -> Tensor:
     return (y - target).square().sum() + 0.1 * y.exp().mean()
+
+
+def _loss_of_sum(y: Tensor, target: Tensor) -> Tensor:
+    return (y - target).square().sum() + 0.1 * y.exp().sum()
 
 
 def _cut_backpropagation(model: bt.Sequential, feedback: Tensor | None, rate: tuple[float, float] | None) -> Any:
@@ -175,6 +180,62 @@ def test_the_native_loop_gives_the_same_gradients(connections: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("connections", CONNECTIONS)
+def test_gradients_depend_neither_on_the_chunk_nor_on_how_the_batch_is_laid_out(connections: str) -> None:
+    model = _model("refractory ALIF", connections)
+    x, target = _data()
+    gradients = []
+    for chunk, batch in ((1, (4,)), (7, (2, 2)), (STEPS, (4,)), (64, (1, 4))):
+        learner = EProp(model, _loss_of_sum, chunk=chunk, rate=10.0, rate_weight=1e-3)
+        learner.backward(x.reshape(STEPS, *batch, N_IN), target.reshape(STEPS, *batch, OUTS), dt=1.0, loop="reference")
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        model.zero_grad()
+    singles = [
+        EProp(model, _loss_of_sum).backward(x[:, b], target[:, b], dt=1.0, loop="reference") for b in range(BATCH)
+    ]
+    assert singles[0][1].out.shape == (STEPS, OUTS)
+    gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for number, other in enumerate(gradients[1:]):
+        for (name, _), one, two in zip(model.named_parameters(), gradients[0], other, strict=True):
+            if number == 3 and name.startswith("layers.0"):
+                continue  # the rate loss is one of the whole batch
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
+
+
+def test_parametrised_weights_and_a_shared_bias_get_the_gradients_of_their_own_parameters() -> None:
+    model, x, target = _model("rate"), *_data()
+    layer = model.layers[0]
+    layer.bias = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    dale(layer.recurrent, torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0]))
+    masked(layer.input, torch.rand(N_IN, CELLS, generator=torch.Generator().manual_seed(1)) < 0.5)
+    _, want = _cut_backpropagation(model, None, None)
+    EProp(model, _loss).backward(x, target, dt=1.0)
+    assert set(want) == {name for name, _ in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, want[name], rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_memory_does_not_grow_with_time() -> None:
+    class Largest(TorchDispatchMode):
+        """The largest tensor that any operation makes, but for the outputs, which are handed out."""
+
+        numel = 0
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor) and out.numel() not in (x.numel(), target.numel()):
+                self.numel = max(self.numel, out.numel())
+            return out
+
+    found = []
+    for repeats in (1, 3):
+        x, target = (value.repeat(repeats, 1, 1) for value in _data())
+        with Largest() as largest:
+            EProp(_model("ALIF"), _loss, chunk=4).backward(x, target, dt=1.0, loop="reference")
+        found.append(largest.numel)
+    assert found[0] == found[1] == BATCH * CELLS * CELLS
+
+
 def test_gradients_add_up_and_frozen_parts_get_none() -> None:
     model = _model("rate", tau=None)
     model.layers[0].input.weight.requires_grad_(False)
@@ -200,8 +261,23 @@ def test_bad_arguments_are_named() -> None:
         EProp(model, _loss, feedback=torch.zeros(3, 7))
     with pytest.raises(ValueError, match=r"`EProp\(loss=...\)`: expected a scalar, got \(4, 3\)"):
         EProp(model, lambda y, f: y - f).backward(x, target, dt=1.0)
-    with pytest.raises(ValueError, match="expected equal leading axes time"):
+    with pytest.raises(
+        ValueError, match=r"`EProp.backward\(target=...\)`: expected leading axis time=40, got \(39, 4, 3\)"
+    ):
         EProp(model, _loss).backward(x, target[:-1], dt=1.0)
+    with pytest.raises(
+        ValueError, match=r"`EProp.backward\(x=...\)`: expected a tensor .* at least one step, got \(0, 4, 5\)"
+    ):
+        EProp(model, _loss).backward(x[:0], target[:0], dt=1.0)
+    with pytest.raises(
+        ValueError, match=r"`EProp.backward\(x=...\)`: expected n_in=5 on the last axis, got \(40, 4, 6\)"
+    ):
+        EProp(model, _loss).backward(torch.cat([x, x[..., :1]], -1), target, dt=1.0)
+    with pytest.raises(ValueError, match=r"`EProp\(chunk=...\)`: expected a positive number of steps, got 0"):
+        EProp(model, _loss, chunk=0)
+    with pytest.raises(FloatingPointError, match=r"`EProp.backward`: the loss is nan; no gradient was added"):
+        EProp(model, _loss).backward(x, target * float("nan"), dt=1.0)
+    assert all(parameter.grad is None for parameter in model.parameters())
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(ValueError, match="expected parameters that require gradients, got none"):
