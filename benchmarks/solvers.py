@@ -34,6 +34,8 @@ from benchmarks import solvers_sde
 
 STEPS, SHAPE, DT = 1000, (64, 256), 0.01
 LORENZ, DURATION = 1000, 2.0
+TURN = 0.05
+"""Seconds, at least, of each turn of a contestant."""
 
 FIXED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "linear": lambda t, y: -y,
@@ -50,14 +52,18 @@ def lorenz(t: Tensor, y: Tensor) -> Tensor:
 
 
 def best(repeats: int, *contestants: Callable[[], Any]) -> list[float]:
-    """The best time of each, in s; they take turns. With one thread it is that of the processor, which others disturb less."""
+    """The best time of each, in s. They take turns; a turn is as many calls as fill `TURN`, and its time their mean, so that
+    none pays for the caches that another has left cold. With one thread it is that of the processor, which others disturb less.
+    """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times = [float("inf")] * len(contestants)
     for _ in range(repeats):
         for k, contestant in enumerate(contestants):
-            began = clock()
-            contestant()
-            times[k] = min(times[k], clock() - began)
+            began, spent, calls = clock(), 0.0, 0
+            while spent < TURN:
+                contestant()
+                calls, spent = calls + 1, clock() - began
+            times[k] = min(times[k], spent / calls)
     return times
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Integrator
-from bdtorch.integrate._equation import Equation, report_nonfinite
-from bdtorch.integrate._loop import Prepared, PythonLoop, iterate
+from bdtorch.integrate._equation import Equation, report_nonfinite, surely_finite
+from bdtorch.integrate._loop import Pace, Prepared, PythonLoop, iterate
 
 _ROUNDING = 1e-6  # of a step, by which an output time may miss the grid
 
@@ -96,10 +96,12 @@ def sequences(steps: Grid, device: torch.device) -> dict[str, Tensor]:
     return {name: torch.tensor(values, dtype=torch.float64, device=device) for name, values in columns.items()}
 
 
-def run(step: FixedStep, prepared: Prepared, state: dict[str, Any], steps: Grid, progress: bool | None) -> State:
+def run(
+    prepared: Prepared, state: dict[str, Any], steps: Grid, progress: bool | None, pace: Pace | None = None
+) -> State:
     """Take the steps; returns the outputs, the initial state first."""
     rows = sequences(steps, state["t0"].device)
-    _, kept = iterate(prepared, state, steps.steps, sequences=rows, progress=progress, description="odeint")
+    _, kept = iterate(prepared, state, steps.steps, sequences=rows, progress=progress, description="odeint", pace=pace)
     if steps.rows != tuple(range(len(steps.rows))):
         chosen = torch.tensor(steps.rows, device=state["t0"].device)
         kept = tree.map(lambda leaf: leaf[chosen], kept)
@@ -109,6 +111,8 @@ def run(step: FixedStep, prepared: Prepared, state: dict[str, Any], steps: Grid,
 def check_finite(step: FixedStep, outputs: State, state: dict[str, Any], steps: Grid, times: list[float]) -> None:
     """Where an output is NaN or infinite: repeat the steps that led to it, and name time and component."""
     flat = tree.leaves(outputs)
+    if all(map(surely_finite, flat)):
+        return
     sound = torch.stack([leaf.detach().reshape(len(leaf), -1).isfinite().all(1) for leaf in flat]).all(0)
     if bool(sound.all()):
         return

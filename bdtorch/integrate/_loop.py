@@ -85,6 +85,21 @@ def stacked(outs: list[Any], example: Any) -> Any:
     return tree.map(lambda *leaves: torch.stack(leaves), outs[0], *outs[1:])
 
 
+class Pace:
+    """How fast a prepared loop has proved, so that a later run need not begin with a short chunk to find out."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # per step, as last seen; 0 before that
+
+    def chunk(self, longest: int) -> int:
+        """Steps that take about as long as the progress bar may wait."""
+        return max(1, min(longest, int(_PERIOD / self.seconds))) if self.seconds else min(64, longest)
+
+    def report(self, count: int, seconds: float) -> None:
+        """Note that so many steps took so long."""
+        self.seconds = max(seconds / count, 1e-9)
+
+
 def iterate(
     prepared: Prepared,
     state: State,
@@ -94,6 +109,7 @@ def iterate(
     first: int = 0,
     progress: bool | None = None,
     description: str = "integrate",
+    pace: Pace | None = None,
 ) -> tuple[State, Any]:
     """Run ``steps`` steps in chunks, with a progress bar where that takes long.
 
@@ -105,13 +121,15 @@ def iterate(
         first: Number of the first step.
         progress: Show a bar; default where the run takes longer than a few seconds.
         description: What the bar says.
+        pace: What is known of the speed of ``prepared`` from earlier runs.
 
     Returns:
         The final state, and what the steps put out, stacked.
     """
     if torch.compiler.is_compiling():  # a graph has no clock
         return prepared(state, sequences, first, steps)
-    done, chunk = 0, min(64, steps)
+    pace = pace or Pace()
+    done, chunk = 0, pace.chunk(_LONGEST)
     parts: list[Any] = []
     with Progress(steps, progress, description) as bar:
         while done < steps:
@@ -122,8 +140,8 @@ def iterate(
             parts.append(out)
             done += count
             bar.update(done)
-            pace = (time.perf_counter() - began) / count
-            chunk = max(1, min(4 * chunk, int(_PERIOD / max(pace, 1e-9)), _LONGEST))
+            pace.report(count, time.perf_counter() - began)
+            chunk = pace.chunk(min(4 * chunk, _LONGEST))
     return state, parts[0] if len(parts) == 1 else tree.map(lambda *leaves: torch.cat(leaves), parts[0], *parts[1:])
 
 

@@ -30,7 +30,7 @@ from bdtorch.integrate._equation import (
     equation,
     unwritten,
 )
-from bdtorch.integrate._loop import Prepared, PythonLoop, TimeLoop
+from bdtorch.integrate._loop import Pace, Prepared, PythonLoop, TimeLoop
 from bdtorch.integrate.adjoint import Adjoint, solve_with_adjoint
 from bdtorch.integrate.events import Event, EventWatch, Occurrences
 from bdtorch.integrate.external import External
@@ -167,7 +167,7 @@ class ODESolver:
         _check_numbers(rtol, first_step, max_step, max_steps)
         self.tolerance = Tolerance(rtol, controller or PIController(), first_step, unlimited(max_step), max_steps)
         self._check_choices()
-        self._prepared: dict[Any, tuple[Any, Prepared]] = {}
+        self._prepared: dict[Any, tuple[Any, Prepared, Pace]] = {}
 
     def _check_choices(self) -> None:
         for event in self.events:
@@ -253,8 +253,8 @@ class ODESolver:
         state = {"y": y0, "t0": times[0], "args": tensors}
         key = ("fixed", steps.every, steps.dt, _signature(state), model.args_spec, repr(model.constants))
         rows = _fixed.sequences(steps, times.device)
-        prepared = self._ready(key, step, state, rows, steps.every)
-        y = _fixed.run(step, prepared, state, steps, self.progress)
+        prepared, pace = self._ready(key, step, state, rows, steps.every)
+        y = _fixed.run(prepared, state, steps, self.progress, pace)
         if not blind():
             _fixed.check_finite(step, y, state, steps, numbers)
         batch = tree.leaves(y0)[0].shape[: self.batch_dims]
@@ -263,12 +263,12 @@ class ODESolver:
         stages = method.evaluations if isinstance(method, Adaptive) else 1
         return ODESolution(times, y, taken, torch.zeros_like(taken), 1 + steps.steps * stages)
 
-    def _ready(self, key: Any, step: Any, state: Any, rows: Any, every: int) -> Prepared:
+    def _ready(self, key: Any, step: Any, state: Any, rows: Any, every: int) -> tuple[Prepared, Pace]:
         if isinstance(self.loop, PythonLoop) or getattr(self.loop, "reuse", True) is False:
-            return self.loop.prepare(step, state, rows, every=every)
+            return self.loop.prepare(step, state, rows, every=every), Pace()
         if key not in self._prepared:
-            self._prepared[key] = (step, self.loop.prepare(step, state, rows, every=every))
-        return self._prepared[key][1]
+            self._prepared[key] = (step, self.loop.prepare(step, state, rows, every=every), Pace())
+        return self._prepared[key][1:]
 
     def _adaptive(
         self, y0: State, slope: State, times: Tensor, numbers: list[float], model: Equation, tensors: list[Tensor]
@@ -291,7 +291,7 @@ class ODESolver:
         if watch:
             watch.begin(walk["t"], packed)
         key = ("adaptive", dense, sign, _signature(walk), model.args_spec, repr(model.constants))
-        prepared = self._ready(key, driver.attempt, walk, (), 1)
+        prepared, _ = self._ready(key, driver.attempt, walk, (), 1)
         table, walk, trials = driver.run(
             walk, outputs, loop=self.loop, prepared=prepared, watch=watch, progress=self.progress
         )

@@ -57,6 +57,8 @@ struct Format<float> {
   static constexpr float log2_e = 0x1.715476p+0f;
   static constexpr float ln2_high = 0x1.62e4p-1f;       // 15 bits: exact times any exponent
   static constexpr float ln2_low = 0x1.7f7d1cp-20f;
+  static constexpr float half_ln2 = 0x1.62e43p-2f;
+  static constexpr float tanh_limit = 9.02f;  // beyond it, tanh rounds to 1
   static constexpr float two_pi = 0x1.921fb6p+2f;
 };
 
@@ -80,6 +82,8 @@ struct Format<double> {
   static constexpr double log2_e = 0x1.71547652b82fep+0;
   static constexpr double ln2_high = 0x1.62e42fefa3p-1;  // 41 bits
   static constexpr double ln2_low = 0x1.3de6af278ece6p-42;
+  static constexpr double half_ln2 = 0x1.62e42fefa39efp-2;
+  static constexpr double tanh_limit = 19.1;
   static constexpr double two_pi = 0x1.921fb54442d18p+2;
 };
 
@@ -294,17 +298,47 @@ BDTORCH_INLINE T log1p(T x) {
   return abs(x) < F::negligible_square ? x : detail::log_special_cases(value, x, u);
 }
 
-// tanh|x| = y = -e / (2 + e), e = expm1(-2|x|); what rounding 2 + e loses is put back with 1 / (2 + e) = (1 + y) / 2
-template <class T>
-BDTORCH_INLINE T tanh(T x) {
-  const T e = expm1(T(-2) * abs(x));
-  const T denominator = T(2) + e;
-  const T lost = e - (denominator - T(2));
-  const T y = -e / denominator;
-  return copysign(y - T(0.5) * y * (T(1) + y) * lost, x);
+namespace detail {
+
+// (s - (1 - e^(-2 s)) / 2) / -s^2 for |s| <= ln(2)/4: the tail of expm1 at -2 s, its terms in pairs, which wait less for one
+// another than those of Horner's scheme
+BDTORCH_INLINE float tanh_tail(float s) {
+  const float z = s * s;
+  const float low = fused(s, 4 * 0.166666668f, -2 * 0.5f);
+  const float middle = fused(s, 16 * 0.00833328627f, -8 * 0.0416664667f);
+  const float high = fused(s, 64 * 0.000199075483f, -32 * 0.00139336533f);
+  return fused(z * z, high, fused(z, middle, low));
+}
+BDTORCH_INLINE double tanh_tail(double s) {
+  const double z = s * s;
+  const double w = z * z;
+  const double a = fused(s, 4 * 0.1666666666666667, -2 * 0.5);
+  const double b = fused(s, 16 * 0.008333333333326134, -8 * 0.041666666666666685);
+  const double c = fused(s, 64 * 0.00019841269874822207, -32 * 0.0013888888888874394);
+  const double d = fused(s, 256 * 2.755725539854808e-06, -128 * 2.4801587347343323e-05);
+  const double e = fused(s, 1024 * 2.5105217609736546e-08, -512 * 2.7557252912941005e-07);
+  const double f = -2048 * 2.092158794838977e-09;
+  return fused(w, fused(w, fused(z, f, e), fused(z, d, c)), fused(z, b, a));
 }
 
-// 1 / (1 + e^-x), written in e^-|x| so that neither end overflows; what rounding 1 + e loses is put back as in tanh
+}  // namespace detail
+
+// tanh|x| = h / d with h = (1 - e^(-2|x|)) / 2 and d = (1 + e^(-2|x|)) / 2, from e^(-2|x|) = 2^k (1 - 2 p), k ln 2 = -2 (|x| - s)
+template <class T>
+BDTORCH_INLINE T tanh(T x) {
+  using F = detail::Format<T>;
+  const T magnitude = abs(x);
+  const T bounded = F::tanh_limit < magnitude ? F::tanh_limit : magnitude;  // NaN stays
+  const T shifted = detail::fused(bounded, T(-2) * F::log2_e, F::shifter);
+  const T s = detail::fused(shifted - F::shifter, F::half_ln2, bounded);
+  const T p = detail::fused(s * s, detail::tanh_tail(s), s);
+  const T scale = detail::from_bits(typename F::Bits((detail::to_bits(shifted) + F::bias) << F::mantissa_bits));
+  const T h = detail::fused(scale, p, detail::fused(scale, T(-0.5), T(0.5)));
+  const T d = detail::fused(-scale, p, detail::fused(scale, T(0.5), T(0.5)));
+  return copysign(h / d, x);
+}
+
+// 1 / (1 + e^-x), written in e^-|x| so that neither end overflows; what rounding 1 + e loses is put back
 template <class T>
 BDTORCH_INLINE T sigmoid(T x) {
   const T e = exp(-abs(x));
