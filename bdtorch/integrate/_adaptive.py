@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bdtorch.integrate._base import Adaptive
 from bdtorch.integrate._control import LEAST, PIController, first_step
-from bdtorch.integrate._loop import Prepared, Progress, PythonLoop, TimeLoop
+from bdtorch.integrate._loop import Pace, Prepared, Progress, PythonLoop, TimeLoop
 from bdtorch.integrate.events import EventWatch
 
 Rows = Callable[[Tensor, Tensor, list[Any]], Tensor]
@@ -142,6 +142,7 @@ class Driver:
         prepared: Prepared,
         watch: EventWatch | None = None,
         progress: bool | None = None,
+        pace: Pace | None = None,
     ) -> tuple[Tensor, Walk, int]:
         """Walk to the last of the output times.
 
@@ -152,6 +153,7 @@ class Driver:
             prepared: `attempt`, made ready.
             watch: Events to look for after every trial.
             progress: Show a bar; default where the run takes long.
+            pace: How many trials earlier runs took, by which to guess how many to begin with.
 
         Returns:
             ``(T, *batch, n)``, NaN after the end of a trajectory that an event ended; the last walk; and the number of
@@ -167,7 +169,8 @@ class Driver:
         table = torch.cat(rows)
         start, end = float(outputs[0]), float(outputs[-1])
         largest = 1 if watch else self._chunk(walk["y"], loop)
-        trials, count = 0, min(4, largest)
+        pace = pace or Pace()
+        trials, count = 0, min(max(4, int(0.75 * pace.density * (end - start))), largest)
         with Progress(end - start, progress, "odeint") as bar:
             while True:
                 walk, seen = prepared(walk, (), trials, count)
@@ -190,6 +193,7 @@ class Driver:
                 covered = max((here - start) / (end - start), 1e-3)
                 left = trials * (1.0 / covered - 1.0)
                 count = min(1 + int(0.75 * left), 4 * count, largest)  # few chunks, and seldom trials beyond the end
+        pace.density = trials / (end - start)
         arrived = (walk["stop"] >= end).unsqueeze(-1)
         last = torch.where(arrived, walk["y"], table[-1]).unsqueeze(0)
         return torch.cat([table[:-1], last]), walk, trials
@@ -236,8 +240,8 @@ def _filled(table: Tensor, outputs: Tensor, seen: dict[str, Any]) -> Tensor:
     trials, batch = after.shape[0], after.shape[1:]
     wanted = outputs[low:high].reshape(-1, *(1,) * len(batch))
     inside = (wanted > seen["t"][0]) & (wanted <= after[-1])
-    passed = (after.unsqueeze(0) < wanted.unsqueeze(1)).sum(1, dtype=torch.int32).clamp(max=trials - 1)
-    rows = (passed.reshape(high - low, -1) * batch.numel() + torch.arange(batch.numel(), device=after.device)).flatten()
+    passed = _passed(after, outputs[low:high]).clamp(max=trials - 1)
+    rows = (passed * batch.numel() + torch.arange(batch.numel(), device=after.device)).flatten()
 
     def picked(values: Tensor) -> Tensor:
         rest = values.shape[after.dim() :]
@@ -252,6 +256,15 @@ def _filled(table: Tensor, outputs: Tensor, seen: dict[str, Any]) -> Tensor:
     value = picked(seen["y"]) + value
     block = torch.where(inside.unsqueeze(-1), value, table[low:high])
     return torch.cat([table[:low], block, table[high:]])
+
+
+def _passed(after: Tensor, outputs: Tensor) -> Tensor:
+    """How many of the trials end before each output time, ``(outputs, trajectories)``."""
+    columns = after.reshape(len(after), -1)
+    if torch._C._functorch.is_functorch_wrapped_tensor(after):  # for which there is no search
+        return (columns.unsqueeze(0) < outputs.reshape(-1, 1, 1)).sum(1)
+    wanted = outputs.detach().expand(columns.shape[1], -1)
+    return torch.searchsorted(columns.t().contiguous(), wanted.contiguous()).t()
 
 
 def unlimited(value: float | None) -> float:

@@ -90,6 +90,7 @@ class Pace:
 
     def __init__(self) -> None:
         self.seconds = 0.0  # per step, as last seen; 0 before that
+        self.density = 0.0  # trials of the last adaptive run per unit of time
 
     def chunk(self, longest: int) -> int:
         """Steps that take about as long as the progress bar may wait."""

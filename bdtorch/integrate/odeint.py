@@ -291,9 +291,9 @@ class ODESolver:
         if watch:
             watch.begin(walk["t"], packed)
         key = ("adaptive", dense, sign, _signature(walk), model.args_spec, repr(model.constants))
-        prepared, _ = self._ready(key, driver.attempt, walk, (), 1)
+        prepared, pace = self._ready(key, driver.attempt, walk, (), 1)
         table, walk, trials = driver.run(
-            walk, outputs, loop=self.loop, prepared=prepared, watch=watch, progress=self.progress
+            walk, outputs, loop=self.loop, prepared=prepared, watch=watch, progress=self.progress, pace=pace
         )
         extra = len(getattr(self.method, "extra", ())) if dense else 0
         evaluations = trials * (self.method.evaluations + extra) + 1 + (self.tolerance.first_step is None)
