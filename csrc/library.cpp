@@ -27,6 +27,11 @@ BDTORCH_LIBRARY(m) {
   // Without derivatives, hence without raw twins.
   m.def(("procedural_counts(Tensor rows, " + matrix + ") -> Tensor").c_str());
   m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());
+  m.def("draw_bernoulli(Tensor key, float p, int n_pre, int n_post, int self_offset) -> (Tensor, Tensor)");
+  m.def("draw_distinct(Tensor key, int rows, int choices, int number, int self_offset) -> Tensor");
+  m.def("csr_columns(Tensor indices, Tensor indptr) -> int");
+  m.def("csr_transpose(Tensor indices, Tensor indptr, int n_columns, bool numbered) -> (Tensor, Tensor, Tensor)");
+  m.def("csr_sort(Tensor pre, Tensor post, int n_pre, int n_post) -> (Tensor, Tensor, Tensor)");
   m.def("random_uniform(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
   m.def("random_normal(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");
   m.def("random_exponential(Tensor key, Tensor counter, int n, ScalarType dtype) -> Tensor");

@@ -2,6 +2,10 @@
 #pragma once
 #include <cstdint>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
@@ -29,6 +33,20 @@ inline Tensor empty_on_device_of(const Tensor& like, const int64_t* sizes, int64
   STABLE_TORCH_ERROR_CODE_CHECK(
       aoti_torch_empty_strided(dim, sizes, strides, shim_dtype, device_type, device_index, &handle));
   return Tensor(handle);
+}
+
+// Asks for large pages for the memory of a new tensor: it is first touched in a fraction of the time, and read in any
+// order with fewer misses. Advice only, and for what is large.
+inline void advise_huge_pages(const Tensor& tensor) {
+#ifdef __linux__
+  constexpr std::uintptr_t page = std::uintptr_t(1) << 21;
+  const auto first = reinterpret_cast<std::uintptr_t>(tensor.const_data_ptr());
+  const std::uintptr_t begin = (first + page - 1) / page * page;
+  const std::uintptr_t end = (first + std::uintptr_t(tensor.numel()) * tensor.element_size()) / page * page;
+  if (end >= begin + 2 * page) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)tensor;
+#endif
 }
 
 // A new contiguous tensor of the shape, dtype and device of another, of at most three dimensions.

@@ -18,6 +18,7 @@ from torch import Tensor
 from bdtorch._types import Value
 from bdtorch.connect.data import CSR, Connectivity
 from bdtorch.connect.procedural import Procedural
+from bdtorch.ops.csr_order import csr_sort
 
 
 def as_csr(connect: Connectivity, weight: Value = 1.0) -> tuple[CSR, Tensor]:
@@ -57,13 +58,13 @@ def from_edges(pre: Tensor, post: Tensor, weight: Tensor, n_pre: int, n_post: in
     Raises:
         ValueError: Lengths differ, an index is outside its population, or a weight is NaN.
     """
-    csr = CSR.from_edges(pre, post, n_pre, n_post)
+    indices, indptr, order = csr_sort(pre, post, n_pre, n_post, op="from_edges")
     if weight.shape != pre.shape:
         raise ValueError(f"`from_edges(weight=...)`: expected shape {tuple(pre.shape)}, got {tuple(weight.shape)}")
     missing = weight.detach().isnan().nonzero()
     if missing.numel():
         raise ValueError(f"`from_edges(weight=...)`: expected numbers, got nan at position {int(missing[0])}")
-    return csr, weight[torch.argsort(pre.long() * n_post + post.long(), stable=True)]
+    return CSR(indices, indptr, n_post), weight[order]
 
 
 def to_edges(connect: Connectivity, weight: Value = 1.0) -> tuple[Tensor, Tensor, Tensor]:

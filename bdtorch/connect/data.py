@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bdtorch._types import Value
 from bdtorch.ops.csr import check_csr, dtype_of_sums
+from bdtorch.ops.csr_order import csr_sort, csr_transpose
 from bdtorch.ops.event_csr import event_csr, event_csr_t
 from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.plasticity import plasticity_csr, plasticity_dense
@@ -150,21 +151,8 @@ class CSR(Connectivity):
         Raises:
             ValueError: lengths differ, or an index is outside its population.
         """
-        if pre.shape != post.shape or pre.dim() != 1:
-            raise ValueError(
-                f"`CSR.from_edges(pre=..., post=...)`: expected two vectors of equal length, "
-                f"got shapes {tuple(pre.shape)} and {tuple(post.shape)}"
-            )
-        for label, index, count in (("pre", pre, n_pre), ("post", post, n_post)):
-            if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < count):
-                raise ValueError(
-                    f"`CSR.from_edges({label}=...)`: expected indices in [0, {count}), "
-                    f"got {int(index.min())} to {int(index.max())}"
-                )
-        order = torch.argsort(pre.long() * n_post + post.long(), stable=True)
-        rows = torch.bincount(pre.long(), minlength=n_pre)
-        indptr = torch.cat([rows.new_zeros(1), rows.cumsum(0)])
-        return cls(post[order].to(torch.int32), indptr, n_post)
+        indices, indptr, _ = csr_sort(pre, post, n_pre, n_post, op="CSR.from_edges")
+        return cls(indices, indptr, n_post)
 
     @classmethod
     def from_dense(cls, matrix: Tensor) -> tuple[CSR, Tensor]:
@@ -208,9 +196,8 @@ class CSR(Connectivity):
     def index_targets(self) -> None:
         """Prepare `on_post`: for every target, its sources and which weights are theirs. Weights stay shared."""
         if self.sources is None:
-            by_target, order = self.transpose()
-            self.sources, self.target_indptr = by_target.indices, by_target.indptr
-            self.synapses_of_targets = order.to(torch.int32)
+            by_target = csr_transpose(self.indices, self.indptr, self.n_post)
+            self.sources, self.target_indptr, self.synapses_of_targets = by_target
 
     def _changed(
         self, weight: Tensor, spikes: Tensor, a: Tensor, b: Tensor | None, low: float, high: float, by_target: bool
@@ -235,10 +222,8 @@ class CSR(Connectivity):
             The transposed connectivity, ``n_post`` rows; and ``order``, int64 ``(synapses,)``, this structure's number
             of each of its synapses.
         """
-        order = torch.argsort(self.indices, stable=True)
-        targets = torch.bincount(self.indices, minlength=self.n_post)
-        indptr = torch.cat([targets.new_zeros(1), targets.cumsum(0)])
-        return CSR(self.rows[order].to(torch.int32), indptr, self.n_pre), order
+        rows, indptr, order = csr_transpose(self.indices, self.indptr, self.n_post)
+        return CSR(rows, indptr, self.n_pre), order.long()
 
     def to_dense(self, weight: Value = 1.0) -> Tensor:
         values = torch.as_tensor(weight, device=self.indices.device)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import abc
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from bdtorch.connect.data import CSR, Connectivity, Dense, Identity
-from bdtorch.ops import random
+from bdtorch.ops.csr_order import csr_transpose
+from bdtorch.ops.draw import draw_bernoulli, draw_distinct
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,8 @@ class FixedProbability(Rule):
             raise ValueError(f"`FixedProbability(p=...)`: expected a probability in [0, 1], got {self.p!r}")
 
     def build(self, n_pre: int, n_post: int, *, seed: int = 0, self_offset: int | None = None) -> CSR:
-        counts, indices = torch.zeros(n_pre, dtype=torch.int64), [torch.empty(0, dtype=torch.int32)]
-        # Part by part: the pairs of a large network take several times the memory of its targets.
-        for pairs in _bernoulli_positions(n_pre * n_post, self.p, seed):
-            pre, post = pairs // n_post, pairs % n_post
-            if not self.autapses and self_offset is not None:
-                other = post != pre + self_offset
-                pre, post = pre[other], post[other]
-            counts += torch.bincount(pre, minlength=n_pre)
-            indices.append(post.to(torch.int32))
-        return CSR(torch.cat(indices), torch.cat([counts.new_zeros(1), counts.cumsum(0)]), n_post)
+        barred = None if self.autapses else self_offset
+        return CSR(*draw_bernoulli(seed, n_pre, n_post, self.p, self_offset=barred), n_post)
 
 
 @dataclass(frozen=True)
@@ -70,12 +60,10 @@ class FixedNumberPost(Rule):
         _check_count("FixedNumberPost(n=...)", self.n)
 
     def build(self, n_pre: int, n_post: int, *, seed: int = 0, self_offset: int | None = None) -> CSR:
-        skip = None
-        if not self.autapses and self_offset is not None:
-            skip = torch.arange(n_post) - self_offset  # the source that each target itself is
-        sources = _distinct_rows("FixedNumberPost(n=...)", n_post, n_pre, self.n, seed, skip)
-        targets = torch.arange(n_post).repeat_interleave(self.n)
-        return CSR.from_edges(sources.reshape(-1), targets, n_pre, n_post)
+        own = None if self.autapses or self_offset is None else -self_offset  # the source that target 0 itself is
+        by_target = _fixed_number("FixedNumberPost(n=...)", n_post, n_pre, self.n, seed, own)
+        sources, indptr, _ = csr_transpose(by_target.indices, by_target.indptr, n_pre, numbered=False)
+        return CSR(sources, indptr, n_post)
 
 
 @dataclass(frozen=True)
@@ -89,11 +77,8 @@ class FixedNumberPre(Rule):
         _check_count("FixedNumberPre(n=...)", self.n)
 
     def build(self, n_pre: int, n_post: int, *, seed: int = 0, self_offset: int | None = None) -> CSR:
-        skip = None
-        if not self.autapses and self_offset is not None:
-            skip = torch.arange(n_pre) + self_offset
-        targets = _distinct_rows("FixedNumberPre(n=...)", n_pre, n_post, self.n, seed, skip)
-        return CSR.from_edges(torch.arange(n_pre).repeat_interleave(self.n), targets.reshape(-1), n_pre, n_post)
+        own = None if self.autapses else self_offset
+        return _fixed_number("FixedNumberPre(n=...)", n_pre, n_post, self.n, seed, own)
 
 
 @dataclass(frozen=True)
@@ -127,54 +112,11 @@ def _check_count(label: str, n: int) -> None:
         raise ValueError(f"`{label}`: expected a non-negative integer, got {n!r}")
 
 
-def _uniforms(seed: int, block: int, n: int) -> Tensor:
-    key = random.make_key(seed)
-    return random.uniform(key, torch.full_like(key, block), n, dtype=torch.float64)
-
-
-def _bernoulli_positions(total: int, p: float, seed: int) -> Iterator[Tensor]:
-    """The successes of ``total`` Bernoulli trials, ascending and in parts, drawn by their geometric gaps: time grows with
-    successes.
-
-    Source: Batagelj & Brandes (2005), doi:10.1103/PhysRevE.71.036113.
-    """
-    if p == 0.0:
-        return
-    if p == 1.0:
-        yield torch.arange(total)
-        return
-    expected = total * p
-    chunk = min(int(expected + 6.0 * math.sqrt(expected * (1.0 - p)) + 16), 1 << 22)
-    last, block = -1, 0
-    while last < total:
-        u = _uniforms(seed, block, chunk)
-        gaps = (torch.log1p(-u) / math.log1p(-p)).floor().clamp(max=float(total)).to(torch.int64) + 1
-        positions = last + gaps.cumsum(0)
-        yield positions[positions < total]
-        last, block = int(positions[-1]), block + 1
-
-
-def _distinct_rows(label: str, rows: int, choices: int, n: int, seed: int, skip: Tensor | None) -> Tensor:
-    """``n`` distinct values of ``range(choices)`` in each of ``rows`` rows, uniform over subsets without ``skip[row]``.
-
-    Sparse rows draw duplicates (and the skipped value) again until none is left, which is uniform because it amounts to
-    drawing one after the other and rejecting what is already there. Dense rows rank random keys.
-    """
-    barred = torch.full((rows, 1), -1) if skip is None else skip[:, None]
-    available = choices - int(bool(((barred >= 0) & (barred < choices)).any()))
+def _fixed_number(label: str, rows: int, choices: int, n: int, seed: int, self_offset: int | None) -> CSR:
+    """Rows of n distinct values, row i without ``i + self_offset``."""
+    barred = self_offset is not None and self_offset < choices and self_offset + rows > 0
+    available = choices - int(barred)
     if n > available:
         raise ValueError(f"`{label}`: expected at most {available} distinct partners, got {n}")
-    if 2 * n > choices:
-        keys = _uniforms(seed, 0, rows * choices).reshape(rows, choices)
-        return keys.masked_fill(torch.arange(choices) == barred, 2.0).argsort(1)[:, :n]
-    values = (_uniforms(seed, 0, rows * n) * choices).to(torch.int64).reshape(rows, n)
-    block = 1
-    while True:
-        values = values.sort(dim=1).values
-        rejected = values == barred
-        rejected[:, 1:] |= values[:, 1:] == values[:, :-1]
-        count = int(rejected.sum())
-        if not count:
-            return values
-        values[rejected] = (_uniforms(seed, block, count) * choices).to(torch.int64)
-        block += 1
+    drawn = draw_distinct(seed, rows, choices, n, self_offset=self_offset)
+    return CSR(drawn.reshape(-1), torch.arange(rows + 1) * n, choices)

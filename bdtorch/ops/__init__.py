@@ -2,8 +2,12 @@
 
 from bdtorch.ops._library import include_dir as include_dir
 from bdtorch.ops.csr import check_csr as check_csr
+from bdtorch.ops.csr_order import csr_sort as csr_sort
+from bdtorch.ops.csr_order import csr_transpose as csr_transpose
 from bdtorch.ops.delay import check_delays as check_delays
 from bdtorch.ops.delay import event_csr_delayed as event_csr_delayed
+from bdtorch.ops.draw import draw_bernoulli as draw_bernoulli
+from bdtorch.ops.draw import draw_distinct as draw_distinct
 from bdtorch.ops.eligibility import csr_sampled as csr_sampled
 from bdtorch.ops.eligibility import eligibility_csr as eligibility_csr
 from bdtorch.ops.eligibility import eligibility_gradient as eligibility_gradient

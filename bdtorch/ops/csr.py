@@ -14,6 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _library as _library  # the ops exist once the library is loaded
+
+_csr_columns = torch.ops.bdtorch.csr_columns.default
+
 _Known = tuple[Any, Any, int | None, int | None, int]
 _known: dict[int, _Known] = {}
 """By the identity of `indices`: both tensors, their versions, and the number of columns that the structure needs."""
@@ -43,10 +47,7 @@ def check_csr(
             raise ValueError(f"`check_csr(weights=...)`: expected numbers, got nan at position {int(missing[0])}")
     if not 0 <= n_post <= torch.iinfo(torch.int32).max:
         raise ValueError(f"`check_csr(n_post=...)`: expected a number in [0, 2**31), got {n_post}")
-    _expect_pointers("check_csr", indices, indptr)
-    needed = _expect_columns("check_csr", indices, n_post)
-    _expect_ascending("check_csr", indices, indptr, distinct)
-    _remember(indices, indptr, needed)
+    _remember(indices, indptr, _expect_rows("check_csr", indices, indptr, n_post, distinct))
 
 
 def expect_structure(op: str, indices: Tensor, indptr: Tensor) -> None:
@@ -80,10 +81,7 @@ def expect_values(op: str, indices: Tensor, indptr: Tensor, n_columns: int) -> N
         return
     if not (_is_readable(indices) and _is_readable(indptr)):
         return
-    _expect_pointers(op, indices, indptr)
-    needed = _expect_columns(op, indices, n_columns)
-    _expect_ascending(op, indices, indptr, distinct=False)
-    _remember(indices, indptr, needed)
+    _remember(indices, indptr, _expect_rows(op, indices, indptr, n_columns, distinct=False))
 
 
 def expect_permutation(op: str, name: str, numbers: Tensor) -> None:
@@ -141,6 +139,18 @@ def expect_spikes(op: str, spikes: Tensor, weights: Tensor, name: str, n: int) -
 def dtype_of_sums(weights: Tensor) -> torch.dtype:
     """The dtype of products with stored weights: theirs, and float32 for bfloat16."""
     return torch.float32 if weights.dtype == torch.bfloat16 else weights.dtype
+
+
+def _expect_rows(op: str, indices: Tensor, indptr: Tensor, n_columns: int, distinct: bool) -> int:
+    """The number of columns that a structure needs, where nothing is wrong with it."""
+    if indices.device.type == "cpu" and not distinct:
+        needed = int(_csr_columns(indices, indptr))  # in one pass; what is wrong, if anything, is found out below
+        if 0 <= needed <= n_columns:
+            return needed
+    _expect_pointers(op, indices, indptr)
+    needed = _expect_columns(op, indices, n_columns)
+    _expect_ascending(op, indices, indptr, distinct)
+    return needed
 
 
 def _expect_pointers(op: str, indices: Tensor, indptr: Tensor) -> None:

@@ -10,7 +10,18 @@ import bdtorch.ops
 
 LIBRARIES = sorted(Path(bdtorch.ops.__file__).resolve().parents[1].glob("_C_cuda*.so"))
 SCHEMAS = [schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("bdtorch::")]
-ON_THE_CPU = {"bdtorch::procedural_counts", "bdtorch::procedural_rows"}  # they list synapses, for the CPU
+ON_THE_CPU = {  # they list synapses, for the CPU
+    f"bdtorch::{name}"
+    for name in (
+        "procedural_counts",
+        "procedural_rows",
+        "draw_bernoulli",
+        "draw_distinct",
+        "csr_columns",
+        "csr_transpose",
+        "csr_sort",
+    )
+}
 
 
 def test_every_op_has_a_kernel_for_the_cpu() -> None:

@@ -115,10 +115,10 @@ def test_values_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     right = sound(0)
     ops.check_csr(**right, n_post=N_POST)
 
-    def read(*_: object) -> None:
+    def read(*_: object, **__: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(csr, "_expect_pointers", read)
+    monkeypatch.setattr(csr, "_expect_rows", read)
     for door in doors(len(right["indices"])).values():
         door(right["indices"], right["indptr"])
     with pytest.raises(AssertionError, match="read again"):
