@@ -341,6 +341,6 @@ def example(name: str, description: Description) -> str:
 
 def cmake(name: str) -> str:
     """The CMake file."""
-    left_out = ("-std=", "-march=", "-fPIC", "-shared")
+    left_out = ("-std=", "-march=", "-fPIC", "-shared", "-pthread")
     flags = " ".join(flag for flag in FLAGS if not flag.startswith(left_out))
     return _CMAKE.format(name=name, version=__version__, flags=flags)

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -14,7 +13,6 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -39,7 +37,7 @@ struct Site {
 
 // All that is known when the loop is written; the tables are constants of the generated file.
 struct Model {
-  void (*loop)(loop::Frame*, int64_t);
+  int (*loop)(loop::Frame*);
   const bdtorch_array *variables, *inputs, *records;
   size_t n_variables, n_inputs, n_records;
   const size_t* every;  // of each record; 0 for spikes
@@ -202,7 +200,7 @@ class Simulation {
     frame->first = step_;
     frame->count = count;
     frame->threads = threads_;
-    call(frame);
+    if (const int error = model_.loop(frame)) throw std::system_error(error, std::generic_category());
     size_t slot = 0;
     for (size_t i = 0; i < model_.n_records; ++i)
       if (!model_.every[i]) {
@@ -243,30 +241,6 @@ class Simulation {
                size_t(step_ - began) * model_.inputs[buffer.number].bytes;
       default: return nullptr;
     }
-  }
-
-  // Run the loop in all threads. They wait for one another in it, so none may begin before all exist.
-  void call(loop::Frame* frame) const {
-    std::atomic<int> signal{0};
-    std::vector<std::thread> others;
-    const auto release = [&](int value) {
-      signal.store(value, std::memory_order_release);
-      if (value < 0)
-        for (std::thread& other : others) other.join();
-    };
-    try {
-      for (int64_t thread = 1; thread < threads_; ++thread)
-        others.emplace_back([&, thread] {
-          while (!signal.load(std::memory_order_acquire)) std::this_thread::yield();
-          if (signal.load(std::memory_order_acquire) > 0) model_.loop(frame, thread);
-        });
-    } catch (...) {
-      release(-1);
-      throw;
-    }
-    release(1);
-    model_.loop(frame, 0);
-    for (std::thread& other : others) other.join();
   }
 
   const Model& model_;

@@ -1,8 +1,5 @@
-// What generated time loops are made of, besides the kernels: scalar operations with ATen's semantics, look-ups, and the
-// barrier between the threads of a loop.
+// What generated time loops are made of, besides the kernels: scalar operations with ATen's semantics, and look-ups.
 #pragma once
-
-#include <sched.h>
 
 #include <cstdint>
 #include <cstring>
@@ -10,6 +7,7 @@
 
 #include "dense.h"
 #include "event_csr.h"
+#include "frame.h"
 #include "macros.h"
 #include "math.h"
 #include "random_counts.h"
@@ -175,45 +173,6 @@ BDTORCH_INLINE T lerp(T a, T b, T w) { return w < T(0.5) ? a + w * (b - a) : b -
 }  // namespace op
 
 namespace loop {
-
-// The state of a running loop, shared by its threads. Python fills and reads it as an array of int64. Steps with an even
-// and an odd number have flags of their own: a thread may be setting those of the next step while another still reads.
-struct Frame {
-  int64_t buffers;   // address of an array of addresses
-  int64_t first;     // number of the first step
-  int64_t count;     // steps to take
-  int64_t threads;
-  int64_t done;      // steps taken
-  int64_t stop[2];   // a record is full: no further step
-  int64_t error[2];  // number of the operation that met an index out of range
-  int64_t backward;  // where steps are taken from the last to the first: their number, else 0
-  int64_t unused[6];
-  alignas(64) int64_t arrived;  // of the barrier: threads that wait
-  alignas(64) int64_t phase;    // of the barrier: how often all have met
-  alignas(64) int64_t kept[];   // entries of each sparse record
-};
-
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
-
-// Threads meet; what any wrote before is visible to all after. Spins, and yields where others are slow to arrive.
-inline void meet(Frame* frame) {
-  if (frame->threads == 1) return;
-  const int64_t phase = __atomic_load_n(&frame->phase, __ATOMIC_ACQUIRE);
-  if (__atomic_add_fetch(&frame->arrived, 1, __ATOMIC_ACQ_REL) == frame->threads) {
-    __atomic_store_n(&frame->arrived, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&frame->phase, phase + 1, __ATOMIC_RELEASE);
-    return;
-  }
-  for (int spin = 0; __atomic_load_n(&frame->phase, __ATOMIC_ACQUIRE) == phase; ++spin)
-    if (spin < 1000)
-      pause();
-    else
-      sched_yield();
-}
 
 // A step of the loop, as one thread sees it.
 struct Now {

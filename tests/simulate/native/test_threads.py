@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -128,3 +135,69 @@ def test_the_fastest_crew_takes_over():
         for threads, _ in crew.shifts(160):
             crew.report(threads, paces[threads])
     assert list(crew.shifts(160))[-1] == (1, 160)
+
+
+def test_far_more_threads_than_cores_get_on_and_give_the_same_bits():
+    net = sparse_network((700, 333), 0.05)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    many, one = (
+        bt.simulate(net, 4.0, dt=0.1, duration=5.0, state=state, record={"v": bt.trace("P0.v")}, loop=loop)
+        for loop in (bt.Native(threads=23), bt.Native(threads=1))
+    )
+    assert torch.equal(many["v"], one["v"])
+
+
+def test_an_interrupt_ends_a_run_of_several_threads():
+    net = sparse_network((700, 333), 0.05)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    loop = bt.Native(threads=2)
+    bt.simulate(net, 4.0, dt=0.1, duration=1.0, state=state, loop=loop)  # compiles
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.warns(UserWarning, match="interrupted at t = "):
+            sol = bt.simulate(net, 4.0, dt=0.1, duration=1e9, state=state, loop=loop, progress=False)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    again = bt.simulate(net, 4.0, dt=0.1, duration=sol.t_end, state=state, loop="native", progress=False)
+    assert torch.equal(sol.state["P0"].neuron.v, again.state["P0"].neuron.v)
+
+
+CHILDREN = """
+import os, resource
+import torch
+import bdtorch as bt
+
+def run(threads):
+    cells = bt.neurons.LIF(1000, tau=20.0, v_init=bt.init.Uniform(-70.0, -50.0))
+    return bt.simulate(cells, 25.0, dt=0.1, duration=5.0, loop=bt.Native(threads=threads), progress=False).state.v
+
+before = run(2)
+child = os.fork()
+if child == 0:
+    os._exit(0 if torch.equal(run(3), before) else 1)
+assert os.waitpid(child, 0)[1] == 0, "a forked process gives other results"
+assert torch.equal(run(2), before)
+
+in_use = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (in_use + (64 << 20), resource.RLIM_INFINITY))  # no room for a hundred stacks
+try:
+    run(100)
+except OSError as error:
+    assert "cannot begin 100 threads" in str(error), error
+else:
+    raise AssertionError("expected an OSError")
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert torch.equal(run(2), before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are kept on Linux only")
+def test_threads_outlast_neither_a_fork_nor_a_failure_to_begin(tmp_path):
+    environment = {**os.environ, "BDTORCH_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", CHILDREN]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]

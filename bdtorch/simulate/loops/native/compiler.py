@@ -19,7 +19,7 @@ from bdtorch.simulate.loops._loop import LoopError
 
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-    "-fPIC", "-shared", "-w",
+    "-fPIC", "-shared", "-pthread", "-w",
 )  # fmt: skip
 """IEEE arithmetic: no flag changes a result, so loops agree with eager PyTorch wherever the operations do."""
 

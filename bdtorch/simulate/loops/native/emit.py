@@ -33,6 +33,11 @@ _HEADERS = {
 }
 """Headers by the operations that need them."""
 
+_ENTRY = """
+extern "C" int bdtorch_loop(loop::Frame* frame) { return loop::run(frame, take_steps); }
+"""
+"""Takes steps in all threads of the frame, and returns 0 or the number of an error of the system."""
+
 _CACHE = 16 << 10
 """Bytes of a block of elements that takes many steps before the next block does, in a step that is one pass."""
 
@@ -62,6 +67,7 @@ class _Printer:
         self.pending: list[Access] = []  # since the threads last met
         self.before: list[str] = []  # the first step
         self.after: list[str] = []  # the threads have met at the end of a step
+        self.last: list[str] = []  # what thread 0 does once the last step is done
         self.arguments: dict[int, str] = {}  # of the passes
         self.recorded = ""  # what thread 0 does to keep records
 
@@ -183,10 +189,10 @@ class _Printer:
             else:
                 kept = f"kept_{slot}"
                 self.before.append(f"int64_t {kept} = frame->kept[{slot}];")
+                self.last.append(f"frame->kept[{slot}] = {kept};")
                 listed = active.text("now.k + 1")
                 self.after += [
                     f"{kept} = {listed}.keep(now.thread, now.step + 1, {target}, {kept});",
-                    f"if (now.thread == 0) frame->kept[{slot}] = {kept};",
                     f"full |= {capacity} - {kept} < {ref.numel};",
                 ]
             slot += 1
@@ -206,25 +212,29 @@ class _Printer:
         extent, block = self._apart()
         if block:
             return self._blocked_loop(extent, block)
-        body, before, after = (
+        body, before, after, last = (
             "\n    ".join(line for block in blocks for line in block.split("\n"))
-            for blocks in (self.body, [*self._first_lists(), *self.before], self.after)
+            for blocks in (self.body, [*self._first_lists(), *self.before], self.after, self.last)
         )
         return f"""
-extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
+static void take_steps(loop::Frame* frame, int64_t thread) {{
     int64_t k = frame->done;
     bool full = false;
     {before}
-  for (const int64_t count = frame->count; k < count; ++k) {{
+  for (const int64_t count = frame->count; k < count && !full;) {{
     const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});
     {body}
     loop::meet(frame);
     {after}
-    if (thread == 0) frame->done = k + 1;
-    if (full || frame->stop[k & 1] || frame->error[k & 1]) break;
+    full |= frame->stop[k & 1] || frame->error[k & 1];
+    ++k;
+  }}
+  if (thread == 0) {{
+    frame->done = k;
+    {last}
   }}
 }}
-"""
+{_ENTRY}"""
 
     def _apart(self) -> tuple[int, int]:
         """Where a step is one pass, in which no element sees another, and records are rare: elements, and those of a block."""
@@ -251,7 +261,7 @@ extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
         )
         recorded = self.recorded.replace("\n", "\n    ")
         return f"""
-extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
+static void take_steps(loop::Frame* frame, int64_t thread) {{
   const loop::Range share = loop::share({extent}, thread, frame->threads);
   for (int64_t k = frame->done, count = frame->count; k < count;) {{
     int64_t last = k;
@@ -274,7 +284,7 @@ extern "C" void bdtorch_loop(loop::Frame* frame, int64_t thread) {{
     if (thread == 0) frame->done = k;
   }}
 }}
-"""
+{_ENTRY}"""
 
     def _first_lists(self) -> list[str]:
         """The lists of the spikes that a run begins with."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan
 
-# Positions in loop::Frame, see csrc/include/bdtorch/loop.h.
-_BUFFERS, _FIRST, _COUNT, _THREADS, _DONE, _ERROR, _BACKWARD, _KEPT = 0, 1, 2, 3, 4, 7, 9, 32
+# Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
+_BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
 _SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst case
 _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14  # bytes; a constant of Linux
 
@@ -63,8 +63,8 @@ class NativeRunner(Runner):
         self.plan = plan
         self.crew = crew
         self.function = library.bdtorch_loop
-        self.function.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-        self.function.restype = None
+        self.function.argtypes = [ctypes.c_void_p]
+        self.function.restype = ctypes.c_int
         self.fixed = [self._fixed(buffer) for buffer in plan.buffers]
         self.room = [
             example.numel() + max(example.numel(), _SPARSE_ENTRIES) if sparse else 0
@@ -121,12 +121,9 @@ class NativeRunner(Runner):
                 return
 
     def _call(self, frame: int, threads: int) -> None:
-        if threads == 1:
-            self.function(frame, 0)
-            return
-        with ThreadPoolExecutor(threads) as pool:  # the call releases the interpreter's lock
-            for future in [pool.submit(self.function, frame, thread) for thread in range(threads)]:
-                future.result()
+        """Take steps, without the interpreter's lock."""
+        if error := self.function(frame):
+            raise OSError(error, f"the native loop cannot begin {threads} threads: {os.strerror(error)}")
 
     def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:
         targets = []

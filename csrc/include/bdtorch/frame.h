@@ -1,0 +1,119 @@
+// The frame of a running loop, and its threads: how they begin, meet and end. They live for one run, which takes many
+// steps, so that nothing of them outlasts an error, an interrupt or a fork.
+#pragma once
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <cstdlib>
+
+namespace loop {
+
+// The state of a running loop, shared by its threads. Python fills and reads it as an array of int64. What changes has
+// cache lines of its own: a line goes to and fro between cores in about as much time as ten neurons take.
+// Steps with an even and an odd number have flags of their own: a thread may be setting those of the next step while
+// another still reads.
+struct Frame {
+  int64_t buffers;   // address of an array of addresses
+  int64_t first;     // number of the first step
+  int64_t count;     // steps to take
+  int64_t threads;
+  int64_t backward;  // where steps are taken from the last to the first: their number, else 0
+  int64_t patience;  // turns that a thread waits for others before it offers its core; set by `run`
+  alignas(64) int64_t done;  // steps taken
+  int64_t stop[2];           // a record is full: no further step
+  int64_t error[2];          // number of the operation that met an index out of range
+  alignas(64) int64_t arrived;  // of the barrier: threads that wait
+  alignas(64) int64_t phase;    // of the barrier: how often all have met
+  alignas(64) int64_t kept[];   // entries of each sparse record
+};
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+// Threads meet; what any wrote before is visible to all after. Waits by turning, for what it waits for takes less than to
+// fall asleep and be woken; offers its core again and again where others are slow to arrive, so that they can.
+inline void meet(Frame* frame) {
+  if (frame->threads == 1) return;
+  const int64_t phase = __atomic_load_n(&frame->phase, __ATOMIC_ACQUIRE);
+  if (__atomic_add_fetch(&frame->arrived, 1, __ATOMIC_ACQ_REL) == frame->threads) {
+    __atomic_store_n(&frame->arrived, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&frame->phase, phase + 1, __ATOMIC_RELEASE);
+    return;
+  }
+  const int64_t patience = frame->patience;
+  for (int64_t turn = 0; __atomic_load_n(&frame->phase, __ATOMIC_ACQUIRE) == phase; ++turn)
+    if (turn < patience)
+      pause();
+    else
+      sched_yield();
+}
+
+// How many threads can run at the same time.
+inline int64_t cores() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+#endif
+  const long online = sysconf(_SC_NPROCESSORS_ONLN);
+  return online < 1 ? 1 : online;
+}
+
+using Steps = void (*)(Frame*, int64_t thread);
+
+// One of the threads, and what it waits for: 1 to begin, -1 to give up, since not all could be made.
+struct Member {
+  Frame* frame;
+  Steps steps;
+  int64_t thread;
+  const int* signal;
+  pthread_t id;
+};
+
+inline void* enter(void* member) {
+  const Member& self = *static_cast<Member*>(member);
+  int signal;
+  while (!(signal = __atomic_load_n(self.signal, __ATOMIC_ACQUIRE))) sched_yield();
+  if (signal > 0) self.steps(self.frame, self.thread);
+  return nullptr;
+}
+
+// Take steps in all threads, of which the caller's is number 0. The others take no signals: an interrupt is the
+// program's. Returns 0, or the number of the error if they could not be made.
+inline int run(Frame* frame, Steps steps) {
+  constexpr int64_t patience = 2000;  // 50 microseconds or so
+  const int64_t threads = frame->threads;
+  frame->patience = threads <= cores() ? patience : 0;
+  if (threads == 1) {
+    steps(frame, 0);
+    return 0;
+  }
+  Member* members = static_cast<Member*>(std::calloc(size_t(threads), sizeof(Member)));
+  if (!members) return ENOMEM;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int signal = 0, failed = 0;
+  int64_t made = 1;
+  for (; made < threads && !failed; made += !failed) {
+    members[made] = {frame, steps, made, &signal, pthread_t()};
+    failed = pthread_create(&members[made].id, nullptr, enter, &members[made]);
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  __atomic_store_n(&signal, failed ? -1 : 1, __ATOMIC_RELEASE);
+  if (!failed) steps(frame, 0);
+  for (int64_t thread = 1; thread < made; ++thread) pthread_join(members[thread].id, nullptr);
+  std::free(members);
+  return failed;
+}
+
+}  // namespace loop
