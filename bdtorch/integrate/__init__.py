@@ -1,7 +1,7 @@
 """Integrators: small frozen objects whose ``step`` advances a pytree ``y`` by ``dt``."""
 
-from bdtorch.integrate._adaptive import IntegrationError as IntegrationError
 from bdtorch.integrate._base import Adaptive as Adaptive
+from bdtorch.integrate._base import IntegrationError as IntegrationError
 from bdtorch.integrate._base import Integrator as Integrator
 from bdtorch.integrate._control import PIController as PIController
 from bdtorch.integrate._control import max_norm as max_norm

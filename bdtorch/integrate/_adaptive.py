@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdtorch.integrate._base import Adaptive
+from bdtorch.integrate._base import Adaptive, IntegrationError
 from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._loop import Pace, Prepared, Progress, PythonLoop, TimeLoop
 from bdtorch.integrate.events import EventWatch
@@ -24,10 +24,6 @@ Walk = dict[str, Any]
 
 _NEAR = 1e-20  # of the span: how near to time 0 steps may shrink with the time; a run may have to begin with tiny ones
 _LARGEST = 1 << 26  # bytes of the records of one chunk
-
-
-class IntegrationError(RuntimeError):
-    """An adaptive solver cannot go on; the message says where and why."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ class Driver:
         tolerance: How exact.
         dense: Whether outputs lie between the ends.
         name: What an error calls a component, given its number.
+        sign: By what errors multiply times: -1 where the true time falls.
     """
 
     method: Adaptive
@@ -67,6 +64,7 @@ class Driver:
     tolerance: Tolerance
     dense: bool
     name: Callable[[int], str]
+    sign: float = 1.0
 
     def attempt(self, walk: Walk, slices: Any, number: Tensor) -> tuple[Walk, dict[str, Any]]:
         """Try one step of every trajectory that has not arrived: a pure step for a `TimeLoop`."""
@@ -186,8 +184,8 @@ class Driver:
                     break
                 if trials >= self.tolerance.max_steps:
                     raise IntegrationError(
-                        f"`odeint(max_steps=...)`: {trials} steps were not enough, and reached t = {here:g} of {end:g}; "
-                        + self._advice(walk)
+                        f"`odeint(max_steps=...)`: {trials} steps were not enough, and reached t = {self.sign * here:g} of "
+                        f"{self.sign * end:g}; " + self._advice(walk)
                     )
                 bar.update(here - start)
                 covered = max((here - start) / (end - start), 1e-3)
@@ -220,12 +218,14 @@ class Driver:
         of = f" of trajectory {where if len(where) > 1 else where[0]}" if where else ""
         if len(bad):
             return FloatingPointError(
-                f"`odeint(f=...)`: the derivative becomes NaN or infinite just after t = {t:g}, in {self.name(int(bad[0]))}{of}"
+                f"`odeint(f=...)`: the derivative becomes NaN or infinite just after t = {self.sign * t:g}, "
+                f"in {self.name(int(bad[0]))}{of}"
             )
         largest = int(walk["y"][where].abs().argmax())
+        value = float(walk["y"][where][largest])
         return IntegrationError(
-            f"`odeint`: the step fell below what t = {t:g} can resolve{of}; the solution may have a singularity there "
-            f"({self.name(largest)} is {float(walk['y'][where][largest]):g}), or the tolerance asks for more than the dtype has"
+            f"`odeint`: the step fell below what t = {self.sign * t:g} can resolve{of}; the solution may have a singularity "
+            f"there ({self.name(largest)} is {value:g}), or the tolerance asks for more than the dtype has"
         )
 
 

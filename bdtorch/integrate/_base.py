@@ -15,6 +15,10 @@ Derivative = Callable[[State, Tensor], State]
 """``f(y, t) -> dy/dt``, per ms, of the structure of ``y``."""
 
 
+class IntegrationError(RuntimeError):
+    """An adaptive solver cannot go on; the message says where and why."""
+
+
 class Integrator(abc.ABC):
     """A one-step method for ``dy/dt = f(y, t)``. Integrators hold no state and compare by value."""
 

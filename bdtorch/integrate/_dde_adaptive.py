@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._adaptive import IntegrationError, concrete
-from bdtorch.integrate._base import Adaptive, Trial
+from bdtorch.integrate._adaptive import concrete
+from bdtorch.integrate._base import Adaptive, IntegrationError, Trial
 from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._dde_fixed import DelayEquation

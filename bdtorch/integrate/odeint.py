@@ -284,12 +284,12 @@ class ODESolver:
 
         outputs = sign * times
         dense = len(numbers) > 2 or bool(self.events)
-        driver = Driver(self.method, rows, self.tolerance, dense, component_names(y0, self.batch_dims))
+        driver = Driver(self.method, rows, self.tolerance, dense, component_names(y0, self.batch_dims), sign)
         atol = checked_tolerance(self.atol, y0, layout)
         walk = driver.begin(packed, sign * numbers[0], sign * numbers[-1], atol, tensors, sign * layout.pack(slope)[0])
         watch = self._watch(model, tensors, sign, unpack)
         if watch:
-            watch.begin(walk["t"], packed)
+            watch.begin(walk)
         key = ("adaptive", dense, sign, _signature(walk), model.args_spec, repr(model.constants))
         prepared, pace = self._ready(key, driver.attempt, walk, (), 1)
         table, walk, trials = driver.run(

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 import bdtorch.integrate as integrate
-from bdtorch.integrate import DOP853, DormandPrince5, Event, Rodas4, Tsit5, odeint
+from bdtorch.integrate import DOP853, DormandPrince5, Event, IntegrationError, Rodas4, Tsit5, odeint
+
+F64 = torch.float64
 
 TAU, C, CURRENT, THRESHOLD = 10.0, 250.0, 1000.0, 15.0
 FIRST = 4.700036292457356  # ms: the spike time of this neuron, in NEST's test_iaf_ps_dc_accuracy.py
@@ -159,3 +161,63 @@ def test_events_want_an_adaptive_method_and_a_value_for_each_trajectory() -> Non
         odeint(_leaky, _zero(1), [0.0, 1.0], events=Event(lambda t, y: y))
     with pytest.raises(TypeError, match="expected Event objects"):
         odeint(_leaky, _zero(1), [0.0, 1.0], events=[3])
+
+
+def _falling(t: Tensor, y: Tensor) -> Tensor:
+    return torch.stack([y[..., 1], torch.full_like(y[..., 1], -1.0)], -1)  # height and velocity
+
+
+def test_a_solution_that_begins_at_the_zero_comes_back_to_it() -> None:
+    y0 = torch.tensor([[0.0, 10.0], [5.0, 0.0]], dtype=F64)  # one from the ground, one from above
+    for direction in (-1, 0):
+        ground = Event(lambda t, y: y[..., 0], direction=direction, terminal=True)
+        happened = odeint(_falling, y0, [0.0, 100.0], batch_dims=1, events=ground).events[0]
+        assert happened.trajectory.flatten().tolist() == [1, 0]
+        torch.testing.assert_close(happened.t, torch.tensor([math.sqrt(10.0), 20.0], dtype=F64))
+
+
+def test_nothing_happens_where_a_solution_only_begins_at_the_zero() -> None:
+    rising = lambda t, y: torch.ones_like(y)  # noqa: E731
+    y0 = torch.zeros(1, dtype=F64)
+    assert len(odeint(rising, y0, [0.0, 2.0], events=Event(lambda t, y: y[0])).events[0].t) == 0
+    assert len(odeint(rising, y0, [2.0, 0.0], events=Event(lambda t, y: y[0])).events[0].t) == 0
+
+
+def test_a_bouncing_ball_bounces() -> None:
+    y0 = torch.tensor([0.5, 0.0], dtype=F64)
+    bounce = Event(lambda t, y: y[0], direction=-1, reset=lambda t, y: torch.stack([0.0 * y[0], -0.5 * y[1]]))
+    happened = odeint(_falling, y0, [0.0, 2.6], events=bounce).events[0]
+    torch.testing.assert_close(happened.t, torch.tensor([1.0, 2.0, 2.5], dtype=F64), rtol=0, atol=1e-9)
+    torch.testing.assert_close(happened.y[:, 1], torch.tensor([-1.0, -0.5, -0.25], dtype=F64), rtol=0, atol=1e-9)
+    with pytest.raises(IntegrationError, match=r"without end at t = 3, as where a bouncing ball comes to rest"):
+        odeint(_falling, y0, [0.0, 5.0], events=bounce)  # 1 + 1 + 1/2 + 1/4 + ... = 3
+
+
+def test_a_function_that_crosses_twice_within_a_step() -> None:
+    y0 = torch.tensor([0.0, 4.0], dtype=F64)  # a parabola, over which one step leads
+    at = [Event(lambda t, y: y[0] - 3.5, direction=direction) for direction in (0, 1, -1)]
+    both, up, down = odeint(_falling, y0, [0.0, 10.0], events=at).events
+    for found, expected in ((both, [1.0, 7.0]), (up, [1.0]), (down, [7.0])):
+        torch.testing.assert_close(found.t, torch.tensor(expected, dtype=F64))
+
+
+def test_events_of_the_same_time_all_happen() -> None:
+    y0, rising = torch.zeros(3, dtype=F64), lambda t, y: torch.ones_like(y)
+    down = [
+        Event(lambda t, y, k=k: y[k] - 1.0, reset=lambda t, y, k=k: torch.where(torch.arange(3) == k, 0.0, y))
+        for k in range(2)
+    ]
+    solution = odeint(rising, y0, [0.0, 1.0, 2.5], events=down)
+    for happened in solution.events:
+        torch.testing.assert_close(happened.t, torch.tensor([1.0, 2.0], dtype=F64))
+    torch.testing.assert_close(solution.y[1], torch.ones(3, dtype=F64))  # the state before the resets
+    torch.testing.assert_close(solution.y[-1], torch.tensor([0.5, 0.5, 2.5], dtype=F64))
+
+
+@pytest.mark.parametrize("jump", [1.0, 5.0])
+def test_what_a_reset_lands_on_or_jumps_over_has_not_been_crossed(jump: float) -> None:
+    first = Event(lambda t, y: y[0] - 1.0, direction=1, reset=lambda t, y: y + jump)
+    solution = odeint(lambda t, y: torch.ones_like(y), torch.zeros(1, dtype=F64), [0.0, 2.5],
+                      events=[first, Event(lambda t, y: y[0] - 2.0, direction=1)])  # fmt: skip
+    assert [len(happened.t) for happened in solution.events] == [1, 0]
+    assert solution.y[-1].item() == pytest.approx(2.5 + jump)
