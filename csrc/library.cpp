@@ -24,6 +24,8 @@ BDTORCH_LIBRARY(m) {
                     "Tensor delays) -> Tensor");
   define_with_raw(m, "eligibility_csr",
                   "(Tensor e, Tensor decay, Tensor x, Tensor psi, Tensor indices, Tensor indptr) -> Tensor");
+  define_with_raw(m, "rls_update",
+                  "(Tensor memory, Tensor count, Tensor x, Tensor? learn, int block, float forgetting) -> Tensor");
   // Without derivatives, hence without raw twins.
   m.def(("procedural_counts(Tensor rows, " + matrix + ") -> Tensor").c_str());
   m.def(("procedural_rows(Tensor rows, " + matrix + ") -> (Tensor, Tensor, Tensor)").c_str());

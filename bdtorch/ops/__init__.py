@@ -31,6 +31,10 @@ from bdtorch.ops.random import normal as normal
 from bdtorch.ops.random import uniform as uniform
 from bdtorch.ops.random_counts import binomial as binomial
 from bdtorch.ops.random_counts import poisson as poisson
+from bdtorch.ops.rls import rls_gain as rls_gain
+from bdtorch.ops.rls import rls_inverse as rls_inverse
+from bdtorch.ops.rls import rls_memory as rls_memory
+from bdtorch.ops.rls import rls_update as rls_update
 from bdtorch.ops.segments import pre2post as pre2post
 from bdtorch.ops.segments import pre2syn as pre2syn
 from bdtorch.ops.segments import segment_max as segment_max

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bdtorch._system import DynamicalSystem, checked_size
 from bdtorch._types import State
+from bdtorch.ops import rls_gain, rls_inverse, rls_memory, rls_update
 from bdtorch.simulate import Loop, simulate
 from bdtorch.train.readout import checked_samples
 
@@ -33,7 +34,7 @@ class OnlineRule(abc.ABC):
 
         Args:
             state: What the rule remembers.
-            weight: ``(features, targets)``.
+            weight: ``(targets, features)``.
             x: Features, ``(samples, features)``.
             y: Targets, ``(samples, targets)``.
 
@@ -56,8 +57,14 @@ class OnlineRule(abc.ABC):
             error: Output minus target, ``(*batch, targets)``.
 
         Returns:
-            The new state, and the change of the weights, ``(*batch, features, targets)``.
+            The new state, and the change of the weights, ``(*batch, targets, features)``.
         """
+
+    def update_where(self, learn: Tensor, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        """As `update`, but where ``learn``, boolean of shape ``()`` or ``(*batch,)``, is False nothing changes."""
+        after, change = self.update(state, x, error)
+        kept = torch.utils._pytree.tree_map(lambda new, old: torch.where(_each(learn, new), new, old), after, state)
+        return kept, torch.where(_each(learn, change), change, 0.0)
 
 
 @dataclass(frozen=True)
@@ -86,16 +93,35 @@ class RLS(OnlineRule):
         if not 0.0 < self.forgetting <= 1.0:
             raise ValueError(f"`RLS(forgetting=...)`: expected a number in (0, 1], got {self.forgetting!r}")
 
+    class State(NamedTuple):
+        memory: Tensor
+        """$P$ with the updates that are in wait, as `bdtorch.ops.rls_inverse` reads it."""
+        pending: Tensor
+        """How many are in wait, int64, ``(*batch,)``."""
+
     def init_state(self, like: Tensor) -> State:
-        return torch.diag_embed(torch.full_like(like, 1.0 / self.alpha))
+        *batch, n = like.shape
+        options = {"dtype": like.dtype, "device": like.device}
+        pending = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        return self.State(memory=rls_memory(n, _pending(n), 1.0 / self.alpha, tuple(batch), **options), pending=pending)
 
     def update(self, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
-        projected = torch.matmul(state, x.unsqueeze(-1)).squeeze(-1)
-        gain = projected / (self.forgetting + (x * projected).sum(-1, keepdim=True))
-        inverse = state - gain.unsqueeze(-1) * projected.unsqueeze(-2)
-        if self.forgetting != 1.0:
-            inverse = inverse / self.forgetting
-        return inverse, -gain.unsqueeze(-1) * error.unsqueeze(-2)
+        return self._update(None, state, x, error)
+
+    def update_where(self, learn: Tensor, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        return self._update(learn, state, x, error)
+
+    def _update(self, learn: Tensor | None, state: State, x: Tensor, error: Tensor) -> tuple[State, Tensor]:
+        n = x.shape[-1]
+        block = _pending(n)
+        sample = x.expand(*state.pending.shape, n)
+        memory = rls_update(state.memory, state.pending, sample, block=block, learn=learn, forgetting=self.forgetting)
+        change = -rls_gain(memory, n, block).unsqueeze(-2) * error.unsqueeze(-1)
+        pending = torch.remainder(state.pending + 1, block)
+        if learn is not None:
+            pending = torch.where(learn, pending, state.pending)
+            change = torch.where(_each(learn, change), change, 0.0)
+        return self.State(memory=memory, pending=pending), change
 
     def learn_all(self, state: State, weight: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
         r"""By blocks, without forgetting: a few matrix products for many samples instead of a pass over $P$ for each.
@@ -105,9 +131,10 @@ class RLS(OnlineRule):
         """
         if self.forgetting != 1.0:
             return None
+        inverse, weight = rls_inverse(state.memory, state.pending, block=_pending(x.shape[1])), weight.mT
         predictions = [y[:0]]
         for rows, targets in zip(x.split(_BLOCK), y.split(_BLOCK), strict=True):
-            spread = torch.matmul(state, rows.T)
+            spread = torch.matmul(inverse, rows.T)
             inner = rows @ spread
             inner.diagonal().add_(1.0)
             factor, lost = torch.linalg.cholesky_ex(inner)
@@ -117,8 +144,8 @@ class RLS(OnlineRule):
             predictions.append(targets + factor.diagonal().unsqueeze(-1) * errors)
             half = torch.linalg.solve_triangular(factor, spread.T, upper=False)
             weight = weight - half.T @ errors
-            state = torch.addmm(state, half.T, half, alpha=-1.0)
-        return weight, torch.cat(predictions)
+            inverse = torch.addmm(inverse, half.T, half, alpha=-1.0)
+        return weight.mT, torch.cat(predictions)
 
 
 @dataclass(frozen=True)
@@ -146,7 +173,17 @@ class LMS(OnlineRule):
         step = self.rate * x
         if self.normalised:
             step = step / ((x * x).sum(-1, keepdim=True) + 1e-12)
-        return state, -step.unsqueeze(-1) * error.unsqueeze(-2)
+        return state, -step.unsqueeze(-2) * error.unsqueeze(-1)
+
+
+def _each(learn: Tensor, value: Tensor) -> Tensor:
+    """``learn``, ``()`` or ``(*batch,)``, so that it stands for all of what belongs to an element of the batch."""
+    return learn.reshape(*learn.shape, *(1,) * (value.dim() - learn.dim()))
+
+
+def _pending(n: int) -> int:
+    """Updates that recursive least squares of n features keeps in wait: few rows beside many, since all take part in each."""
+    return min(32, max(4, n // 8))
 
 
 class OnlineReadout(DynamicalSystem):
@@ -170,7 +207,7 @@ class OnlineReadout(DynamicalSystem):
 
     class State(NamedTuple):
         weight: Tensor
-        """``(*batch, n_in (+ 1), n_out)``."""
+        """``(*batch, n_out, n_in (+ 1))``, as in `nn.Linear`, with the bias at the end."""
         rule: Any
 
     def __init__(
@@ -193,7 +230,7 @@ class OnlineReadout(DynamicalSystem):
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
         features = self.n_in + self.biased
         like = torch.zeros((*batch_shape, features), dtype=self.dtype, device=self.device)
-        weight = like.unsqueeze(-1).expand(*batch_shape, features, self.count).clone()
+        weight = like.unsqueeze(-2).expand(*batch_shape, self.count, features).clone()
         return self.State(weight=weight, rule=self.rule.init_state(like))
 
     def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
@@ -203,16 +240,17 @@ class OnlineReadout(DynamicalSystem):
 
     def predict(self, state: State, x: Tensor) -> Tensor:
         """The outputs for features ``(*batch, n_in)``."""
-        y: Tensor = torch.matmul(self._features(state, x).unsqueeze(-2), state.weight).squeeze(-2)
+        y: Tensor = torch.matmul(state.weight, self._features(state, x).unsqueeze(-1)).squeeze(-1)
         return y
 
     def learn(self, state: State, x: Tensor, error: Tensor, learn: Tensor | None = None) -> State:
-        """The state after a step with this error; as it was where the boolean ``learn`` is False."""
-        rule, change = self.rule.update(state.rule, self._features(state, x), error)
-        after = self.State(weight=state.weight + change, rule=rule)
+        """The state after a step with this error; as it was where ``learn``, boolean ``()`` or ``(*batch,)``, is False."""
+        features = self._features(state, x)
         if learn is None:
-            return after
-        return torch.utils._pytree.tree_map(lambda new, old: torch.where(learn, new, old), after, state)
+            rule, change = self.rule.update(state.rule, features, error)
+        else:
+            rule, change = self.rule.update_where(learn, state.rule, features, error)
+        return self.State(weight=state.weight + change, rule=rule)
 
     def _features(self, state: State, x: Tensor) -> Tensor:
         if not self.biased:
@@ -226,9 +264,9 @@ class OnlineReadout(DynamicalSystem):
             raise ValueError(f"`linear(state=...)`: expected a state without batch, got {tuple(state.weight.shape)}")
         layer = nn.Linear(self.n_in, self.count, bias=self.biased, dtype=self.dtype, device=self.device)
         with torch.no_grad():
-            layer.weight.copy_(state.weight[: self.n_in].mT)
+            layer.weight.copy_(state.weight[:, : self.n_in])
             if self.biased:
-                layer.bias.copy_(state.weight[self.n_in])
+                layer.bias.copy_(state.weight[:, self.n_in])
         return layer
 
 

@@ -13,7 +13,7 @@ OPERATORS = [
     "event_csr", "event_csr_t", "csr_outer", "csr_sampled", "event_dense", "event_dense_t", "plasticity_dense, rows",
     "plasticity_dense, columns", "plasticity_csr", "plasticity_csr, by targets", "event_csr_delayed", "eligibility_csr",
     "segment_sum", "segment_mean", "segment_max", "segment_min", "segment_softmax", "procedural_event",
-    "procedural_gather", "uniform",
+    "procedural_gather", "uniform", "rls_update",
 ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_every_public_operator_is_checked() -> None:
     drawn = {"uniform", "normal", "exponential", "bernoulli", "poisson", "binomial"}
     others = {"include_dir", "check_delays", "check_csr", "eligibility_gradient", "ProceduralMatrix", "fold", "make_key",
               "procedural_counts", "procedural_rows", "pre2post", "pre2syn", "syn2post", "NativeKernel", "define",
-              "native_kernel", "python_function", "set_native_kernel"}  # fmt: skip
+              "native_kernel", "python_function", "set_native_kernel", "rls_gain", "rls_inverse", "rls_memory"}  # fmt: skip
     doors = {name for name, value in vars(ops).items() if not name.startswith("_") and callable(value)}
     assert doors == drawn | others | {name.partition(",")[0] for name in OPERATORS}
 
@@ -56,6 +56,7 @@ def test_every_public_operator_is_checked() -> None:
         ("plasticity_csr", lambda right: lambda *arguments, **bounds: right(*arguments)),
         ("event_csr_delayed", lambda right: lambda *arguments: right(*arguments[:-1], arguments[-1] + 1)),
         ("eligibility_csr", lambda right: lambda *arguments: right(arguments[0], *arguments[1:]) - 1),
+        ("rls_update", lambda right: lambda *arguments, **options: right(*arguments, **options, forgetting=0.99)),
         ("segment_softmax", lambda right: lambda *arguments: right(*arguments) * 2),
         ("event_csr_t", lambda right: lambda *arguments: right(*arguments) * 1.01),
         ("csr_outer", lambda right: lambda *arguments: right(*arguments).double()),

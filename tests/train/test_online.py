@@ -80,7 +80,7 @@ def test_a_users_rule_takes_two_functions() -> None:
 
         def update(self, state: Any, x: Tensor, error: Tensor) -> tuple[Any, Tensor]:
             step = 0.1 / torch.sqrt(1.0 + state["seen"])
-            change = -step[..., None, None] * x.unsqueeze(-1) * torch.sign(error).unsqueeze(-2)
+            change = -step[..., None, None] * x.unsqueeze(-2) * torch.sign(error).unsqueeze(-1)
             return {"seen": state["seen"] + 1.0}, change
 
     x, y = _samples()
@@ -98,7 +98,7 @@ def test_a_batch_learns_each_readout_by_itself() -> None:
     sol = bt.simulate(system, (x, y), dt=1.0)
     for number, (one_x, one_y) in enumerate(data):
         single = fit_online(one_x, one_y, RLS(0.5), bias=False)
-        torch.testing.assert_close(sol.state.weight[number].mT, single.readout.weight, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(sol.state.weight[number], single.readout.weight, rtol=1e-9, atol=1e-11)
 
 
 def _wave(first: int, count: int) -> Tensor:
@@ -162,3 +162,38 @@ def test_bad_arguments_are_named() -> None:
         OnlineReadout(2, 1, "rls")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"`Force\(cell=...\)`: expected a population with one axis"):
         Force(bt.rates.LeakyRate((2, 3)))
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+@pytest.mark.parametrize("forgetting", [1.0, 0.97])
+def test_intervals_without_learning_are_passed_over_whatever_their_targets(loop: str, forgetting: float) -> None:
+    x, y = _samples()
+    learn = (torch.arange(80) // 7) % 2 == 0
+    hidden = torch.where(learn[:, None], y, torch.nan)  # no target there
+    system = OnlineReadout(6, 2, RLS(0.3, forgetting=forgetting))
+    sol = bt.simulate(system, (x, hidden, learn), dt=1.0, loop=loop)
+    only = fit_online(x[learn], y[learn], RLS(0.3, forgetting=forgetting), bias=False)
+    torch.testing.assert_close(sol.state.weight, only.readout.weight.detach(), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(sol.out[learn], only.predictions, rtol=1e-8, atol=1e-10)
+
+
+def test_members_of_a_batch_may_learn_at_different_times() -> None:
+    (x, y), learn = _samples(), torch.stack([torch.arange(80) < 50, torch.arange(80) % 3 == 0], 1)
+    system = OnlineReadout(6, 2, RLS(0.3))
+    sol = bt.simulate(system, (x[:, None].expand(80, 2, 6), y[:, None].expand(80, 2, 2), learn), dt=1.0)
+    for member in range(2):
+        only = fit_online(x[learn[:, member]], y[learn[:, member]], RLS(0.3), bias=False)
+        torch.testing.assert_close(sol.state.weight[member], only.readout.weight.detach(), rtol=1e-9, atol=1e-11)
+
+
+def test_single_precision_is_as_exact_as_ridge_regression_can_be() -> None:
+    """Over thousands of samples, held against the closed form in double precision."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(4000, 40, generator=generator)
+    y = x @ torch.randn(40, 3, generator=generator) + 0.1 * torch.randn(4000, 3, generator=generator)
+    ridge = Ridge(1.0, intercept=False)
+    ridge.add(x.double(), y.double())
+    want = ridge.solve().weight.detach()
+    for loop in ("native", "auto"):
+        found = fit_online(x, y, RLS(1.0), bias=False, loop=loop).readout.weight.detach()
+        assert float((found.double() - want).norm() / want.norm()) < 2e-6

@@ -7,13 +7,21 @@ import torch
 from torch import Tensor
 
 from bdtorch.connect import CSR, Dense
-from bdtorch.ops import binomial, eligibility_csr, event_csr_delayed, poisson
+from bdtorch.ops import (
+    binomial,
+    eligibility_csr,
+    event_csr_delayed,
+    poisson,
+    rls_gain,
+    rls_memory,
+    rls_update,
+)
 from bdtorch.ops import random as draws
 from bdtorch.ops.event_csr import csr_outer, event_csr, event_csr_t
 from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.procedural import ProceduralMatrix, procedural_event, procedural_gather
 from bdtorch.simulate.loops.native import operations
-from tests.simulate.native.stepping import assert_same, both
+from tests.simulate.native.stepping import assert_same, both, run
 
 N_PRE, N_POST, B = 70, 130, 3
 KERNELS = {name for name in operations.EXTERNAL if name.startswith("bdtorch.")}
@@ -189,6 +197,36 @@ def test_delays_and_traces(dtype, threads):
         assert_same(got, want, exact=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_recursive_least_squares(dtype, threads):
+    n, block = 19, 3
+
+    def step(x, t):
+        sample, one, count, many, kept = x
+        learn = torch.stack([sample[0] > 0.0, sample[1] > 0.0, sample[2] > 0.0])
+        counts = torch.stack([count, (count + 1) % block, count * 0])
+        samples = torch.stack([sample, -sample, sample * sample])
+        after = rls_update(one, count, sample, block=block, forgetting=0.95)
+        among = rls_update(many, counts, samples, block=block, learn=learn)
+        apart = rls_update(kept, count, sample, block=block)  # `kept` never changes
+        moved = [sample.roll(1), after, torch.remainder(count + 1, block), among, kept]
+        return moved, [rls_gain(after, n, block), rls_gain(among, n, block), apart * 1.0]
+
+    one = rls_memory(n, block, 0.5, dtype=dtype)
+    state = (torch.randn(n, dtype=dtype), one, torch.tensor(0), torch.stack([one, 2 * one, one]), one.clone())
+    for got, want in zip(*both(step, *state, threads=threads), strict=True):
+        assert_same(got, want, exact=False)
+
+
+def test_a_count_out_of_range_is_an_error():
+    def step(x, t):
+        return [rls_update(x[0], x[1], x[2], block=2), x[1] + 1, x[2]], x[2]
+
+    with pytest.raises(IndexError, match=r"out of range in step 3: bdtorch\._rls_update_raw"):
+        run(step, rls_memory(3, 2, 1.0), torch.tensor(0), torch.ones(3), loop="native", steps=4)
+
+
 def test_every_kernel_is_exercised():
     assert {name.removeprefix("bdtorch.").removesuffix(".default") for name in KERNELS} == {
         "_csr_outer_raw", "_event_csr_raw", "_event_csr_t_raw", "random_bernoulli", "random_normal",
@@ -196,4 +234,5 @@ def test_every_kernel_is_exercised():
         "_procedural_event_raw", "_procedural_gather_raw",
         "_event_dense_raw", "_event_dense_t_raw",
         "_plasticity_csr_raw", "_plasticity_dense_raw", "_event_csr_delayed_raw", "_eligibility_csr_raw",
+        "_rls_update_raw",
     }  # fmt: skip

@@ -26,6 +26,7 @@ _HEADERS = {
     "aten.sort": "sorting.h",
     "aten.topk": "sorting.h",
     "bdtorch._eligibility": "eligibility.h",
+    "bdtorch._rls": "rls.h",
     "bdtorch._event_csr_delayed": "delay.h",
     "bdtorch._event_dense": "event_dense.h",
     "bdtorch._plasticity": "plasticity.h",

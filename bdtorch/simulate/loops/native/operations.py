@@ -186,7 +186,7 @@ EXTERNAL = {
     "bdtorch._procedural_event_raw.default", "bdtorch._procedural_gather_raw.default",
     "bdtorch._event_dense_raw.default", "bdtorch._event_dense_t_raw.default",
     "bdtorch._plasticity_csr_raw.default", "bdtorch._plasticity_dense_raw.default",
-    "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default",
+    "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default", "bdtorch._rls_update_raw.default",
     "bdtorch.random_uniform.default", "bdtorch.random_normal.default", "bdtorch.random_bernoulli.default",
     "bdtorch.random_exponential.default", "bdtorch.random_poisson.default", "bdtorch.random_binomial.default",
 }  # fmt: skip
@@ -198,7 +198,7 @@ ONTO_ZEROS = {"bdtorch._event_csr_raw.default": "bdtorch._event_csr_raw.onto_zer
 UPDATES = {
     "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default",
     "bdtorch._plasticity_csr_raw.default", "bdtorch._plasticity_dense_raw.default",
-    "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default",
+    "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default", "bdtorch._rls_update_raw.default",
 }  # fmt: skip
 """Operations that change parts of their first operand, and may do so in its memory where nothing else needs it."""
 

@@ -127,6 +127,31 @@ def _eligibility_csr(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _changed(n_pre, math.prod(x.shape[:-1]), lines, old, out)
 
 
+def _rls_update(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    old, count, x = (refs[arg] for arg in node.args[:3])
+    learn, block, forgetting = node.args[3:]
+    rows, width = out.shape[-2:]
+    n, batch = x.shape[-1], math.prod(x.shape[:-1])
+
+    def each(ref: Ref) -> str:
+        return f"{pointer(ref)}[{'b' if ref.shape else '0'}]"
+
+    pending = f"loop::checked(now.error, {each(count)}, {block}, {node.number})"
+    flag = "true" if learn is None else each(refs[learn])
+    lines = [
+        f"bdtorch::rls_take({pointer(out)} + b * {rows * width}, {n}, {width}, {block}, {pending}, "
+        f"{pointer(x)} + b * {n}, {flag}, {literal(forgetting, node.dtype)});"
+    ]
+    copy = f"std::memcpy({pointer(out)}, {pointer(old)}, INT64_C({out.numel}) * sizeof({CPP[out.buffer.dtype]}));"
+    if out.buffer.home is not old.buffer.home:
+        return [copy, f"for (int64_t b = 0; b < {batch}; ++b)", *lines], "single"
+    return [
+        f"const loop::Range r = loop::share_rows({batch}, now.thread, now.threads);",
+        "for (int64_t b = r.begin; b < r.end; ++b)",
+        *lines,
+    ], "rows"
+
+
 WEIGHT_PRINTERS: dict[str, Printer] = {
     "bdtorch._eligibility_csr_raw.default": _eligibility_csr,
     "bdtorch._event_csr_delayed_raw.default": _event_csr_delayed,
@@ -134,4 +159,5 @@ WEIGHT_PRINTERS: dict[str, Printer] = {
     "bdtorch._event_dense_t_raw.default": _event_dense(transposed=True),
     "bdtorch._plasticity_csr_raw.default": _plasticity_csr,
     "bdtorch._plasticity_dense_raw.default": _plasticity_dense,
+    "bdtorch._rls_update_raw.default": _rls_update,
 }
