@@ -23,6 +23,7 @@ from bdtorch.train.penalised import Logistic as Logistic
 from bdtorch.train.penalties import Penalty as Penalty
 from bdtorch.train.penalties import RatePenalty as RatePenalty
 from bdtorch.train.penalties import WeightPenalty as WeightPenalty
+from bdtorch.train.polynomial import Polynomial as Polynomial
 from bdtorch.train.readout import ReadoutFit as ReadoutFit
 from bdtorch.train.readout import accuracy as accuracy
 from bdtorch.train.readout import one_hot as one_hot

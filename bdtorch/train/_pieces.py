@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -22,7 +23,28 @@ def checked_inputs(x: Any, label: str) -> Any:
         if not isinstance(leaf, Tensor) or leaf.dim() < 2:
             got = tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
             raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {got}")
+        if not leaf.shape[1]:
+            raise ValueError(f"`BPTT.{label}(x=...)`: expected at least one step, got {tuple(leaf.shape)}")
     return swapped(x)
+
+
+def check_batch(x: Any, y: Any, label: str) -> None:
+    """Reject a batch whose inputs and targets have different numbers of samples."""
+    samples = extent(x)
+    for leaf in tree.leaves(y):
+        if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) != samples:
+            raise ValueError(
+                f"`BPTT.{label}(y=...)`: expected batch={samples} on the first axis, as of x, got {tuple(leaf.shape)}"
+            )
+
+
+def pairs(data: Iterable[Any], label: str) -> Iterator[tuple[Any, Any]]:
+    """The batches, or an error that names ``label`` where one is no pair."""
+    for batch in data:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
+            raise ValueError(f"`BPTT.{label}(data=...)`: expected batches (x, y), got {got}")
+        yield batch[0], batch[1]
 
 
 def check_targets(y: Any, steps: int) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
 from bdtorch.ops.random import fold
 from bdtorch.simulate import Loop, Record, Solution, simulate
-from bdtorch.train._pieces import Means, check_targets, checked_inputs, cut, extent, joined, swapped
+from bdtorch.train._pieces import Means, check_batch, check_targets, checked_inputs, cut, extent, joined, pairs, swapped
 from bdtorch.train.penalties import Penalty
 
 _FORMAT = "bdtorch-training-1"
@@ -98,6 +99,10 @@ class BPTT:
         for name, value in (("truncate", truncate), ("recompute", recompute)):
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"`BPTT({name}=...)`: expected a positive number of steps or None, got {value!r}")
+        if scheduler is not None and not hasattr(scheduler, "step"):
+            raise TypeError(
+                f"`BPTT(scheduler=...)`: expected one of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
+            )
         if clip_norm is not None and not 0.0 < clip_norm < math.inf:
             raise ValueError(f"`BPTT(clip_norm=...)`: expected a finite number above 0 or None, got {clip_norm!r}")
         self.system, self.loss, self.optimizer = system, loss, optimizer
@@ -117,6 +122,7 @@ class BPTT:
             FloatingPointError: The loss is NaN or infinite; nothing was updated by the piece that gave it.
         """
         inputs = checked_inputs(x, "step")
+        check_batch(x, y, "step")
         steps = extent(inputs)
         piece = steps if self.truncate is None else self.truncate
         if self.truncate is not None:
@@ -129,7 +135,7 @@ class BPTT:
             sol = self._simulate(cut(inputs, start, stop), state, start * self.dt)
             out = swapped(sol.out)
             target = y if self.truncate is None else cut(y, start, stop, axis=1)
-            loss = self._checked(self.loss(out, target))
+            loss = self._loss(out, target)
             for penalty in self.penalties:
                 loss = loss + penalty(self.system, sol)
             self._update(loss)
@@ -147,6 +153,10 @@ class BPTT:
         if not bool(loss.detach().isfinite()):
             raise FloatingPointError(
                 f"`BPTT`: the loss of update {self.updates + 1} is {loss.item()}; nothing was updated"
+            )
+        if not loss.requires_grad:
+            raise ValueError(
+                "`BPTT(loss=...)`: expected a loss that depends on parameters which require gradients, got one that does not"
             )
         self.optimizer.zero_grad()
         loss.backward()
@@ -168,8 +178,22 @@ class BPTT:
                 f"`BPTT(optimizer=...)`: expected every parameter to get a gradient, got none for {', '.join(idle)}; "
                 "do spikes have a surrogate, and does the loss depend on them?"
             )
+        still = [names.get(id(p), "?") for p in self._parameters() if p.grad is not None and not bool(p.grad.any())]
+        if still:
+            warnings.warn(
+                f"`BPTT`: the first gradient of {', '.join(still)} is zero everywhere; do spikes have a surrogate, and do "
+                "neurons come near their thresholds?",
+                stacklevel=4,
+            )
 
-    def _checked(self, loss: Any) -> Tensor:
+    def _loss(self, out: Any, y: Any) -> Tensor:
+        try:
+            loss = self.loss(out, y)
+        except (RuntimeError, ValueError) as error:
+            shapes = [
+                tree.map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, v) for v in (out, y)
+            ]
+            raise ValueError(f"`BPTT(loss=...)`: failed for outputs {shapes[0]} and y {shapes[1]}: {error}") from error
         if not isinstance(loss, Tensor) or loss.dim():
             got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"`BPTT(loss=...)`: expected a scalar, got {got}")
@@ -265,7 +289,7 @@ class BPTT:
     def _epoch(self, number: int, data: Iterable[Any], validation: Iterable[Any] | None) -> Epoch:
         began = time.perf_counter()
         means = Means()
-        for x, y in data:
+        for x, y in pairs(data, "fit"):
             loss, metrics = self.step(x, y)
             means.add({"loss": loss, **metrics}, extent(x))
         values = means.result("fit(data=...)")
@@ -281,10 +305,11 @@ class BPTT:
         """Loss (without penalties) and metrics, means over the samples of ``data``."""
         self.system.eval()
         means = Means()
-        for x, y in data:
+        for x, y in pairs(data, "evaluate"):
             inputs = checked_inputs(x, "evaluate")
+            check_batch(x, y, "evaluate")
             out = swapped(self._piece(inputs, self._initial_state(inputs), 0.0).out)
-            means.add({"loss": float(self._checked(self.loss(out, y))), **self._measure(out, y)}, extent(x))
+            means.add({"loss": float(self._loss(out, y)), **self._measure(out, y)}, extent(x))
         return means.result("evaluate(data=...)")
 
     # Checkpoints

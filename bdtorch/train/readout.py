@@ -50,8 +50,8 @@ class ReadoutFit(abc.ABC):
         """Take in checked rows ``(samples, features)`` and ``(samples, targets)``, at least one, of any real dtype."""
 
     @abc.abstractmethod
-    def solve(self) -> nn.Linear:
-        """The readout that fits what was added so far."""
+    def solve(self) -> nn.Module:
+        """The readout that fits what was added so far: from ``(*leading, features)`` to ``(*leading, targets)``."""
 
 
 def checked_samples(x: Tensor, y: Tensor, label: str) -> tuple[Tensor, Tensor]:

@@ -48,6 +48,11 @@ def test_training(page):
     assert found["accuracy"] > 0.85
     assert found["trainer"].history[-1].validation["accuracy"] > 0.85
     assert found["error"] < 0.1
+    positive, activity = found["positive"], found["activity"]
+    assert positive.weight.shape == (1, 200) and positive.weight.min() == 0.0 < positive.weight.max()
+    used = activity[100:1500, positive.weight[0] > 0].double()  # where weights are free, the residual is orthogonal
+    residual = used @ positive.weight[0, positive.weight[0] > 0].double() - found["target"][100:1500, 0] - 1.0
+    assert (used.mT @ residual).abs().max() < 1e-3 * (used.mT @ used).diag().max()
 
 
 def test_your_own(page, capsys):

@@ -30,6 +30,11 @@ def test_accuracy_and_speed_follow_the_evidence_and_the_winner_outlives_it() -> 
     winner, loser = result["delay"]
     assert winner > 8.0 and winner > 4.0 * loser
 
+    fine, coarse, strong = result["memory"].values()  # 1 to 1.5 s after the stimulus
+    assert fine[0] > 10.0 and fine[0] > 5.0 * fine[1]
+    assert coarse[0] < 0.8 * fine[0]
+    assert strong[0] > 30.0 and strong[1] < 2.0
+
 
 def test_evidence_has_its_mean_and_deviation_within_the_stimulus_only() -> None:
     rates = decision_making.evidence(torch.tensor([25.6, -25.6]).repeat(500), seed=3)

@@ -233,6 +233,43 @@ def test_noise_differs_between_updates() -> None:
     assert trainer.step(x, y)[0] != trainer.step(x, y)[0]
 
 
+def test_spikes_without_a_surrogate_are_noticed_in_every_loop() -> None:
+    x, y = _data(True).tensors
+    layer = bt.Recurrent(bt.neurons.LIF(6, v_th=0.5, dtype=torch.float64), N_IN)
+    model = bt.Sequential(layer, bt.Readout(6, 2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"got none for layers.0.input.weight, layers.0.recurrent.weight; do spikes"):
+        _trainer(model, _mean, loop="reference").step(x, y)
+    with pytest.warns(
+        UserWarning, match=r"first gradient of layers.0.input.weight, layers.0.recurrent.weight.* is zero"
+    ):
+        _trainer(model, _mean, loop="native").step(x, y)
+
+
+def test_the_progress_bar_shows_loss_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = _trainer(_model(), metrics={"error": _last})
+    loader = DataLoader(_data(False), batch_size=10)
+    trainer.fit(loader, 2, progress=False)
+    assert capsys.readouterr().err == ""
+    trainer.fit(loader, 4, progress=True)
+    shown = capsys.readouterr().err
+    assert "2/2" in shown
+    assert f"loss={trainer.history[-1].loss:.4g}" in shown
+    assert f"error={trainer.history[-1].metrics['error']:.4g}" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # Dynamo's own doing
+def test_the_inductor_loop_trains_as_the_reference_does() -> None:
+    x, y = (tensor[:, :5] for tensor in _data(True).tensors)
+    results = []
+    for loop in ("reference", "inductor"):
+        model = _model()
+        _trainer(model, _mean, loop=loop, truncate=3).step(x, y)
+        results.append(_weights(model))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
 def test_bad_arguments_are_named(tmp_path: Path) -> None:
     model = _model()
     x, y = _data(False).tensors
@@ -251,6 +288,25 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         _trainer(model, truncate=5).step(x, y)
     with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected tensors \(batch, time, ...\), got \(20,\)"):
         _trainer(model).step(x[:, 0, 0], y)
+    with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected at least one step, got \(20, 0, 3\)"):
+        _trainer(model).step(x[:, :0], y)
+    for wrong in (y[:-1], y[:1]):
+        with pytest.raises(
+            ValueError, match=r"`BPTT.step\(y=...\)`: expected batch=20 on the first axis, as of x, got"
+        ):
+            _trainer(model).step(x, wrong)
+    with pytest.raises(ValueError, match=r"`BPTT.evaluate\(y=...\)`: expected batch=20 on the first axis"):
+        _trainer(model).evaluate([(x, y[:-1])])
+    with pytest.raises(ValueError, match=r"`BPTT\(loss=...\)`: failed for outputs \(20, 12, 2\) and y \(20, 11, 2\)"):
+        _trainer(model, _mean).step(x, _data(True).tensors[1][:, 1:])
+    with pytest.raises(ValueError, match="expected a loss that depends on parameters which require gradients"):
+        _trainer(model, lambda out, y: out.detach().mean()).step(x, y)
+    with pytest.raises(ValueError, match=r"`BPTT.fit\(data=...\)`: expected batches \(x, y\), got 3 parts"):
+        _trainer(model).fit([(x, y, y)], 1, progress=False)
+    with pytest.raises(
+        TypeError, match=r"`BPTT\(scheduler=...\)`: expected one of torch.optim.lr_scheduler, got float"
+    ):
+        _trainer(model, scheduler=0.1)
     model.idle = nn.Parameter(torch.zeros(2))
     for loop in ("reference", "native"):
         trainer = _trainer(model, loop=loop)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import bdtorch as bt
-from bdtorch.train import dale, masked
+from bdtorch.train import BPTT, dale, masked
 
 SIGNS = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0])
+MASK = torch.tensor([[True, False, True, True, False], [False, True, True, False, True]])
 
 
 def _layer(sparse: bool) -> bt.Recurrent:
@@ -63,14 +66,52 @@ def test_masked_weights_stay_zero() -> None:
     assert (layer.recurrent.weight[mask] != 0).all()
 
 
-def test_state_dict_round_trip() -> None:
-    one, two = _layer(True), _layer(True)
-    dale(one.recurrent, SIGNS)
-    dale(two.recurrent, SIGNS)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_state_dict_round_trip_and_other_dtypes(sparse: bool) -> None:
+    one, two = _layer(sparse), _layer(sparse)
+    for layer in (one, two):
+        dale(layer.recurrent, SIGNS)
+        masked(layer.input, MASK)
     with torch.no_grad():
         one.recurrent.parametrizations.weight.original.mul_(2.0)
+        one.input.parametrizations.weight.original.mul_(3.0)
     two.load_state_dict(one.state_dict())
     assert torch.equal(one.recurrent.weight, two.recurrent.weight)
+    assert torch.equal(one.input.weight, two.input.weight)
+    two.to(torch.float64)
+    assert two.recurrent.weight.dtype == two.input.weight.dtype == torch.float64
+    assert torch.equal(two.recurrent.weight.float(), one.recurrent.weight)
+    x = torch.randn(10, 3, 2, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        bt.simulate(two, x.double(), dt=1.0).out.float(), bt.simulate(one, x, dt=1.0).out, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_constraints_hold_through_the_trainer_and_its_checkpoints(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(8, 12, 2, generator=generator), torch.randn(8, 12, 5, generator=generator)
+
+    def begin() -> BPTT:
+        layer = _layer(False)
+        dale(layer.recurrent, SIGNS)
+        masked(layer.input, MASK)
+        return BPTT(layer, nn.functional.mse_loss, torch.optim.Adam(layer.parameters(), 0.05), dt=1.0, clip_norm=1.0)
+
+    whole, first, second = begin(), begin(), begin()
+    for _ in range(6):
+        whole.step(x, y)
+    for _ in range(3):
+        first.step(x, y)
+    first.save(tmp_path / "run")
+    second.load(tmp_path / "run")
+    for _ in range(3):
+        second.step(x, y)
+    for one, other in zip(whole.system.parameters(), second.system.parameters(), strict=True):
+        assert torch.equal(one, other)
+    weight = second.system.recurrent.weight.detach()
+    assert (weight * SIGNS.unsqueeze(-1) >= 0).all()
+    assert (second.system.input.weight[~MASK] == 0).all()
+    assert (weight - _layer(False).recurrent.weight.detach()).abs().max() > 0.05
 
 
 def test_bad_arguments_are_named() -> None:

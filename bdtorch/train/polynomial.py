@@ -1,0 +1,54 @@
+"""Readouts of products of features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from bdtorch.reservoirs import polynomial_features
+from bdtorch.reservoirs.polynomial import checked_degrees
+from bdtorch.train.readout import ReadoutFit
+
+
+class Monomials(nn.Module):
+    """`polynomial_features` as a module: ``(*leading, features)`` to ``(*leading, monomials)``."""
+
+    def __init__(self, degrees: tuple[int, ...]) -> None:
+        super().__init__()
+        self.degrees = degrees
+
+    def forward(self, x: Tensor) -> Tensor:
+        return polynomial_features(x, self.degrees)
+
+
+class Polynomial(ReadoutFit):
+    """Fits another rule to the monomials of the features, so that the readout is a polynomial.
+
+    Args:
+        fit: The rule, such as ``Ridge(1e-6)``, `Lasso` or `Logistic`; nothing was added to it so far.
+        degrees: Degrees of the monomials. The constant, degree 0, is a matter of the rule's intercept.
+
+    Raises:
+        TypeError: ``fit`` is no rule.
+        ValueError: ``degrees`` are not distinct whole numbers, or ``fit`` has been used.
+    """
+
+    def __init__(self, fit: ReadoutFit, degrees: Sequence[int] = (1, 2)) -> None:
+        if not isinstance(fit, ReadoutFit):
+            raise TypeError(f"`Polynomial(fit=...)`: expected a rule such as Ridge(), got {fit!r}")
+        if fit.features is not None:
+            raise ValueError("`Polynomial(fit=...)`: expected a rule that has no samples, got one that has")
+        self.fit, self.degrees = fit, checked_degrees(degrees, "Polynomial")
+
+    def accumulate(self, x: Tensor, y: Tensor) -> None:
+        features = x if x.is_floating_point() else x.to(self.dtype)
+        self.fit.add(polynomial_features(features, self.degrees), y)
+
+    def solve(self) -> nn.Sequential:
+        """The readout, ``Sequential(Monomials, readout of the rule)``, from the raw features.
+
+        Raises:
+            ValueError, RuntimeError: As the rule does.
+        """
+        return nn.Sequential(Monomials(self.degrees), self.fit.solve())
