@@ -28,7 +28,7 @@ SIZES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SYNAPSES_PER_NEURON = 80.0
 SILENT_DRIVE = 5.0  # mV; the cells would rest 5 mV below threshold
 NEURON_STEPS = 200_000_000  # of a run, within the bounds of its number of steps
-FEWEST_STEPS, MOST_STEPS = 300, 100_000
+FEWEST_STEPS, MOST_STEPS = 2000, 100_000
 
 
 def measure(neurons: int, repeats: int, neuron_steps: int) -> dict[str, Any]:
