@@ -10,6 +10,7 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
+from bdtorch.simulate._purity import Watch
 from bdtorch.simulate.inputs import Inputs
 from bdtorch.simulate.records import Record
 
@@ -23,6 +24,7 @@ class Body:
         sparse: For every observed tensor, whether only its nonzeros are kept.
         observed: An example of every observed tensor (from a trial step).
         differentiable: Whether anything that leaves a step carries a gradient (from a trial step).
+        effects: What a step does besides returning its results (from a trial step).
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Body:
         self.sparse: list[bool] = []
         self.observed: list[Tensor] = []
         self.differentiable = False
+        self.effects: list[str] = []
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         after, out = self._step(tree.unflatten(state, self.spec), slices, t)
@@ -66,8 +69,10 @@ class Body:
         slices = self.inputs.example()
         versions = [leaf._version for leaf in state]
         before = tree.unflatten(state, self.spec)
+        watch = Watch(self.system, self._functions())
         try:
-            after, out = self._step(before, slices, t)
+            with watch:
+                after, out = self._step(before, slices, t)
         except (RuntimeError, IndexError) as error:
             raise self._with_shapes(error, slices) from error
         for name, leaf, version in zip(self.names, state, versions, strict=True):
@@ -75,7 +80,9 @@ class Body:
                 raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")
         self._check_state(state, after)
         for name, record in self.records.items():
-            flat, structure = tree.flatten(record.observe(after, out))
+            with watch:
+                observed = record.observe(after, out)
+            flat, structure = tree.flatten(observed)
             for leaf in flat:
                 if not isinstance(leaf, Tensor):
                     raise TypeError(
@@ -91,6 +98,11 @@ class Body:
             self.observed += flat
         self.differentiable = any(leaf.requires_grad for leaf in (*state, *tree.leaves(after), *self.observed))
         self.observed = [leaf.detach() for leaf in self.observed]
+        self.effects = watch.effects(lambda: self([x.clone() for x in state], slices, t.clone()))
+
+    def _functions(self) -> list[Any]:
+        """What a step calls besides the system."""
+        return [*(record.observe for record in self.records.values()), *filter(callable, self.inputs.leaves)]
 
     def _with_shapes(self, error: Exception, slices: list[Tensor]) -> Exception:
         """An error of the first step, with the shapes that met in it where inputs have any."""

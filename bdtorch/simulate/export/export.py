@@ -21,6 +21,7 @@ from bdtorch.simulate._ready import made_ready
 from bdtorch.simulate.export import interface
 from bdtorch.simulate.export.description import describe, packed
 from bdtorch.simulate.loops import LoopError
+from bdtorch.simulate.loops._loop import expect_pure
 from bdtorch.simulate.loops.native import generate
 from bdtorch.simulate.loops.native.narrow import narrowed
 from bdtorch.simulate.loops.native.split import split
@@ -85,7 +86,9 @@ def export_loop(
         body.try_out(flat, ready.start)
         if system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {system.device}")
-        graph = narrowed(split(trace(body, flat, ready.start)))
+        graph = trace(body, flat, ready.start)
+        expect_pure(body, "native")
+        graph = narrowed(split(graph))
         layout, loop = generate(body, graph)
         description = describe(body, graph, layout, flat, inputs, ready.start)
     unkeyed = packed(description, flat, "")

@@ -79,6 +79,19 @@ class Loop(abc.ABC):
         return prepare(self, step, state, sequences, every)
 
 
+def expect_pure(body: Body, name: str) -> None:
+    """Refuse a step that does more than return its results: a compiled loop would do the rest once, and never again.
+
+    Raises:
+        LoopError: it does; the message says what and where.
+    """
+    if body.effects:
+        raise LoopError(
+            f"the {name} loop cannot run this model: its step {', and '.join(body.effects)}, which a compiled loop would do "
+            "once, when it traces the step; keep what evolves in the state, and let `record` keep what is to be seen"
+        )
+
+
 def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | tuple[Tensor, Tensor]:
     """Reduce observed tensor ``number``, given at each of some steps from ``first`` on, to what its record keeps."""
     if body.sparse[number]:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._site import site_in
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of, forget
-from bdtorch.simulate.loops._loop import Advance, Loop, LoopError, Runner, keep
+from bdtorch.simulate.loops._loop import Advance, Loop, LoopError, Runner, expect_pure, keep
 from bdtorch.simulate.loops._replay import CudaRecorder, Recorder, Replayed
 
 _SIZES = (1, 4, 16, 64)  # steps of a chunk that are tried
@@ -44,6 +45,7 @@ class Inductor(Loop):
             raise ValueError(f"`Inductor(chunk=...)`: expected a positive integer or None, got {self.chunk!r}")
 
     def start(self, body: Body, state: list[Tensor]) -> Runner:
+        expect_pure(body, self.name)
         import torch._inductor.compile_fx  # noqa: F401  a few seconds, which are no part of what a chunk takes to compile
 
         on_cuda = body.system.device.type == "cuda" and self.cuda_graphs and not body.differentiable
@@ -108,7 +110,10 @@ class InductorRunner(Runner):
             forget(self.chunks)
             return self.chunks.of(size)(state, windows, number)
         except torch._dynamo.exc.TorchDynamoException as error:
-            raise LoopError(f"the inductor loop cannot compile this model: {error}") from error
+            what, _, where = str(error).partition("from user code:")
+            raise LoopError(
+                f"the inductor loop cannot compile this model: {what.strip().splitlines()[0]} ({site_in(where)})"
+            ) from error  # which says more
 
     def _recorded(self, size: int, state: list[Tensor], windows: list[Tensor]) -> Replayed | None:
         """The recorded chunk, or None where chunks run as they are."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate.loops._loop import Loop, LoopError, Runner
+from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure
 from bdtorch.simulate.loops.native.compiler import compiled
 from bdtorch.simulate.loops.native.emit import Recording, source
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
@@ -60,8 +60,11 @@ class Native(Loop):
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
         if body.differentiable:
+            expect_pure(body, self.name)
             return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())
-        return self._made(body, trace(body, state))
+        graph = trace(body, state)  # which names the line of what it cannot follow
+        expect_pure(body, self.name)
+        return self._made(body, graph)
 
     def _made(self, body: Body, graph: Graph) -> NativeRunner:
         graph = narrowed(split(graph))  # whose numbers the loop reports its errors by

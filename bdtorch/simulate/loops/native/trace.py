@@ -7,30 +7,22 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
-import functools
-import linecache
-import os
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bdtorch.ops import python_function
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._site import site
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
+from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
-from bdtorch.simulate.loops.native.operations import DIVISIONS, FUNCTIONS, is_supported
-
-_PACKAGE = Path(__file__).resolve().parents[3]
-_TORCH = Path(torch.__file__).resolve().parent
+from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
 
 
 def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
@@ -50,7 +42,7 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
     try:
-        with torch.no_grad(), tracer, _Escapes(tracer):
+        with torch.no_grad(), tracer, Escapes(tracer):
             after, observed = body(before, slices, t)
     except LoopError:
         raise
@@ -87,10 +79,19 @@ class _Tracer(TorchDispatchMode):
     def node_of(self, tensor: Tensor) -> Node:
         node = self.nodes.get(id(tensor))
         if node is None:
+            if any(not is_constant(self.nodes[twin]) for twin in self._twins(tensor)):
+                raise LoopError(
+                    "the native loop cannot run this model: the memory of a tensor that changes has become another tensor, "
+                    f"as `torch.nn.Parameter(x)` makes it ({site()})"
+                )
             if tensor.requires_grad:
                 self.captured.append(tensor)
             node = self.enter(tensor, "constant", tensor)
         return node
+
+    def _twins(self, tensor: Tensor) -> set[int]:
+        """The tensors that look into the same memory."""
+        return self.sharing.get(tensor.untyped_storage()._cdata, set())
 
     def _next(self) -> int:
         self.count += 1
@@ -105,7 +106,7 @@ class _Tracer(TorchDispatchMode):
         kwargs = kwargs or {}
         name = str(func)
         if torch.Tag.nondeterministic_seeded in func.tags and not decompositions.is_without_dropout(name, args, kwargs):
-            raise self._error(
+            raise self.error(
                 func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function"
             )
         if func._schema.is_mutable:
@@ -123,7 +124,7 @@ class _Tracer(TorchDispatchMode):
         if not any("Tensor" in str(result.type) for result in func._schema.returns) and name not in _READS:
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
-            raise self._error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
+            raise self.error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
         if not is_supported(name, kwargs) or decompositions.is_apart(name, args, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -138,10 +139,10 @@ class _Tracer(TorchDispatchMode):
         """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
         if isinstance(divisor, Node):
             if not is_constant(divisor):
-                raise self._error(func, "divides integers by a tensor that changes and might become 0")
+                raise self.error(func, "divides integers by a tensor that changes and might become 0")
             divisor = divisor.args[0] if divisor.op == "full" else bool((divisor.source != 0).all())
         if not divisor:
-            raise self._error(func, "divides integers by 0")
+            raise self.error(func, "divides integers by 0")
 
     def _constant(self, result: Any) -> Any:
         for leaf in _pytree.tree_leaves(result):
@@ -166,11 +167,11 @@ class _Tracer(TorchDispatchMode):
         )
         if key not in self.known:
             several = isinstance(result, (list, tuple))
-            compute, site = _promoted(args), _site()
+            compute, line = _promoted(args), site()
             self.known[key] = [
                 Node(
                     self._next(), "op", tuple(x.shape), x.dtype, name, arguments, keywords, compute,
-                    site=site, output=k if several else None,
+                    site=line, output=k if several else None,
                 )
                 for k, x in enumerate(outputs)
             ]  # fmt: skip
@@ -183,10 +184,11 @@ class _Tracer(TorchDispatchMode):
         target = args[0] if args and isinstance(args[0], Tensor) else None
         functional = _functional(func)
         if target is None or functional is None:
-            raise self._error(func, "writes to tensors in a way that the native loop does not follow")
-        if id(target) not in self.fresh:
-            raise self._error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
-        twins = [self.alive[number] for number in self.sharing[target.untyped_storage()._cdata]]
+            raise self.error(func, "writes to tensors in a way that the native loop does not follow")
+        sharing = self._twins(target)
+        if id(target) not in self.fresh or not sharing <= self.fresh:
+            raise self.error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
+        twins = [self.alive[number] for number in sharing]
         for twin in twins:
             if (before := self.nodes[id(twin)]).source is twin:
                 before.source = twin.clone()  # earlier operations took the constant as it was
@@ -207,7 +209,7 @@ class _Tracer(TorchDispatchMode):
         whole = [x for x in twins if x.is_contiguous() and x.numel() * x.element_size() == storage.nbytes()]
         apart = not any(stride == 0 < extent - 1 for stride, extent in zip(target.stride(), target.shape, strict=True))
         if not whole or not apart or any(id(x) not in self.fresh or x.dtype != target.dtype for x in twins):
-            raise self._error(
+            raise self.error(
                 func, "writes to memory of which there are other views; use torch.where, torch.cat or torch.scatter"
             )
         seen = set(self.sharing[storage._cdata])  # without the views that are made here, which nobody sees
@@ -226,20 +228,18 @@ class _Tracer(TorchDispatchMode):
             with self:
                 result = written_by_user(*args, **kwargs)
             if is_constant(self.node_of(result)):
-                raise self._error(
-                    func, 'is followed with native="python", but torch operations did not make its result'
-                )
+                raise self.error(func, 'is followed with native="python", but torch operations did not make its result')
             return result
         decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
-            raise self._error(func, "has no lowering to C++")
+            raise self.error(func, "has no lowering to C++")
         try:
             with self:
                 result = decomposition(*args, **kwargs)
         except NotImplementedError as error:
-            raise self._error(func, f"has no lowering to C++: {error}") from error
+            raise self.error(func, f"has no lowering to C++: {error}") from error
         if not (func.is_view and isinstance(result, Tensor)):
             return result
         seen = func(
@@ -258,29 +258,13 @@ class _Tracer(TorchDispatchMode):
         if known and not is_constant(self.nodes[id(operand)]) and not result.requires_grad:
             self._record(name, ((self.nodes[id(operand)],), {}), (operand,), result)
 
-    def _error(self, func: Any, problem: str) -> LoopError:
-        return LoopError(f"the native loop cannot run this model: {func} {problem} ({_site()})")
+    def error(self, func: Any, problem: str) -> LoopError:
+        return LoopError(f"the native loop cannot run this model: {func} {problem} ({site()})")
 
 
 def _is_lazy_zero(x: Any) -> bool:
     """Whether it is a tensor of zeros without memory, as forward differentiation takes for the tangent of a number."""
     return isinstance(x, Tensor) and x._is_zerotensor()
-
-
-class _Escapes(TorchFunctionMode):
-    """Reports what would take the value of a tensor past the tracer, to come back as a constant."""
-
-    def __init__(self, tracer: _Tracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func in _LEAVES and (node := self.tracer.nodes.get(id(args[0]))) is not None and not is_constant(node):
-            raise self.tracer._error(func.__name__, "takes a tensor out of PyTorch; write the step in torch operations")
-        result = func(*args, **(kwargs or {}))
-        if func in FUNCTIONS:
-            self.tracer.take_whole(FUNCTIONS[func], args[0], result)
-        return result
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
@@ -289,38 +273,10 @@ _RELABELS = {
 }  # fmt: skip
 """Views that change nothing where they keep the shape."""
 _UNFILLED = {"aten.empty_like.default", "aten.new_empty.default"}
-_LEAVES = {
-    Tensor.numpy,
-    Tensor.tolist,
-    Tensor.data_ptr,
-    Tensor.untyped_storage,
-    Tensor.__array__,
-    Tensor.__dlpack__,
-    Tensor.__format__,
-    Tensor.__repr__,
-}  # fmt: skip
-
-
-def _site() -> str:
-    """The innermost line outside this package's loops and torch, as "file:line: code"."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if _is_of_the_model(name):
-            return f"{os.path.basename(name)}:{frame.f_lineno}: {linecache.getline(name, frame.f_lineno).strip()}"
-        frame = frame.f_back
-    return "unknown line"
-
-
-@functools.cache
-def _is_of_the_model(filename: str) -> bool:
-    path = Path(filename).resolve()  # environments may lie behind links
-    return not (path.is_relative_to(_PACKAGE / "simulate") or path.is_relative_to(_TORCH))
-
-
 _READS = {
     "aten._local_scalar_dense.default",
     "aten.is_nonzero.default",
+    "aten.allclose.default",
     "aten.equal.default",
     "aten.nonzero.default",
     "aten.masked_select.default",
