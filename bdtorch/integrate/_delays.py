@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._equation import blind
 
 _MOST_BREAKS = 10_000
 
@@ -82,14 +82,27 @@ def _checked_lag(label: str, delay: Any, y: State) -> Lag:
             of = f" for {leaf_name!r}" if leaf_name else ""
             want, got = tuple(leaf.shape), tuple(values.shape)
             raise ValueError(f"{label}: expected a shape that broadcasts against {want}, got {got}{of}")
-    if blind():
-        raise ValueError(f"{label}: expected a function of (t, y, *args) under torch.func transforms, and max_delay")
-    flat = torch.cat([values.detach().flatten() for values in leaves])
-    if not bool((flat.isfinite() & (flat >= 0)).all()):
-        wrong = flat[~(flat.isfinite() & (flat >= 0))][0]
-        raise ValueError(f"{label}: expected finite delays of at least 0, got {float(wrong):g}")
-    distinct = flat.unique().tolist()
+    numbers = _numbers(label, delay, leaves)
+    wrong = next((number for number in numbers if not 0.0 <= number < math.inf), None)
+    if wrong is not None:
+        raise ValueError(f"{label}: expected finite delays of at least 0, got {wrong:g}")
+    distinct = sorted(set(numbers))
     return Lag(leaves, None, tuple(value for value in distinct if value > 0), distinct[0] == 0.0)
+
+
+def _numbers(label: str, delay: Any, leaves: list[Tensor]) -> list[float]:
+    """The values of a constant delay, which transforms and compilers must not hide."""
+    given = tree.leaves(delay)
+    if not any(isinstance(value, Tensor) for value in given):
+        return [float(value) for value in given]
+    hidden = torch._C._functorch.is_functorch_wrapped_tensor
+    if torch.compiler.is_compiling() or any(hidden(values) for values in leaves):
+        raise ValueError(
+            f"{label}: expected numbers, or a function of (t, y, *args) with max_delay, under torch.func transforms and in "
+            "compiled graphs, got tensors"
+        )
+    numbers: list[float] = torch.cat([values.detach().flatten() for values in leaves]).tolist()
+    return numbers
 
 
 def breaks(
