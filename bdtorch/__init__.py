@@ -17,6 +17,7 @@ from bdtorch import synapses as synapses
 from bdtorch import train as train
 from bdtorch._drive import Drive as Drive
 from bdtorch._flow import Flow as Flow
+from bdtorch._fractional_flow import FractionalFlow as FractionalFlow
 from bdtorch._noisy_flow import NoisyFlow as NoisyFlow
 from bdtorch._system import DynamicalSystem as DynamicalSystem
 from bdtorch._system import initial_state as initial_state

@@ -288,6 +288,16 @@ CASES: dict[str, Case] = {
     "NoisyFlow": Case(lambda: bt.NoisyFlow(bt.rates.WilsonCowan(3), {"e": _trained(0.2, 3)}), 0.4),
     "NoisyFlow-neuron": Case(lambda: _noisy_neuron(bt.integrate.Milstein()), 150.0),
     "NoisyFlow-area": Case(lambda: _noisy_neuron(bt.integrate.SRI2()), 150.0),
+    "FractionalFlow": Case(lambda: bt.FractionalFlow(bt.rates.WilsonCowan(3), _trained(0.8, 3), duration=20.0), 0.4),
+    "FractionalFlow-fast": Case(
+        lambda: bt.FractionalFlow(
+            bt.neurons.FitzHughRinzel(3, v_init=_spread(3)),
+            {"v": 0.9},
+            duration=20.0,
+            integrator=bt.integrate.AdamsBashforthMoulton(fast=bt.integrate.SumOfExponentials(1e-6)),
+        ),
+        0.5,
+    ),
     "user-module": Case(lambda: Reservoir(4), _sequence(-1.0, 1.0, 4)),
     "user-flow": Case(lambda: Pendulum(3), 0.7, autonomous=False),
     "user-flow-exponential": Case(

@@ -28,7 +28,7 @@ def renamed(door: str, **names: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError, FloatingPointError) as error:
         text = str(error)
-        for other in ("odeint", "sdeint"):
+        for other in ("odeint", "sdeint", "fdeint"):
             for old, new in names.items():
                 text = text.replace(f"`{other}({old}=", f"`{door}({new}=")
             text = text.replace(f"`{other}(", f"`{door}(").replace(f"`{other}`", f"`{door}`")

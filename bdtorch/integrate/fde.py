@@ -106,7 +106,7 @@ def fdeint(
     Source: Diethelm (2010), The Analysis of Fractional Differential Equations, doi:10.1007/978-3-642-14574-2.
     """
     check_function("fdeint", "f", f, "t, y, *args")
-    chosen = _checked_method(AdamsBashforthMoulton() if method is None else method)
+    chosen = checked_method(AdamsBashforthMoulton() if method is None else method)
     dt = check_number("fdeint", "dt", dt)
     if (delays is None) != (history is None):
         raise ValueError("`fdeint(history=...)`: expected the past where there are delays, and only there")
@@ -123,7 +123,7 @@ def fdeint(
         raise ValueError(
             f"`fdeint(t=...)`: expected whole multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}"
         )
-    solver = chosen.start(y, _checked_alpha(alpha, y), marks[-1], dt)
+    solver = chosen.start(y, checked_alpha(alpha, y), marks[-1], dt)
     if past is None:
         step: Any = _PlainStep(solver, f, tuple(args), numbers[0])
     else:
@@ -143,7 +143,8 @@ def fdeint(
     return FDESolution(times.to(tree.leaves(y)[0].device), grid, marks[-1])
 
 
-def _checked_method(method: Any) -> FractionalIntegrator:
+def checked_method(method: Any) -> FractionalIntegrator:
+    """Reject what is no method for fractional equations, and suggest what may have been meant."""
     if isinstance(method, FractionalIntegrator):
         return method
     known = {one.name.lower(): one.name for one in METHODS}
@@ -162,7 +163,8 @@ def _checked_method(method: Any) -> FractionalIntegrator:
     )
 
 
-def _checked_alpha(alpha: Any, y: State) -> list[Tensor]:
+def checked_alpha(alpha: Any, y: State) -> list[Tensor]:
+    """The order of each leaf, float64."""
     flat, spec = tree.flatten(y)
     if isinstance(alpha, (int, float, Tensor)) and not isinstance(alpha, bool):
         given = [alpha] * len(flat)

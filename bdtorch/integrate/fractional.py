@@ -36,7 +36,12 @@ class Solver(abc.ABC):
         y0: Initial state.
         alpha: Order of each leaf, float64, of shapes that broadcast to those of the leaves.
         dt: Step.
+
+    Attributes:
+        takes_slopes: Whether the state holds the slopes ``f`` at its ``y``, and ``first`` those at the start.
     """
+
+    takes_slopes = False
 
     def __init__(self, y0: State, alpha: list[Tensor], dt: float) -> None:
         flat, self.spec = tree.flatten(y0)
@@ -157,6 +162,8 @@ class AdamsBashforthMoulton(FractionalIntegrator):
 
 
 class _Adams(Solver):
+    takes_slopes = True
+
     def __init__(
         self, y0: State, alpha: list[Tensor], steps: int, dt: float, corrections: int, fast: SumOfExponentials | None
     ) -> None:
