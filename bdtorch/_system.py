@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bdtorch._types import Initialiser, Size, State, Value
+from bdtorch.ops.csr import dtype_of_sums
 from bdtorch.ops.random import fold
 
 
@@ -50,7 +51,15 @@ class Parametrised(nn.Module):
         device: torch.device = self._anchor.device
         return device
 
-    def declare(self, name: str, value: Value | Initialiser, *, positive: bool = False, seed: int = 0) -> None:
+    def declare(
+        self,
+        name: str,
+        value: Value | Initialiser,
+        *,
+        positive: bool = False,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """Set parameter ``name``: a float stays a float, a tensor becomes a buffer, an `nn.Parameter` is trained.
 
         Args:
@@ -58,6 +67,7 @@ class Parametrised(nn.Module):
             value: Float, tensor that broadcasts to ``size``, `nn.Parameter`, or initialiser (drawn here, once).
             positive: Demand finite values above zero, as for time constants.
             seed: Seed of an initialiser; the parameter's name is mixed into it.
+            dtype: Dtype that a tensor must have; default the module's.
 
         Raises:
             TypeError: ``value`` is of another kind or dtype.
@@ -72,7 +82,7 @@ class Parametrised(nn.Module):
             return
         if not isinstance(value, Tensor):
             raise TypeError(f"{label}: expected a number, a tensor, an nn.Parameter or an initialiser, got {value!r}")
-        self._check_tensor(label, value, positive)
+        self._check_tensor(label, value, positive, dtype or self.dtype)
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
         else:
@@ -87,9 +97,9 @@ class Parametrised(nn.Module):
         else:
             self.declare(name, value)
 
-    def _check_tensor(self, label: str, value: Tensor, positive: bool) -> None:
-        if value.dtype != self.dtype:
-            raise TypeError(f"{label}: expected dtype {self.dtype}, got {value.dtype}")
+    def _check_tensor(self, label: str, value: Tensor, positive: bool, dtype: torch.dtype) -> None:
+        if value.dtype != dtype:
+            raise TypeError(f"{label}: expected dtype {dtype}, got {value.dtype}")
         if value.device != self.device:
             raise ValueError(f"{label}: expected device {self.device}, got {value.device}")
         if self.size and not broadcasts(tuple(value.shape), self.size):
@@ -161,6 +171,13 @@ class DynamicalSystem(Parametrised, abc.ABC):
         if callable(value):
             return value(shape, seed=seed, dtype=self.dtype, device=self.device)
         return torch.full(shape, value, dtype=self.dtype, device=self.device)
+
+
+def float_dtypes(system: DynamicalSystem) -> list[torch.dtype]:
+    """The dtypes that floating numbers of a step may have, its own first: those of its parts, and of sums of weights."""
+    parts = [part.dtype for part in system.modules() if isinstance(part, Parametrised)]
+    sums = [dtype_of_sums(x) for x in (*system.parameters(), *system.buffers()) if x.is_floating_point()]
+    return list(dict.fromkeys([system.dtype, *parts, *sums]))
 
 
 def initial_state(

@@ -2,7 +2,7 @@
 #pragma once
 #include <type_traits>
 
-#include "bdtorch/bfloat16.h"
+#include "bdtorch/two_bytes.h"
 #include "stable_tensor.h"
 
 namespace bdtorch {
@@ -56,6 +56,7 @@ struct CsrArguments {
   template <class F>
   void dispatch_weights(const Tensor& weights, const Tensor& spikes, F&& f) const {
     if (weights.scalar_type() == ScalarType::BFloat16) return with_structure<BFloat16, float>("spikes", spikes, f);
+    if (weights.scalar_type() == ScalarType::Half) return with_structure<Float16, float>("spikes", spikes, f);
     dispatch_values("weights", weights, "spikes", spikes, f);
   }
 
@@ -86,12 +87,13 @@ struct CsrArguments {
   }
 };
 
-// The dtype of sums of weights: bfloat16 is for storage only.
+// The dtype of sums of weights: numbers of two bytes are for storage only.
 inline ScalarType type_of_sums(const Tensor& weights) {
-  return weights.scalar_type() == ScalarType::BFloat16 ? ScalarType::Float : weights.scalar_type();
+  const ScalarType type = weights.scalar_type();
+  return type == ScalarType::BFloat16 || type == ScalarType::Half ? ScalarType::Float : type;
 }
 
-// The data of weights of type W; torch's own bfloat16 is not a type of the kernels.
+// The data of weights of type W; torch's own numbers of two bytes are no types of the kernels.
 template <class W>
 inline const W* weights_pointer(const Tensor& weights) {
   return static_cast<const W*>(weights.const_data_ptr());

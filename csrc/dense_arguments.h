@@ -45,6 +45,7 @@ struct DenseArguments {
         f.template operator()<W, SumOf<W>>();
     };
     if (matrix.scalar_type() == ScalarType::BFloat16) return with_spikes(BFloat16{});
+    if (matrix.scalar_type() == ScalarType::Half) return with_spikes(Float16{});
     dispatch_floating(op, argument, matrix, with_spikes);
   }
 

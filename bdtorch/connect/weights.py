@@ -12,6 +12,7 @@ from bdtorch._types import Initialiser
 from bdtorch.connect.data import Connectivity
 from bdtorch.connect.rules import AllToAll, Rule
 from bdtorch.init import Normal
+from bdtorch.ops.csr import dtype_of_sums
 from bdtorch.ops.random import fold
 
 
@@ -74,7 +75,8 @@ class Weights(Parametrised):
         self.declare("weight", weight if as_it_is else nn.Parameter(weight))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sums over sources, ``(*batch, n_post)``, for ``x`` of shape ``(*batch, n_pre)``."""
+        """The sums over sources, ``(*batch, n_post)``, for ``x`` of shape ``(*batch, n_pre)``, in the dtype of the sums."""
+        x = x.to(dtype_of_sums(self.weight)) if x.is_floating_point() else x
         sums: Tensor = self.connect(x, self.weight)
         return sums
 

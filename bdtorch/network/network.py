@@ -26,6 +26,9 @@ class Network(DynamicalSystem):
     each projection (named ``"source->target+target"``) and ``"out"``, the outputs that projections read. The output of
     a step is a dict of the populations' outputs.
 
+    Parts may differ in dtype, as ``net.populations.double()`` makes them: a projection is drawn in the dtype of its first
+    target, converts what it reads to its own dtype, and what it delivers is converted to the target's.
+
     Inputs of a step are None; a number or tensor, which goes as a current into every population that takes input; or a
     dict by population (a stimulus is reached only so, for example with the rates of a `bdtorch.stimuli.Poisson`), where
     plastic projections may stand too, by their names: the third factor of their rule, such as a reward.
@@ -36,7 +39,7 @@ class Network(DynamicalSystem):
         seed: Names the wiring: connectivity and drawn weights.
 
     Raises:
-        TypeError: a part is of another kind, or parts differ in dtype.
+        TypeError: a part is of another kind.
         ValueError: a name is reserved or unknown, or devices differ.
     """
 
@@ -73,7 +76,7 @@ class Network(DynamicalSystem):
             sum(sizes),
             seed=fold(self.seed, name),
             self_offset=offset,
-            dtype=self.dtype,
+            dtype=self._part(targets[0]).dtype,
             device=self.device,
         )
         self.routes[name] = (source, targets)
@@ -133,7 +136,7 @@ class Network(DynamicalSystem):
                 part = self._part(target)
                 own = g[..., start : start + part.count].reshape(*g.shape[:-1], *part.size)
                 start += part.count
-                drive = self._received(name, own, state[target])
+                drive = self._received(name, own, state[target], part.dtype)
                 drives[target] = Drive.of(drives.get(target)).plus(drive)
         out = {}
         for name in self.populations:
@@ -154,9 +157,10 @@ class Network(DynamicalSystem):
         )
         return Targets(_joined(spikes), _joined(v) if v else None, third)
 
-    def _received(self, name: str, g: Tensor, target: State) -> Drive:
+    def _received(self, name: str, g: Tensor, target: State, dtype: torch.dtype) -> Drive:
+        """What a projection does to a target, in the target's dtype."""
         receptor = self._pathway(name).receptor
-        drive: Drive = receptor(g, tree.find(target, "v") if receptor.needs_voltage else None)
+        drive: Drive = receptor(g.to(dtype), tree.find(target, "v") if receptor.needs_voltage else None)
         return drive
 
     def _external(self, inputs: Any) -> dict[str, Any]:
@@ -199,7 +203,5 @@ def _check_populations(populations: Mapping[str, DynamicalSystem]) -> None:
         if name == "out" or not name.isidentifier():
             raise ValueError(f"`Network(populations=...)`: expected an identifier other than 'out', got {name!r}")
         first = first or part
-        if part.dtype != first.dtype:
-            raise TypeError(f"`Network(populations[{name!r}])`: expected dtype {first.dtype}, got {part.dtype}")
         if part.device != first.device:
             raise ValueError(f"`Network(populations[{name!r}])`: expected device {first.device}, got {part.device}")

@@ -14,6 +14,7 @@ from bdtorch._types import Initialiser, State, Value
 from bdtorch.connect import CSR, Connectivity, Dense, Groups, Identity, Procedural, Rule
 from bdtorch.network.delay import Delay
 from bdtorch.network.synaptic_delay import SynapticDelay
+from bdtorch.ops.csr import TWO_BYTES, dtype_of_sums
 from bdtorch.ops.random import fold
 from bdtorch.plasticity import Events, Plasticity
 from bdtorch.synapses import Current, Presynaptic, Receptor, ShortTerm, Synapse
@@ -42,7 +43,7 @@ class Projection:
     Args:
         connect: A rule of `bdtorch.connect`, or connectivity that is already drawn.
         weight: Strength of a synapse, in the unit of the receptor's variable (nS, pA, mV, ...): float, tensor or
-            `nn.Parameter` (0-d, or one per synapse), or initialiser.
+            `nn.Parameter` (0-d, or one per synapse), or initialiser. A tensor may be in bfloat16 or float16.
         synapse: Time course; None passes the weighted events on as they are.
         receptor: How the synaptic variable drives the membrane; default `bdtorch.synapses.Current`.
         delay: None for none; a float, ms, at least one step and a multiple of it; a tensor of one for each source,
@@ -54,9 +55,12 @@ class Projection:
             source, whose weighted sum is the synaptic variable.
         plasticity: How spikes of both sides change the weights. For the order of events see
             `bdtorch.plasticity.Plasticity`.
+        weight_dtype: Dtype in which weights are stored: float32, float64, or bfloat16 or float16, whose sums are made in
+            float32; default the tensor's, and of what is drawn the projection's. Plastic weights take no two bytes, where
+            small changes would be lost.
 
     Raises:
-        TypeError: a slot holds an object of another kind.
+        TypeError: a slot holds an object of another kind, or weights a dtype that they cannot have.
         ValueError: ``weight`` is NaN or ``delay`` is not positive.
     """
 
@@ -68,6 +72,7 @@ class Projection:
     short_term: ShortTerm | None = None
     presynaptic: Presynaptic | None = None
     plasticity: Plasticity | None = None
+    weight_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         kinds = {
@@ -81,6 +86,10 @@ class Projection:
                 raise TypeError(f"`Projection({slot}=...)`: expected a {expected} object, got {value!r}")
         if isinstance(self.weight, (int, float)):
             check_number("`Projection(weight=...)`", float(self.weight))
+        if self.weight_dtype not in (None, torch.float32, torch.float64, *TWO_BYTES):
+            raise TypeError(
+                f"`Projection(weight_dtype=...)`: expected float32, float64, bfloat16 or float16, got {self.weight_dtype}"
+            )
         if isinstance(self.delay, (int, float)):
             check_number("`Projection(delay=...)`", float(self.delay), positive=True)
         elif self.delay is not None and not callable(self.delay) and not isinstance(self.delay, Tensor):
@@ -126,7 +135,7 @@ class Pathway(Parametrised):
         self.plasticity = None if projection.plasticity is None else self._own(projection.plasticity)
         by_synapse = _is_by_synapse(projection.delay, connect)
         self.connect = connect if self.plasticity is None and not by_synapse else _stored(connect, sparse=by_synapse)
-        self.declare("weight", self._drawn(projection.weight, fold(seed, "weight"), "weight"))
+        self._declare_weight(projection, fold(seed, "weight"))
         self.delay: Delay | None = None
         self.synaptic_delay: SynapticDelay | None = None
         if by_synapse:
@@ -138,6 +147,24 @@ class Pathway(Parametrised):
         self.synapse = None if projection.synapse is None else self._own(projection.synapse)
         receptor = projection.receptor
         self.receptor = Current(dtype=dtype, device=device) if receptor is None else self._own(receptor)
+
+    def _declare_weight(self, projection: Projection, seed: int) -> None:
+        weight, dtype = self._drawn(projection.weight, seed, "weight"), projection.weight_dtype
+        if isinstance(weight, Tensor):
+            if dtype is None:
+                dtype = weight.dtype if weight.dtype in TWO_BYTES else None
+            elif not isinstance(weight, nn.Parameter):
+                weight = weight.to(dtype)
+        self.declare("weight", weight, dtype=dtype)
+        self._check_plastic()
+
+    def _check_plastic(self) -> None:
+        """Plastic weights grow by steps that two bytes would lose without a word."""
+        if self.plasticity is not None and isinstance(self.weight, Tensor) and self.weight.dtype in TWO_BYTES:
+            raise TypeError(
+                "`Projection(weight=..., plasticity=...)`: expected plastic weights in float32 or float64, since changes "
+                f"below half a unit in the last of a few places are lost, got {self.weight.dtype}"
+            )
 
     def _own(self, slot: Slot) -> Slot:
         """The slot itself, whose parameters are shared; or where dtype or device differ, a copy moved there."""
@@ -186,6 +213,8 @@ class Pathway(Parametrised):
     def init_state(self, source: Tensor, *, dt: float | None) -> State:
         """The state at t = 0 for sources whose output looks like ``source``, ``(*batch, n_pre)``."""
         state: dict[str, Any] = {}
+        self._check_plastic()
+        source = _as(source, self.dtype)
         batch_shape = tuple(source.shape[:-1])
         if self.delay is not None:
             state["delay"] = self.delay.init_state(source, dt=dt)
@@ -197,7 +226,8 @@ class Pathway(Parametrised):
             state["weight"] = self._weight(source.device).expand(*batch_shape, *self.connect.weight_shape).clone()
             state["plasticity"] = self.plasticity.init_state(self.connect, batch_shape)
         if self.synaptic_delay is not None:
-            state["delay"] = self.synaptic_delay.init_state(batch_shape, dt=dt)
+            sums = dtype_of_sums(self._weight(source.device))
+            state["delay"] = self.synaptic_delay.init_state(batch_shape, dt=dt, dtype=sums)
         if self.synapse is not None:
             state["synapse"] = self.synapse.init_state((*batch_shape, self.connect.n_post))
         return state
@@ -207,9 +237,11 @@ class Pathway(Parametrised):
     ) -> tuple[State, Tensor]:
         """Deliver ``source``, ``(*batch, n_pre)``; returns state and synaptic variable, ``(*batch, n_post)``.
 
-        A plastic pathway also wants ``targets``.
+        Numbers of another dtype are converted where they come in, to the pathway's; products are made in the dtype of
+        sums of the weights, and converted to the pathway's again. A plastic pathway also wants ``targets``.
         """
         after: dict[str, Any] = {}
+        source = _as(source, self.dtype)
         if self.delay is not None:
             after["delay"], source = self.delay(state["delay"], source, dt)
         released = source
@@ -218,13 +250,15 @@ class Pathway(Parametrised):
         if self.presynaptic is not None:
             after["presynaptic"], released = self.presynaptic.step(state["presynaptic"], released, t, dt)
         weight = state["weight"] if self.plasticity is not None else self._weight(source.device)
+        released = _as(released, dtype_of_sums(weight))
         if self.synaptic_delay is not None:
             after["delay"], g = self.synaptic_delay(state["delay"], released, weight, dt)
         else:
             g = self.connect(released, weight)
+        g = g.to(self.dtype)
         if self.plasticity is not None:
             assert targets is not None, "a network hands them to every plastic pathway"
-            events = Events(source, *targets)
+            events = Events(source, *(_as(x, self.dtype) for x in targets))
             step = self.plasticity.step(state["plasticity"], weight, self.connect, events, t, dt)
             after["plasticity"], after["weight"] = step
         if self.synapse is not None:
@@ -238,6 +272,11 @@ class Pathway(Parametrised):
 
     def extra_repr(self) -> str:
         return f"{self.connect.n_pre} -> {self.connect.n_post}, {self.connect.synapses} synapses"
+
+
+def _as(x: Any, dtype: torch.dtype) -> Any:
+    """Floating tensors in ``dtype``; anything else as it is."""
+    return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
 def _is_by_synapse(delay: Any, connect: Connectivity) -> bool:

@@ -90,6 +90,7 @@ class Recurrent(DynamicalSystem):
     def current(self, inputs: Tensor, out: Tensor) -> Tensor:
         """The current into every cell, ``(*batch, cells)``, from the inputs and the cells' last output."""
         current: Tensor = self.input(inputs) + self.recurrent(out)
+        current = current.to(self.cell.dtype)
         return current if self.bias is None else current + self.bias
 
     def step(self, state: State, inputs: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
@@ -154,7 +155,7 @@ class Readout(DynamicalSystem):
         return self.State(y=self.fill(batch_shape, 0.0))
 
     def step(self, state: State, inputs: Tensor, t: Tensor, dt: float) -> tuple[State, Tensor]:
-        y = self.output(inputs)
+        y = self.output(inputs).to(self.dtype)
         if self.tau is not None:
             y = self.keep(dt) * state.y + y
         if self.bias is not None:

@@ -22,7 +22,7 @@ class SynapticDelay(Parametrised):
     Args:
         duration: Delay of every synapse, ms, at least 0, ``(synapses,)``.
         connect: The synapses.
-        dtype: Dtype of the sums.
+        dtype: Dtype of the delays.
         device: Device of the ring.
 
     Raises:
@@ -67,13 +67,13 @@ class SynapticDelay(Parametrised):
     def _steps(self, dt: float) -> Tensor:
         return torch.round(self.duration / dt).to(torch.int32)
 
-    def init_state(self, batch_shape: tuple[int, ...], *, dt: float | None) -> State:
-        """Nothing on its way, in steps of ``dt`` ms."""
+    def init_state(self, batch_shape: tuple[int, ...], *, dt: float | None, dtype: torch.dtype) -> State:
+        """Nothing on its way, in steps of ``dt`` ms, in the dtype of the sums."""
         if dt is None:
             raise ValueError(
                 "`init_state(dt=...)`: expected the step in ms, since a delay's state depends on it, got None"
             )
-        ring = torch.zeros((*batch_shape, self._slots(dt), self.connect.n_post), dtype=self.dtype, device=self.device)
+        ring = torch.zeros((*batch_shape, self._slots(dt), self.connect.n_post), dtype=dtype, device=self.device)
         return self.State(ring=ring, cursor=torch.zeros(batch_shape, dtype=torch.int64, device=self.device))
 
     def _slots(self, dt: float) -> int:

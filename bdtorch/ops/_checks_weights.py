@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bdtorch import ops
 from bdtorch.ops._checks import Check, csr_of, deterministic
+from bdtorch.ops.csr import TWO_BYTES
 
 LOW, HIGH, SLOTS = -0.5, 0.75, 6
-DTYPES = (torch.float32, torch.float64, torch.bfloat16)
+DTYPES = (torch.float32, torch.float64, *TWO_BYTES)
 
 
 def weight_checks(cuda: bool) -> Iterator[Check]:
@@ -21,7 +22,7 @@ def weight_checks(cuda: bool) -> Iterator[Check]:
     generator = torch.Generator().manual_seed(2)
     shapes = ((1, 1, 1.0), (65, 7, 0.3), (300, 500, 0.1))
     for (n_pre, n_post, density), stored, batch, event in itertools.product(shapes, DTYPES, ((), (5,)), (True, False)):
-        sums = torch.float32 if stored == torch.bfloat16 else stored
+        sums = torch.float32 if stored in TWO_BYTES else stored
 
         def values(*shape: int, dtype: torch.dtype = sums, batch: tuple[int, ...] = batch) -> Tensor:
             return torch.randn(*batch, *shape, generator=generator, dtype=torch.float64).to(dtype)
@@ -36,7 +37,7 @@ def weight_checks(cuda: bool) -> Iterator[Check]:
         yield from _sparse_changes(cuda, name, spikes, terms, synapses, indices, indptr)
         ring, weights = values(SLOTS, n_post), values(len(indices), dtype=stored, batch=())
         yield from _delayed_checks(cuda, name, ring, spikes[0], weights, indices, indptr)
-        if stored != torch.bfloat16 and not event:
+        if stored not in TWO_BYTES and not event:
             traces, decay = values(len(indices)), torch.tensor(0.9, dtype=sums)
             yield from _trace_checks(cuda, name, traces, decay, pre, post, indices, indptr)
 

@@ -18,6 +18,9 @@ from . import _library as _library  # the ops exist once the library is loaded
 
 _csr_columns = torch.ops.bdtorch.csr_columns.default
 
+TWO_BYTES = (torch.bfloat16, torch.float16)
+"""Dtypes in which weights may be stored, whose sums are made in float32."""
+
 _Known = tuple[Any, Any, int | None, int | None, int]
 _known: dict[int, _Known] = {}
 """By the identity of `indices`: both tensors, their versions, and the number of columns that the structure needs."""
@@ -101,8 +104,8 @@ def expect_floating(op: str, name: str, tensor: Tensor) -> None:
 
 def expect_stored(op: str, name: str, tensor: Tensor) -> None:
     """Raise where a tensor does not have one of the dtypes in which weights may be stored."""
-    if tensor.dtype not in (torch.float32, torch.float64, torch.bfloat16):
-        raise TypeError(f"`{op}({name}=...)`: expected float32, float64 or bfloat16, got {tensor.dtype}")
+    if tensor.dtype not in (torch.float32, torch.float64, *TWO_BYTES):
+        raise TypeError(f"`{op}({name}=...)`: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
 
 
 def expect_weights(op: str, weights: Tensor, indices: Tensor) -> None:
@@ -137,8 +140,8 @@ def expect_spikes(op: str, spikes: Tensor, weights: Tensor, name: str, n: int) -
 
 
 def dtype_of_sums(weights: Tensor) -> torch.dtype:
-    """The dtype of products with stored weights: theirs, and float32 for bfloat16."""
-    return torch.float32 if weights.dtype == torch.bfloat16 else weights.dtype
+    """The dtype of products with stored weights: theirs, and float32 for weights in two bytes."""
+    return torch.float32 if weights.dtype in TWO_BYTES else weights.dtype
 
 
 def _expect_rows(op: str, indices: Tensor, indptr: Tensor, n_columns: int, distinct: bool) -> int:

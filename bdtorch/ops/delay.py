@@ -36,7 +36,7 @@ def event_csr_delayed(
         ring: ``(*batch, n_slots, n_post)``, what is on its way, in the dtype of the sums and the units of `weights`.
         cursor: ``(*batch,)`` int64, the slot to be read next, in [0, n_slots).
         spikes: ``(*batch, n_pre)``, bool, or of the dtype of the sums.
-        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 or float16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
         delays: ``(n_synapses,)`` int32, in steps.

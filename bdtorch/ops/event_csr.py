@@ -5,7 +5,7 @@ synapses ``indptr[i] <= k < indptr[i + 1]``, synapse ``k`` ends at neuron ``indi
 row. A 0-d weight is shared by all synapses, a 1-D one has a value for each.
 
 The three ops are the partial derivatives of one trilinear form $\sum_{bij} s_{bi} W_{ij} g_{bj}$, so they are
-each other's derivatives, of any order. Weights may be stored in bfloat16; sums are then made and returned in float32.
+each other's derivatives, of any order. Weights may be stored in bfloat16 or float16; sums are then made and returned in float32.
 Results are equal to the bit for any number of threads, and those of a batch
 equal those of its samples. On a GPU `event_csr` adds with atomics, in no fixed order, unless
 `torch.use_deterministic_algorithms` is on: then its results are those of the CPU, to the bit, and take longer.
@@ -47,7 +47,7 @@ def event_csr(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor, 
 
     Args:
         spikes: ``(*batch, n_pre)``, bool, or of the dtype of the sums (a nonzero value is an event and a factor).
-        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 or float16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
         n_post: Number of postsynaptic neurons, above every index.
@@ -78,7 +78,7 @@ def event_csr_t(spikes: Tensor, weights: Tensor, indices: Tensor, indptr: Tensor
 
     Args:
         spikes: ``(*batch, n_post)``, bool or of the dtype of the sums; every index must be below n_post.
-        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 with sums in float32.
+        weights: ``()`` or ``(n_synapses,)``, float32, float64, or bfloat16 or float16 with sums in float32.
         indices: ``(n_synapses,)`` int32, postsynaptic neuron of each synapse.
         indptr: ``(n_pre + 1,)`` int32 or int64, first synapse of each row.
 

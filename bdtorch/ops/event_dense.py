@@ -31,7 +31,7 @@ def event_dense(spikes: Tensor, matrix: Tensor) -> Tensor:
     Args:
         spikes: ``(*batch, n_rows)``, bool, or of the dtype of the sums (a nonzero value is an event and a factor).
         matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64,
-            or bfloat16 with sums in float32.
+            or bfloat16 or float16 with sums in float32.
 
     Returns:
         ``(*batch, n_columns)`` in the dtype of the sums and the units of `matrix`.
@@ -51,7 +51,7 @@ def event_dense_t(spikes: Tensor, matrix: Tensor) -> Tensor:
     Args:
         spikes: ``(*batch, n_columns)``, bool, or of the dtype of the sums.
         matrix: ``(n_rows, n_columns)``, or ``(*batch, n_rows, n_columns)`` with one for each sample; float32, float64,
-            or bfloat16 with sums in float32.
+            or bfloat16 or float16 with sums in float32.
 
     Returns:
         ``(*batch, n_rows)`` in the dtype of the sums and the units of `matrix`.

@@ -8,11 +8,11 @@ neurons without an event are not touched, not even to bring them within the boun
 partners' spikes this is a pair rule; $b$ makes bounds soft; a factor $s_i$ other than 1 makes triplet and
 voltage rules. Functional here; a native loop changes weights in place.
 
-Weights in bfloat16 are changed in float32, the dtype of the other operands, and rounded to the nearest: a change below
-a 256th of the weight may be lost, so small steps call for float32.
+Weights in bfloat16 or float16 are changed in float32, the dtype of the other operands, and rounded to the nearest: a
+change below a 512th (a 4096th) of the weight may be lost, so small steps call for float32.
 
 A gradient goes to weights, `a`, `b` and floating-point spikes: that of the formula, 0 where a bound cut the weight.
-Rounding to bfloat16 counts as the identity.
+Rounding to two bytes counts as the identity.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ def plasticity_dense(
     """Changes the rows, or the columns, of active neurons in a dense matrix of weights; for the formula see the module.
 
     Args:
-        weights: ``(*batch, n_rows, n_columns)``, float32, float64 or bfloat16.
+        weights: ``(*batch, n_rows, n_columns)``, float32, float64, bfloat16 or float16.
         spikes: ``(*batch, n_rows)``, or with `columns` ``(*batch, n_columns)``: bool, or a factor of the dtype of
-            `weights` (float32 for bfloat16).
+            `weights` (float32 for two bytes).
         a: ``(*batch, n_columns)``, or with `columns` ``(*batch, n_rows)``, in the unit of the weights.
         b: Like `a`, without unit; None for 0.
         low: Lower bound, in the unit of the weights.
@@ -99,8 +99,8 @@ def plasticity_csr(
     the matrix: spikes are then postsynaptic ones.
 
     Args:
-        weights: ``(*batch, n_synapses)``, float32, float64 or bfloat16.
-        spikes: ``(*batch, n_rows)``, bool, or a factor of the dtype of `weights` (float32 for bfloat16).
+        weights: ``(*batch, n_synapses)``, float32, float64, bfloat16 or float16.
+        spikes: ``(*batch, n_rows)``, bool, or a factor of the dtype of `weights` (float32 for two bytes).
         a: ``(*batch, n)``, a value for each neuron that `indices` names, in the unit of the weights.
         b: Like `a`, without unit; None for 0.
         indices: ``(n_synapses,)`` int32, partner at each position.

@@ -22,13 +22,14 @@ from bdtorch import ops
 from bdtorch.ops._checks import Arguments, Check, csr_of, dense_of, deterministic
 from bdtorch.ops._checks_learning import learning_checks
 from bdtorch.ops._checks_weights import segment_checks, weight_checks
+from bdtorch.ops.csr import TWO_BYTES
 
 
 def sparse_cases() -> Iterator[tuple[str, Arguments]]:
     """Names and arguments of the products with stored matrices: shapes, dtypes of weights and spikes, batches."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(1, 1, 1.0), (65, 7, 0.3), (1000, 3000, 0.01), (300, 2000, 0.9)]
-    weight_dtypes = (torch.float32, torch.float64, torch.bfloat16)
+    weight_dtypes = (torch.float32, torch.float64, *TWO_BYTES)
     for (n_pre, n_post, density), dtype, batch, event in itertools.product(
         shapes, weight_dtypes, ((), (5,)), (True, False)
     ):

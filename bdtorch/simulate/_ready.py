@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from bdtorch import _tree as tree
-from bdtorch._system import DynamicalSystem, initial_state, whole_steps
+from bdtorch._system import DynamicalSystem, float_dtypes, initial_state, whole_steps
 from bdtorch._types import State
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._ensemble import ensemble_state
@@ -93,13 +93,15 @@ def _check_arguments(system: Any, dt: Any, record: Any) -> None:
 
 def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:
     flat: list[Tensor] = []
+    dtypes = float_dtypes(system)
     for name, leaf in tree.named_leaves(state):
         if not isinstance(leaf, Tensor):
             raise TypeError(f"`simulate(state=...)`: expected tensors only, got {type(leaf).__name__} for {name!r}")
         if leaf.device != system.device:
             raise ValueError(f"`simulate(state=...)`: expected device {system.device}, got {leaf.device} for {name!r}")
-        if leaf.is_floating_point() and leaf.dtype != system.dtype:
-            raise TypeError(f"`simulate(state=...)`: expected dtype {system.dtype}, got {leaf.dtype} for {name!r}")
+        if leaf.is_floating_point() and leaf.dtype not in dtypes:
+            expected = " or ".join(map(str, dtypes))
+            raise TypeError(f"`simulate(state=...)`: expected dtype {expected}, got {leaf.dtype} for {name!r}")
         flat.append(leaf)
     return flat
 

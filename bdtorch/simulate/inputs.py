@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
-from bdtorch._system import DynamicalSystem, whole_steps
+from bdtorch._system import DynamicalSystem, float_dtypes, whole_steps
 
 
 class Constant:
@@ -85,18 +85,20 @@ class Inputs:
 def resolve(inputs: Any, system: DynamicalSystem) -> Inputs:
     """Sort the leaves of ``inputs`` and check their dtypes, devices and lengths."""
     flat, spec = tree.flatten(inputs)
+    dtypes = float_dtypes(system)
+    widest = max(dtypes, key=lambda dtype: dtype.itemsize)  # a single number makes nothing wider
     leaves: list[Any] = []
     sequences: list[Tensor] = []
     for leaf in flat:
         if isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
-            leaf = torch.full((), float(leaf), dtype=system.dtype, device=system.device)
+            leaf = torch.full((), float(leaf), dtype=widest, device=system.device)
         if isinstance(leaf, Constant):
-            leaves.append(_checked(leaf.value, system))
+            leaves.append(_checked(leaf.value, system, dtypes))
         elif isinstance(leaf, Tensor) and leaf.dim():
             leaves.append(len(sequences))
-            sequences.append(_checked(leaf, system))
+            sequences.append(_checked(leaf, system, dtypes))
         elif isinstance(leaf, Tensor):
-            leaves.append(_checked(leaf, system))
+            leaves.append(_checked(leaf, system, dtypes))
         elif leaf is None or callable(leaf):
             leaves.append(leaf)
         else:
@@ -112,11 +114,11 @@ def resolve(inputs: Any, system: DynamicalSystem) -> Inputs:
     return Inputs(leaves, spec, sequences)
 
 
-def _checked(value: Tensor, system: DynamicalSystem) -> Tensor:
+def _checked(value: Tensor, system: DynamicalSystem, dtypes: list[torch.dtype]) -> Tensor:
     if value.device != system.device:
         raise ValueError(f"`simulate(inputs=...)`: expected device {system.device}, got {value.device}")
-    if value.is_complex() or (value.is_floating_point() and value.dtype != system.dtype):
-        raise TypeError(f"`simulate(inputs=...)`: expected dtype {system.dtype}, got {value.dtype}")
+    if value.is_complex() or (value.is_floating_point() and value.dtype not in dtypes):
+        raise TypeError(f"`simulate(inputs=...)`: expected dtype {' or '.join(map(str, dtypes))}, got {value.dtype}")
     return value
 
 

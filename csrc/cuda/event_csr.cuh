@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "bdtorch/bfloat16.h"
+#include "bdtorch/two_bytes.h"
 #include "compiler.h"
 
 namespace bdtorch::cuda {

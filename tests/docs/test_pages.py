@@ -55,6 +55,12 @@ def test_training(page):
     assert (used.mT @ residual).abs().max() < 1e-3 * (used.mT @ used).diag().max()
 
 
+def test_precision(page, capsys):
+    page("precision.md")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["torch.float64 torch.float64", "torch.float64 torch.float32", "torch.float32 torch.bfloat16"]
+
+
 def test_your_own(page, capsys):
     found = page("tutorials/your_own.md")
     first = capsys.readouterr().out.splitlines()[0]

@@ -272,8 +272,6 @@ def test_bad_networks() -> None:
         (TypeError, r"populations\['A'\]\)`: expected a DynamicalSystem, got 3", {"A": 3}, {}),
         (ValueError, r"populations=...\)`: expected an identifier other than 'out', got 'out'", {"out": lif(1)}, {}),
         (ValueError, r"populations=...\)`: expected an identifier .* got 'a b'", {"a b": lif(1)}, {}),
-        (TypeError, r"populations\['B'\]\)`: expected dtype torch.float32, got torch.float64",
-         {"A": lif(1, dtype=torch.float32), "B": lif(1, dtype=torch.float64)}, {}),
         (ValueError, r"expected populations among 'A', got 'B'", {"A": lif(1)}, {("A", "B"): one}),
         (ValueError, r"expected populations among 'A', got 'B'", {"A": lif(1)}, {("B", "A"): one}),
         (ValueError, r"'P' is a stimulus and takes no drive",

@@ -59,12 +59,12 @@ SHAPES = [(0, 4), (4, 0), (1, 1), (7, 5), (40, 1000), (1000, 7)]
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     ("dtype", "event", "shared"),
-    [*itertools.product([torch.float32, torch.float64, torch.bfloat16], [True, False], [True, False])],
+    [*itertools.product([torch.float32, torch.float64, torch.bfloat16, torch.float16], [True, False], [True, False])],
 )
 def test_delayed_products(shape: Any, batch: Any, dtype: torch.dtype, event: bool, shared: bool) -> None:
     n_pre, n_post = shape
     ends = structure(n_pre, n_post)
-    stored, dtype = dtype, torch.float32 if dtype == torch.bfloat16 else dtype
+    stored, dtype = dtype, torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
     ring = values(*batch, SLOTS, n_post, dtype=dtype)
     cursor = torch.randint(0, SLOTS, batch, generator=torch.Generator().manual_seed(4))
     spikes = (values(*batch, n_pre, seed=5, dtype=dtype) - 0.3).relu()

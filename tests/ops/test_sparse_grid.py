@@ -15,7 +15,7 @@ from bdtorch import connect, ops
 SIZES = (0, 1, 7, 1000)
 SHAPES = [*itertools.product(SIZES, SIZES), (1000, 3), (3, 997)]
 DENSITIES = (0.0, 0.001, 0.1, 1.0)
-WEIGHTS = (torch.float32, torch.float64, torch.bfloat16)
+WEIGHTS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # As many samples as fill a tile, more, fewer; one dense and one sparse activity, so that both kernels for batches run.
 BATCHES = ((), (1,), (3,), (5,), (17,), (2, 8), (0,))
 
@@ -150,7 +150,7 @@ def malform(rng: random.Random, indices: Tensor, indptr: Tensor, weights: Tensor
         "weights too few": ("weights", {"weights": weights[:-1]}),
         "weights of two axes": ("weights", {"weights": weights[:, None]}),
         "integer weights": ("weights", {"weights": weights.long()}),
-        "half weights": ("weights", {"weights": weights.half()}),
+        "complex weights": ("weights", {"weights": weights.cfloat()}),
         "weights elsewhere": ("weights", {"weights": weights.to("meta")}),
     }  # fmt: skip
     name = rng.choice(list(faults))

@@ -17,12 +17,12 @@ from bdtorch.connect import CSR
 from bdtorch.ops import include_dir
 
 SIZES = [0, 1, 7, 1000]
-KINDS = list(itertools.product([torch.float32, torch.float64, torch.bfloat16], [False, True]))
+KINDS = list(itertools.product([torch.float32, torch.float64, torch.bfloat16, torch.float16], [False, True]))
 INF = math.inf
 
 
 def of_sums(stored: torch.dtype) -> torch.dtype:
-    return torch.float32 if stored == torch.bfloat16 else stored
+    return torch.float32 if stored in (torch.bfloat16, torch.float16) else stored
 
 
 def generator(seed: int) -> torch.Generator:
@@ -147,13 +147,29 @@ def test_threads_give_the_same_bits() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("value", [1.0, 1.00390625, 1.01171875, -3e38, 3.4e38, 1e-40, -0.0, INF, -INF, math.nan])
-def test_rounding_to_bfloat16_is_that_of_torch(value: float) -> None:
-    """To the nearest, halfway to the even; beyond the largest to infinity."""
-    w, spikes = torch.zeros(1, 1, dtype=torch.bfloat16), torch.ones(1, dtype=torch.bool)
-    got = ops.plasticity_dense(w, spikes, torch.tensor([value]))
-    want = torch.tensor([[value]]).to(torch.bfloat16)
-    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_rounding_to_two_bytes_is_that_of_torch(stored: torch.dtype) -> None:
+    """To the nearest, halfway to the even; beyond the largest to infinity; with subnormal numbers."""
+    special = [
+        1.0,
+        1.00390625,
+        1.01171875,
+        -3e38,
+        3.4e38,
+        1e-40,
+        -0.0,
+        INF,
+        -INF,
+        math.nan,
+        65504.0,
+        65519.996,
+        65520.0,
+    ]
+    bits = torch.randint(-(2**31), 2**31, (100_000,), generator=generator(1)).to(torch.int32).view(torch.float32)
+    small = torch.randn(100_000, generator=generator(2)) * 1e-6
+    values = torch.cat([torch.tensor(special), bits, small])
+    got = ops.plasticity_dense(torch.zeros(1, len(values), dtype=stored), torch.tensor([True]), values)[0]
+    torch.testing.assert_close(got, values.to(stored), rtol=0, atol=0, equal_nan=True)
 
 
 def test_silent_neurons_keep_their_weights_and_nan_comes_through() -> None:
@@ -175,7 +191,7 @@ def test_operands_of_any_strides() -> None:
 W, S, A = torch.zeros(3, 4), torch.zeros(3, dtype=torch.bool), torch.zeros(4)
 INDICES, INDPTR = torch.tensor([0, 1, 0], dtype=torch.int32), torch.tensor([0, 2, 3])
 BAD = {
-    "`event_dense(matrix=...)`: expected float32, float64 or bfloat16, got torch.int64": (
+    "`event_dense(matrix=...)`: expected float32, float64, bfloat16 or float16, got torch.int64": (
         TypeError, lambda: ops.event_dense(S, W.long())),
     "`event_dense(matrix=...)`: expected shape (*batch, n_rows, n_columns), got (4,)": (
         ValueError, lambda: ops.event_dense(S, A)),

@@ -72,7 +72,22 @@ def drifting_model() -> Model:
     return Model(Drifting(), {"a": a, "b": b}, record, (2,))
 
 
-MODELS = {"coba": coba_model, "stdp": stdp_model, "drifting": drifting_model}
+def mixed_model() -> Model:
+    """Neurons in double, projections in single precision, weights in two bytes, and records of numbers of two bytes."""
+    cell = bt.neurons.LIF(30, tau=5.0, v_init=bt.init.Uniform(0.0, 20.0))
+    weights = [bt.init.Uniform(0.0, 0.9), (torch.arange(30.0) / 40).half()]
+    jump = bt.synapses.Jump()
+    several = [
+        bt.Projection(bt.connect.FixedProbability(0.3), weights[0], receptor=jump, weight_dtype=torch.bfloat16),
+        bt.Projection(bt.connect.OneToOne(), weights[1], bt.synapses.Exponential(3.0)),
+    ]
+    net = bt.Network({"E": cell}, {("E", "E"): several})
+    net.populations.double()
+    record = {"E": bt.spikes("E"), "v": bt.trace("E.v", every=9), "half": lambda state, out: state["E"].v.bfloat16()}
+    return Model(net, 30.0, record)
+
+
+MODELS = {"coba": coba_model, "stdp": stdp_model, "drifting": drifting_model, "mixed": mixed_model}
 
 
 def exported(folder: Path, name: str, *, library: bool = False, more: tuple[str, ...] = ()) -> tuple[Model, Path]:
@@ -123,7 +138,7 @@ def expect_equal(folder: Path, sol: bt.Solution) -> None:
                 assert np.array_equal(pairs, np.stack([leaf.step.numpy(), leaf.train.numpy()], 1))
                 assert len(pairs) > 0
             else:
-                assert written == leaf.contiguous().numpy().tobytes()
+                assert written == leaf.contiguous().view(torch.uint8).numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -22,9 +22,7 @@ from bdtorch.simulate.export import interface
 from bdtorch.simulate.export.description import describe, packed
 from bdtorch.simulate.loops import LoopError
 from bdtorch.simulate.loops._loop import expect_pure
-from bdtorch.simulate.loops.native import generate
-from bdtorch.simulate.loops.native.narrow import narrowed
-from bdtorch.simulate.loops.native.split import split
+from bdtorch.simulate.loops.native import generate, prepared
 from bdtorch.simulate.loops.native.trace import trace
 from bdtorch.simulate.records import Record
 
@@ -88,7 +86,7 @@ def export_loop(
             raise LoopError(f"the native loop runs on the CPU, and this system is on {system.device}")
         graph = trace(body, flat, ready.start)
         expect_pure(body, "native")
-        graph = narrowed(split(graph))
+        graph = prepared(graph)
         layout, loop = generate(body, graph)
         description = describe(body, graph, layout, flat, inputs, ready.start)
     unkeyed = packed(description, flat, "")

@@ -19,6 +19,8 @@ _DTYPES = {
     torch.int8: "BDTORCH_INT8",
     torch.uint8: "BDTORCH_UINT8",
     torch.bool: "BDTORCH_BOOL",
+    torch.bfloat16: "BDTORCH_BFLOAT16",
+    torch.float16: "BDTORCH_FLOAT16",
 }
 
 _COMMON = """\
@@ -39,7 +41,8 @@ enum {
   BDTORCH_BAD_ARGUMENT = 9
 };
 
-/* Types of elements: float, double, signed integers of 8, 4, 2 and 1 bytes, unsigned of 1, and 0 or 1 in one byte. */
+/* Types of elements: float, double, signed integers of 8, 4, 2 and 1 bytes, unsigned of 1, 0 or 1 in one byte, and
+   floating point numbers of two bytes: the upper half of a float, and IEEE binary16. */
 enum {
   BDTORCH_FLOAT32 = 0,
   BDTORCH_FLOAT64 = 1,
@@ -48,7 +51,9 @@ enum {
   BDTORCH_INT16 = 4,
   BDTORCH_INT8 = 5,
   BDTORCH_UINT8 = 6,
-  BDTORCH_BOOL = 7
+  BDTORCH_BOOL = 7,
+  BDTORCH_BFLOAT16 = 8,
+  BDTORCH_FLOAT16 = 9
 };
 
 /* An array of one step: a state variable, an input, or a row of a record; rows of the last axis lie together. */

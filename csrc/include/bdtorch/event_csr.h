@@ -7,7 +7,7 @@
 // Structure: row i owns the synapses k in [indptr[i], indptr[i + 1]); synapse k ends at neuron indices[k]; indices
 // ascend within a row. `shared_weight` says that weights[0] holds for every synapse, else weights[k] for synapse k.
 // Spikes are bool, or of the sums' type: nonzero is an event and its value a factor. Weights have the type of the sums,
-// or BFloat16 for sums in float.
+// or BFloat16 or Float16 for sums in float.
 //
 // Every sum has an order that does not depend on how the range of neurons is cut into parts, so the results are equal
 // to the bit for any number of threads. Included by generated code: no torch, no heavy standard headers, C++17.
@@ -16,7 +16,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "bfloat16.h"
+#include "two_bytes.h"
 #include "macros.h"
 
 namespace bdtorch {
@@ -57,7 +57,7 @@ inline uint64_t nonzero_bits(const S* p) {
   if constexpr (std::is_same<S, bool>::value)  // a product gathers the low bits of eight bytes in the highest
     for (int64_t w = 0; w < 8; ++w) bits |= (word(w) * UINT64_C(0x0102040810204080) >> 56) << (8 * w);
   else
-    for (int64_t j = 0; j < line; ++j) bits |= uint64_t(p[j] != S(0)) << j;
+    for (int64_t j = 0; j < line; ++j) bits |= uint64_t(bool(p[j])) << j;
   return bits;
 }
 
@@ -70,7 +70,7 @@ inline void for_each_active(const S* spikes, int64_t begin, int64_t end, Visit&&
   for (; i + line <= end; i += line)
     for (uint64_t events = nonzero_bits(spikes + i); events; events &= events - 1) visit(i + __builtin_ctzll(events));
   for (; i < end; ++i)
-    if (spikes[i] != S(0)) visit(i);
+    if (bool(spikes[i])) visit(i);
 }
 
 // The first k in [begin, end) with indices[k] >= bound, or end.

@@ -5,9 +5,9 @@
 //   event_dense_columns   y_i += sum_j M_ij s_j     columns of active neurons: one element of every row
 //
 // Spikes are bool, or of the type of the sums: nonzero is an event and its value a factor. The matrix has that type too,
-// or is BFloat16 for sums in float. Terms are added in ascending order of the active neurons, however the range of
-// targets is cut into parts, so the results are equal to the bit for any number of threads. Included by generated code:
-// no torch, no heavy standard headers, C++17.
+// or is BFloat16 or Float16 for sums in float. Terms are added in ascending order of the active neurons, however the
+// range of targets is cut into parts, so the results are equal to the bit for any number of threads. Included by
+// generated code: no torch, no heavy standard headers, C++17.
 #pragma once
 #include <cstdint>
 #include <type_traits>

@@ -5,7 +5,7 @@
 // for the weights w of the synapses of active neurons. s is the event's factor (nonzero: active), one for each neuron of
 // the side that spikes; a and b have a value for each neuron of the other side. The weights of silent neurons are not
 // touched, not even to bring them within the bounds. b may be null: 0. Weights have the type of the terms, or BFloat16
-// with terms in float: the new weight is then rounded to the nearest.
+// or Float16 with terms in float: the new weight is then rounded to the nearest.
 //
 //   dense_update_rows      spikes along the rows of a dense matrix, a and b along its columns
 //   dense_update_columns   spikes along the columns, a and b along the rows

@@ -3,7 +3,7 @@
 //   usage: event_dense N_SCHEDULES N_ROWS
 #include "event_dense.cuh"
 
-#include "bdtorch/bfloat16.h"
+#include "bdtorch/two_bytes.h"
 
 #include <random>
 

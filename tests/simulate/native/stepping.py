@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bdtorch as bt
+from bdtorch._system import Parametrised
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.records import Record
@@ -21,8 +22,9 @@ class Stepping(bt.DynamicalSystem):
     """A system whose state is a list of given tensors, whatever their dtypes, and whose step is a function."""
 
     def __init__(self, step: Step, *state: Tensor) -> None:
-        floating = [leaf.dtype for leaf in state if leaf.is_floating_point()]
+        floating = list(dict.fromkeys(leaf.dtype for leaf in state if leaf.is_floating_point()))
         super().__init__((), dtype=floating[0] if floating else None)
+        self.parts = nn.ModuleList(Parametrised(dtype=dtype) for dtype in floating[1:])
         self.function = step
         self.initial = {f"x{number}": leaf for number, leaf in enumerate(state)}
 

@@ -64,7 +64,7 @@ STEPS = {
         r"add_\.Tensor writes to .* a parameter or a buffer; step must be pure",
     ),
     "out": (lambda x: torch.add(x, x, out=torch.empty(9)), r"add\.out writes to tensors in a way"),
-    "half": (lambda x: x.half().float(), r"dtype torch\.float16"),
+    "eight bits": (lambda x: x.to(torch.float8_e5m2).float(), r"dtype torch\.float8_e5m2"),
     "complex": (lambda x: torch.view_as_real(x + 1j)[..., 0], r"dtype torch\.complex64|has no lowering"),
     "mode": (lambda x: x - x.mode()[0], r"aten\.mode\.default has no lowering to C\+\+"),
     "fft": (lambda x: torch.fft.rfft(x).abs().sum() + x, r"aten\._fft_r2c\.default has no lowering"),

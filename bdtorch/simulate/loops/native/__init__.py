@@ -20,6 +20,7 @@ from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
 from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.trace import trace
 from bdtorch.simulate.loops.native.visits import share_visits
+from bdtorch.simulate.loops.native.widen import widened
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
 _INTERVAL = 32  # steps between kept states where a run is to be recomputed
@@ -67,7 +68,7 @@ class Native(Loop):
         return self._made(body, graph)
 
     def _made(self, body: Body, graph: Graph) -> NativeRunner:
-        graph = narrowed(split(graph))  # whose numbers the loop reports its errors by
+        graph = prepared(graph)  # whose numbers the loop reports its errors by
         layout, text = generate(body, graph)
         return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
 
@@ -77,6 +78,11 @@ class Native(Loop):
         work = sum(node.numel for node in graph.nodes if node.kind == "op")
         most = min(torch.get_num_threads(), work // _ELEMENTS_PER_THREAD)
         return Crew(1, most) if most > 1 else Crew(1)
+
+
+def prepared(graph: Graph) -> Graph:
+    """A traced step in the form that is laid out."""
+    return narrowed(split(widened(graph)))
 
 
 def generate(body: Body, graph: Graph) -> tuple[Plan, str]:

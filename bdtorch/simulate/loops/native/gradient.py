@@ -20,7 +20,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import Advance, LoopError, Runner
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.outer import add_outer
-from bdtorch.simulate.loops.native.reverse import Factor, Reversed, reversed_graph
+from bdtorch.simulate.loops.native.reverse import Factor, Reversed, reversed_graph, sum_over_steps
 from bdtorch.simulate.loops.native.runner import NativeRunner
 from bdtorch.simulate.loops.native.trace import trace
 
@@ -234,7 +234,8 @@ class _WayBack:
         for number, gradient in zip(self.runner.observing, gradients[outcome.states :], strict=True):
             if number in self.reverse.shown:
                 self.shown.append(_spread(gradient, outcome, self.runner.body.every[number]))
-        self.sums = [torch.zeros_like(x, memory_format=torch.contiguous_format) for x in summed]
+        self.summed = [x.dtype for x in summed]
+        self.sums = [sum_over_steps(x) for x in summed]
         self.carry = [gradients[k] for k in self.reverse.floating] + [self.sums[k] for k in self.reduced.carried]
         self.into = {k: torch.zeros_like(self.sequences[k]) for k in self.reverse.moving}
 
@@ -273,7 +274,10 @@ class _WayBack:
             into_state[k] = gradient
         for k, total in zip(self.reduced.carried, self.carry[floating:], strict=True):
             self.sums[k] = total
-        sums = [None if k in self.reverse.idle else total for k, total in enumerate(self.sums)]
+        sums = [
+            None if k in self.reverse.idle else total.to(dtype)
+            for k, (total, dtype) in enumerate(zip(self.sums, self.summed, strict=True))
+        ]
         return into_state, [self.into.get(k) for k in range(self.outcome.sequences)], sums
 
 

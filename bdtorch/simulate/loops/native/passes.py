@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from bdtorch.ops.csr import TWO_BYTES
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.kernel import Kernel, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
-from bdtorch.simulate.loops.native.pointwise import CPP, cast, expression
+from bdtorch.simulate.loops.native.pointwise import CPP, cast, computed, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
 from bdtorch.simulate.loops.native.segments import segments
 
@@ -60,7 +61,7 @@ class _Pass:
                 self._declare(ref)
         self.names = {node: f"x{number}" for number, node in enumerate(reads)}
         self.names |= {node: f"v{len(reads) + number}" for number, node in enumerate(kernel.nodes)}
-        floats = (node.dtype for node in kernel.nodes if node.dtype.is_floating_point)
+        floats = (computed(node.dtype) for node in kernel.nodes if node.dtype.is_floating_point)
         self.wide = max(floats, key=lambda dtype: dtype.itemsize, default=torch.bool)
         self.constant = {node for node in reads if not (any(self.strides[node]) or self._home(node) in self.written)}
 
@@ -129,23 +130,29 @@ class _Pass:
         operands = dict.fromkeys(x for node in part.nodes for x in loads(node) if x in self.reads)
         lines = [self._load(node) for node in operands if node not in self.constant]
         for node in part.taken:
-            value = cast(f"{self.names[node]}_block[k]", self._handed(node), node.dtype)
-            lines.append(f"const {CPP[node.dtype]} {self.names[node]} = {value};")
+            value = cast(f"{self.names[node]}_block[k]", self._handed(node), computed(node.dtype))
+            lines.append(f"const {_at_work(node.dtype)} {self.names[node]} = {value};")
         for node in part.nodes:
-            lines.append(f"const {CPP[node.dtype]} {self.names[node]} = {expression(node, self.names)};")
+            lines.append(f"const {_at_work(node.dtype)} {self.names[node]} = {expression(node, self.names)};")
         for node in given:
-            lines.append(f"{self.names[node]}_block[k] = {cast(self.names[node], node.dtype, self._handed(node))};")
+            lines.append(
+                f"{self.names[node]}_block[k] = {cast(self.names[node], computed(node.dtype), self._handed(node))};"
+            )
         for node in part.stores:
-            lines.append(f"{self._place(self.writes[node], self.write_strides[node])} = {self.names[node]};")
+            value = self.names[node]
+            if node.dtype in TWO_BYTES:
+                value = f"bdtorch::stored<{CPP[node.dtype]}>({value})"
+            lines.append(f"{self._place(self.writes[node], self.write_strides[node])} = {value};")
         lines += [f"{self._element(node)} = 0;" for node in part.clears]
         return lines
 
     def _handed(self, node: Node) -> torch.dtype:
         """How a value is kept in a block: truth values as whole numbers as wide as the others, so that they make vectors."""
-        return _WHOLE.get(self.wide.itemsize, self.wide) if node.dtype == torch.bool else node.dtype
+        return _WHOLE.get(self.wide.itemsize, self.wide) if node.dtype == torch.bool else computed(node.dtype)
 
     def _load(self, node: Node) -> str:
-        return f"const {_loaded(node.dtype)} {self.names[node]} = {self._element(node)};"
+        kind = "float" if node.dtype in TWO_BYTES else _loaded(node.dtype)
+        return f"const {kind} {self.names[node]} = {self._element(node)};"
 
     def _element(self, node: Node) -> str:
         return self._place(self.reads[node], self.strides[node])
@@ -161,6 +168,10 @@ class _Pass:
 def _loaded(dtype: torch.dtype) -> str:
     """The type that elements are loaded as: truth values as the bytes that they are, for gcc vectorises no load of bool."""
     return "uint8_t" if dtype == torch.bool else CPP[dtype]
+
+
+def _at_work(dtype: torch.dtype) -> str:
+    return CPP[computed(dtype)]
 
 
 def _block(handed: list[torch.dtype]) -> int:

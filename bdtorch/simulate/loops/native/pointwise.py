@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from bdtorch.ops.csr import TWO_BYTES
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.operations import ARITHMETIC, BITWISE, COMPARISONS, COPIES, LOGIC
 
@@ -20,12 +22,37 @@ CPP = {
     torch.int8: "int8_t",
     torch.uint8: "uint8_t",
     torch.bool: "bool",
+    torch.bfloat16: "bdtorch::BFloat16",
+    torch.float16: "bdtorch::Float16",
 }
-"""C++ type of every dtype that the native loop handles."""
+"""C++ type in memory of every dtype that the native loop handles."""
+
+_AS_IT_IS = {
+    "aten.mul.Tensor": (0, 1),
+    "aten.mul.Scalar": (1,),
+    "aten.div.Tensor": (1,),
+    "aten.div.Scalar": (1,),
+    "aten.lerp.Scalar": (2,),
+}
+"""Operands that operations on numbers of two bytes take as they are where they are single numbers; others are rounded."""
+
+_CHOICES = {
+    "aten.where.self", "aten.where.Scalar", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.masked_fill.Scalar",
+    "aten.masked_fill.Tensor", "aten.neg.default", "aten.abs.default", "aten.relu.default", "aten.maximum.default",
+    "aten.minimum.default", "aten.clamp.default", "aten.clamp.Tensor",
+}  # fmt: skip
+"""Operations whose results need no rounding."""
+
+
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a value at work: numbers of two bytes are floats there, rounded after every operation."""
+    return torch.float32 if dtype in TWO_BYTES else dtype
 
 
 def literal(value: float | int | bool, dtype: torch.dtype) -> str:
-    """A Python number as a C++ constant of a dtype, exact to the bit."""
+    """A Python number as a C++ constant of a dtype, or of the dtype that it is computed in; exact to the bit."""
+    if dtype in TWO_BYTES:
+        return literal(torch.tensor(value, dtype=dtype).item(), torch.float32)
     if dtype == torch.bool:
         return "true" if value else "false"
     if not dtype.is_floating_point:
@@ -43,6 +70,10 @@ def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
     """Convert an expression between dtypes as ATen does."""
     if have == want:
         return text
+    if want in TWO_BYTES:
+        return rounded(cast(text, have, torch.float32), want)
+    if have in TWO_BYTES:
+        return cast(text, torch.float32, want)
     if want == torch.bool:
         return f"({text} != 0)"
     if have == torch.bool and want.is_floating_point:  # gcc vectorises the choice, and not the conversion
@@ -50,10 +81,25 @@ def cast(text: str, have: torch.dtype, want: torch.dtype) -> str:
     return f"{CPP[want]}({text})"
 
 
+def rounded(text: str, dtype: torch.dtype) -> str:
+    """A float, rounded to what a dtype of two bytes has of it."""
+    return f"bdtorch::rounded<{CPP[dtype]}>({text})"
+
+
 def expression(node: Node, names: dict[Node, str]) -> str:
-    """The value of ``node``, of C++ type ``CPP[node.dtype]``, given the names of its operands."""
+    """The value of ``node``, of the C++ type of its computed dtype, given the names of its operands."""
+    if node.dtype not in TWO_BYTES:
+        return _expression(node, names, node.dtype)
+    text = _expression(replace(node, dtype=torch.float32), names, node.dtype)
+    return text if node.op in _CHOICES or node.op in COPIES or node.op == "full" else rounded(text, node.dtype)
+
+
+def _expression(node: Node, names: dict[Node, str], stored: torch.dtype) -> str:
+    """The value of ``node`` before rounding to the dtype in which it is ``stored``."""
 
     def operand(value: Any, dtype: torch.dtype) -> str:
+        if dtype == node.dtype and not any(value is x for x in as_they_are):
+            dtype = stored
         if isinstance(value, Node) and value.op == "full":
             return cast(literal(value.args[0], value.dtype), value.dtype, dtype)
         if isinstance(value, Node):
@@ -61,6 +107,8 @@ def expression(node: Node, names: dict[Node, str]) -> str:
         return literal(value, dtype)
 
     op, args, dtype = node.op, node.args, node.dtype
+    places = _AS_IT_IS.get(op, ())
+    as_they_are = [args[k] for k in places if not isinstance(args[k], Node) or not args[k].shape]
     if op in ARITHMETIC:
         return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args))})"
     if op in COMPARISONS:
@@ -73,11 +121,11 @@ def expression(node: Node, names: dict[Node, str]) -> str:
     if op in COPIES:
         return operand(args[0], dtype)
     if op == "full":
-        return literal(args[0], dtype)
-    return _special(node, operand)
+        return literal(args[0], stored)
+    return _special(node, operand, stored)
 
 
-def _special(node: Node, operand: Any) -> str:
+def _special(node: Node, operand: Any, stored: torch.dtype) -> str:
     op, args, kwargs, dtype = node.op, node.args, node.kwargs, node.dtype
     name = op.split(".")[1]
     if name in ("add", "sub", "rsub"):
@@ -96,7 +144,7 @@ def _special(node: Node, operand: Any) -> str:
     if name == "clamp":
         return _clamped(node, operand)
     if name == "pow":
-        return _power(operand(args[0], dtype), float(args[1]), dtype)
+        return _power(operand(args[0], dtype), float(args[1]), stored)
     if name in ("addcmul", "addcdiv"):
         value = literal(kwargs.get("value", 1), dtype)
         a, b, c = (operand(x, dtype) for x in args[:3])
@@ -122,15 +170,22 @@ def _clamped(node: Node, operand: Any) -> str:
 
 
 def _power(base: str, exponent: float, dtype: torch.dtype) -> str:
+    """As ATen takes powers: of bfloat16 with the parts rounded, and square roots of float16 as any power."""
     one = literal(1, dtype)
+
+    def part(text: str) -> str:
+        return rounded(text, dtype) if dtype == torch.bfloat16 else text
+
     forms = {
         0.0: one,
         0.5: f"op::sqrt({base})",
         1.0: base,
         2.0: f"({base} * {base})",
-        3.0: f"({base} * {base} * {base})",
+        3.0: f"({part(f'{base} * {base}')} * {base})",
         -0.5: f"({one} / op::sqrt({base}))",
         -1.0: f"({one} / {base})",
-        -2.0: f"({one} / ({base} * {base}))",
+        -2.0: f"({one} / {part(f'({base} * {base})')})",
     }
+    if dtype == torch.float16:
+        del forms[0.5], forms[-0.5]
     return forms.get(exponent) or f"op::pow({base}, {literal(exponent, dtype)})"

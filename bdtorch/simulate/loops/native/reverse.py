@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdtorch.ops.csr import dtype_of_sums
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops.native.graph import Graph, Node, pruned, replaced
 from bdtorch.simulate.loops.native.trace import trace
@@ -58,7 +59,7 @@ class Reversed:
     def carry(self) -> list[Tensor]:
         """An example of the reversed loop's state."""
         floating = [self.state[k].detach() for k in self.floating]
-        return floating + [torch.zeros_like(x) for x in (*self.constants, *self.parameters.values())]
+        return floating + [sum_over_steps(x.detach()) for x in (*self.constants, *self.parameters.values())]
 
     def __call__(self, carry: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         states, sequences, shown = len(self.state), len(self.sequences), len(self.shown)
@@ -76,7 +77,10 @@ class Reversed:
             pulled = _pull(outputs, sources, gradients)
         a, b = len(self.floating), len(self.floating) + len(self.moving)
         self.idle = {number for number, more in enumerate(pulled[b:]) if more is None}
-        sums = [total if more is None else total + more for total, more in zip(carry[a:], pulled[b:], strict=True)]
+        sums = [
+            total if more is None else total + more.to(total.dtype)
+            for total, more in zip(carry[a:], pulled[b:], strict=True)
+        ]
         into = [torch.zeros_like(x) if g is None else g for g, x in zip(pulled[:b], sources[:b], strict=True)]
         return into[:a] + sums, into[a:b] + after
 
@@ -87,6 +91,11 @@ class Reversed:
         named = dict(zip(self.parameters, parameters, strict=True))
         body.parameters = {**(body.parameters or {}), **named} or None
         return body
+
+
+def sum_over_steps(x: Tensor) -> Tensor:
+    """Where the gradient by ``x`` is summed, in float32 for numbers of two bytes: many small parts are too much for these."""
+    return torch.zeros_like(x, dtype=dtype_of_sums(x), memory_format=torch.contiguous_format)
 
 
 def _own_saved_tensors() -> contextlib.AbstractContextManager[object]:

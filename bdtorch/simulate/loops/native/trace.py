@@ -20,6 +20,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate._site import site
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
+from bdtorch.simulate.loops.native.autocast import casts_anew
 from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
 from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
@@ -42,7 +43,7 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
     try:
-        with torch.no_grad(), tracer, Escapes(tracer):
+        with torch.no_grad(), casts_anew(), tracer, Escapes(tracer):
             after, observed = body(before, slices, t)
     except LoopError:
         raise

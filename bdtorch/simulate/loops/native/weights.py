@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.memory import Ref
-from bdtorch.simulate.loops.native.pointwise import CPP, literal
+from bdtorch.simulate.loops.native.pointwise import CPP, computed, literal
 from bdtorch.simulate.loops.native.printing import Printed, pointer
 
 Printer = Callable[[Node, dict[Node, Ref], Ref], Printed]
@@ -45,7 +45,7 @@ def _change(node: Node, refs: dict[Node, Ref], low: float, high: float, n_terms:
     a = f"{pointer(refs[node.args[2]])} + b * {n_terms}"
     b = "nullptr" if node.args[3] is None else f"{pointer(refs[node.args[3]])} + b * {n_terms}"
     bounds = f"{literal(low, node.dtype)}, {literal(high, node.dtype)}"
-    return f"const bdtorch::WeightChange<{CPP[node.dtype]}> change = {{{a}, {b}, {bounds}}};"
+    return f"const bdtorch::WeightChange<{CPP[computed(node.dtype)]}> change = {{{a}, {b}, {bounds}}};"
 
 
 def _changed(n: int, batch: int, lines: list[str], old: Ref, out: Ref) -> Printed:
