@@ -49,6 +49,9 @@ bench: setup bench-peers  ## the benchmarks; results go to out/benchmarks/
 	$(PYTHON) benchmarks/ops/random_numbers.py --json out/benchmarks/random_numbers.json
 	$(PYTHON) benchmarks/networks.py --all --json out/benchmarks/networks.json
 	$(PYTHON) benchmarks/scaling.py --json out/benchmarks/scaling.json --picture out/benchmarks/scaling.png
+	$(PYTHON) -m benchmarks.analysis --json out/benchmarks/analysis.json
+	$(PYTHON) -m benchmarks.decision --json out/benchmarks/decision.json
+	$(PYTHON) -m benchmarks.force --precision 32,64 --json out/benchmarks/force.json
 
 bench-peers:  ## environments of Brian2 and BrainPy, which the benchmarks compare with
 	for peer in brian2 brainpy; do \

@@ -34,7 +34,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
 
     Args:
         nodes: The operations.
-        interleaved: How many vectors of elements the compiler works on in turns, and so how much less waiting there is.
+        interleaved: How many vectors of elements the compiler works on in turns, and so how much less waiting there is, in
+            the pass as a whole; parts of it may well be without the narrow elements that are the reason.
     """
     ready: dict[Node, int] = {}
     for node in nodes:
@@ -48,7 +49,7 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
         count, cycles = _cost(node)
         instructions[place[edge]] += count
         begins[place[edge]] = min(begins[place[edge]], edge - cycles)
-    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), _AHEAD * interleaved)
+    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), interleaved)
     parts: list[list[Node]] = [[] for _ in cuts]
     for node in nodes:
         parts[bisect.bisect_left(cuts, place[ready[node]])].append(node)
@@ -74,7 +75,7 @@ def _crossings(nodes: list[Node], ready: dict[Node, int], place: dict[int, int])
 
 
 def _cheapest(
-    edges: list[int], instructions: list[int], begins: list[int], crossings: list[int], ahead: int
+    edges: list[int], instructions: list[int], begins: list[int], crossings: list[int], interleaved: int
 ) -> list[int]:
     """The last edge of each loop, by dynamic programming over the edges."""
     best: list[tuple[float, int]] = []  # cost of all up to an edge, and the edge before its loop
@@ -84,7 +85,8 @@ def _cheapest(
         for first in range(end, -1, -1):
             count, begin = count + instructions[first], min(begin, begins[first])
             before = best[first - 1][0] + _HANDED * crossings[first - 1] if first else 0.0
-            choices.append((before + count * max(1.0, (edges[end] - begin) / ahead), first - 1))
+            seen = _AHEAD * interleaved if end - first == len(edges) - 1 else _AHEAD
+            choices.append((before + count * max(1.0, (edges[end] - begin) / seen), first - 1))
         best.append(min(choices, key=lambda choice: (choice[0], choice[1])))
     cuts = [len(edges) - 1]
     while (before := best[cuts[0]][1]) >= 0:
