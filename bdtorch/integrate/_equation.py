@@ -85,6 +85,15 @@ def equation(f: Any, linear: Any, args: Any, batch_dims: int) -> tuple[Equation,
     return Equation(f, linear, spec, constants, batch_dims), tree.tensors(args)
 
 
+_ELSEWHERE = {
+    "adaptive_heun": "HeunEuler", "bdf": "Rodas4", "bosh3": "BogackiShampine", "dopri5": "DormandPrince5", "dopri8": "DOP853",
+    "exp_auto": "ExponentialEuler", "exp_euler": "ExponentialEuler", "fehlberg2": "RKF12", "lsoda": "Rodas4",
+    "ode15s": "Rodas4", "ode23": "BogackiShampine", "ode45": "DormandPrince5", "radau": "Kvaerno5", "rk23": "BogackiShampine",
+    "rk45": "DormandPrince5", "rkdp": "DormandPrince5", "rkf45": "RKF45",
+}  # fmt: skip
+"""What methods, or those that do their work, are called in other libraries."""
+
+
 def check_method(method: Any, kinds: Sequence[str]) -> None:
     """Reject what is no method object, and suggest what may have been meant."""
     if isinstance(method, Integrator):
@@ -92,6 +101,7 @@ def check_method(method: Any, kinds: Sequence[str]) -> None:
     if isinstance(method, str):
         close = difflib.get_close_matches(method.lower(), [kind.lower() for kind in kinds], n=3, cutoff=0.4)
         names = [kind for kind in kinds if kind.lower() in close]
+        names = [_ELSEWHERE[method.lower()]] if _ELSEWHERE.get(method.lower()) in kinds else names
         hint = "; did you mean " + " or ".join(f"bdtorch.integrate.{name}()" for name in names) + "?" if names else ""
         raise TypeError(f"`odeint(method=...)`: expected a method object, got the string {method!r}{hint}")
     hint = "; call it: add ()" if callable(method) and getattr(method, "__name__", "") in kinds else ""

@@ -22,6 +22,7 @@ def _decay(t: Tensor, y: Tensor) -> Tensor:
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": 3}, TypeError, r"odeint\(f=...\)`: expected a function of \(t, y, \*args\), got 3"),
     ({"method": "dormand-prince"}, TypeError, r"got the string 'dormand-prince'; did you mean .*DormandPrince5\(\)"),
+    ({"method": "RK45"}, TypeError, r"did you mean bdtorch.integrate.DormandPrince5\(\)\?"),
     ({"method": "tsit"}, TypeError, r"did you mean .*Tsit5\(\)"),
     ({"method": Tsit5}, TypeError, r"call it: add \(\)"),
     ({"t": [0.0]}, ValueError, "expected at least 2 times"),
