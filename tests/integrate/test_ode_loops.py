@@ -178,3 +178,16 @@ def test_eliminate_pivots() -> None:
     matrix, right = torch.randn(50, 4, 4, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
     matrix[:10, 0, 0] = 0.0  # no elimination without exchange of rows
     torch.testing.assert_close(eliminate(matrix, right), torch.linalg.solve(matrix, right), rtol=1e-8, atol=1e-9)
+
+
+def test_a_kept_solver_does_not_depend_on_its_earlier_runs() -> None:
+    y0 = torch.tensor([[0.0, 1.0], [1.0, 0.5]], dtype=torch.float64)
+    f = lambda t, y: torch.stack([y[..., 1], -y[..., 0]], -1)  # noqa: E731
+    solver = ODESolver(f, batch_dims=1, loop=bdtorch.Native())
+    solver(y0, [0.0, 50.0])  # which leaves behind how many trials, and how long ones, to expect
+    kept, fresh = solver(y0, [0.0, 1.0]), ODESolver(f, batch_dims=1, loop=bdtorch.Native())(y0, [0.0, 1.0])
+    assert torch.equal(kept.y, fresh.y) and torch.equal(kept.steps, fresh.steps)
+    assert kept.evaluations <= 1.5 * fresh.evaluations
+    fixed = ODESolver(f, method=RK4(), dt=0.01, loop=bdtorch.Native())
+    once = fixed(y0, [0.0, 1.0, 3.0]).y
+    assert torch.equal(fixed(y0, [0.0, 1.0, 3.0]).y, once)
