@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import integrate
-from bdtorch.integrate import Additive, Diagonal, SumOfExponentials, ddeint, fdeint, sdeint
+from bdtorch.integrate import Additive, Diagonal, SumOfExponentials, ddeint, fdeint, sddeint, sdeint
 
 _FRACTIONAL: dict[str, Any] = {entry.name: getattr(integrate, entry.name)() for entry in integrate.methods("FDE")} | {
     "L1": integrate.L1(iterations=8),
@@ -84,3 +84,22 @@ def test_the_whole_solve_compiles_as_one_graph(solve: Callable[[Tensor, str], Te
     y = torch.linspace(0.2, 1.4, 4, dtype=torch.float64)
     compiled = torch.compile(solve, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(y, name), solve(y, name), rtol=1e-11, atol=1e-13)
+
+
+def _delayed_fractional(y: Tensor) -> Tensor:
+    return fdeint(lambda t, y, past: -past[0], y, [0.0, 0.4], alpha=0.7, dt=0.1, delays=0.2, history=y).y
+
+
+def _delayed_stochastic(y: Tensor) -> Tensor:
+    drift, diffusion = lambda t, y, past: -past[0], lambda t, y, past: 0.1 * y
+    return sddeint(drift, diffusion, y, [0.0, 0.4], delays=0.2, dt=0.1, seed=1).y
+
+
+@pytest.mark.parametrize("solve", [_delayed_fractional, _delayed_stochastic])
+def test_delays_beside_memory_or_noise_under_vmap_and_in_a_graph(solve: Callable[[Tensor], Tensor]) -> None:
+    y = torch.linspace(0.2, 1.4, 6, dtype=torch.float64).reshape(3, 2)
+    singles = torch.stack([solve(row) for row in y])
+    torch.testing.assert_close(torch.func.vmap(solve)(y), singles, rtol=1e-12, atol=1e-14)
+    torch._dynamo.reset()
+    compiled = torch.compile(solve, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(y[0]), singles[0], rtol=1e-12, atol=1e-14)
