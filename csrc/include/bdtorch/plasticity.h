@@ -46,41 +46,70 @@ BDTORCH_HD W changed(W weight, SumOf<W> s, SumOf<W> a, SumOf<W> b, SumOf<W> low,
   return stored<W>(clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high));
 }
 
+// Cache lines of the next active row that are asked for while one is at work, and rows of one active column that are
+// visited before the next column: neighbouring columns share the cache lines that these rows have there.
+constexpr int64_t kLinesAhead = 8;
+constexpr int64_t kRowsTogether = 256;
+
 // Columns [begin, end) of the active rows of w, n_rows x n_columns; with `delivers` y gains their old values.
 template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
 inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
                        int64_t begin, int64_t end, SumOf<W>* y) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
+  const auto visit = [=](int64_t i, int64_t next) {
     W* row = w + i * n_columns;
     const S spike = spikes[i];
     const T s = T(spike);
+    const char* ahead = reinterpret_cast<const char*>(w + next * n_columns + begin);
+    for (int64_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(ahead + 64 * line, 1);
 #pragma GCC ivdep
     for (int64_t j = begin; j < end; ++j) {
       if (delivers) y[j] += weighted<T>(row[j], spike);
       row[j] = changed<with_b>(row[j], s, a[j], with_b ? b[j] : T(0), low, high);
     }
+  };
+  int64_t found = -1;
+  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
+    if (found >= 0) visit(found, i);
+    found = i;
   });
+  if (found >= 0) visit(found, found);
+}
+
+// Elements of one active column in n_rows rows that follow one another, the first at w; a, b and y begin there too.
+// `ahead` is how far it is to what is asked for meanwhile.
+template <int n_rows, bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+BDTORCH_INLINE void visit_elements(W* w, int64_t n_columns, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
+                                   T* y) {
+  W old[n_rows];
+  for (int u = 0; u < n_rows; ++u) __builtin_prefetch(w + ahead + u * n_columns, 1);
+  for (int u = 0; u < n_rows; ++u) old[u] = w[u * n_columns];
+  for (int u = 0; u < n_rows && delivers; ++u) y[u] += weighted<T>(old[u], spike);
+  for (int u = 0; u < n_rows; ++u)
+    w[u * n_columns] = changed<with_b>(old[u], T(spike), a[u], with_b ? b[u] : T(0), low, high);
 }
 
 // Rows [begin, end) of the active columns of w; with `delivers` y gains their old values.
 template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
 inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
                           int64_t end, SumOf<W>* y) {
-  const T low = change.low, high = change.high;
+  constexpr int together = 4;
+  const T *a = change.a, *b = change.b, low = change.low, high = change.high;
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
-    for (int64_t i = begin; i < end; ++i) {
-      W* row = w + i * n_columns;
-      const int64_t ahead = i + kRowsAhead < end ? kRowsAhead * n_columns : 0;
-      const T a = change.a[i], b = with_b ? change.b[i] : T(0);
-      T sum = delivers ? y[i] : T(0);
+    for (int64_t first = begin; first < end; first += kRowsTogether) {
+      const int64_t last = first + kRowsTogether < end ? first + kRowsTogether : end;
       for (int e = 0; e < count; ++e) {
-        const int64_t j = active[e];
-        __builtin_prefetch(row + ahead + j, 1);
-        if (delivers) sum += weighted<T>(row[j], spikes[j]);
-        row[j] = changed<with_b>(row[j], T(spikes[j]), a, b, low, high);
+        const S spike = spikes[active[e]];
+        W* element = w + first * n_columns + active[e];
+        int64_t i = first;
+        for (; i + together <= last; i += together, element += together * n_columns) {
+          const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * n_columns : 0;
+          visit_elements<together, with_b, delivers>(element, n_columns, ahead, spike, a + i, with_b ? b + i : b, low,
+                                                     high, y + i);
+        }
+        for (; i < last; ++i, element += n_columns)
+          visit_elements<1, with_b, delivers>(element, n_columns, 0, spike, a + i, with_b ? b + i : b, low, high, y + i);
       }
-      if (delivers) y[i] = sum;
     }
   });
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "macros.h"
 #include "math.h"
@@ -133,10 +134,34 @@ BDTORCH_INLINE void store_block(uint64_t key, uint64_t step, int64_t block, int6
   }
 }
 
+#if defined(BDTORCH_PHILOX_LOT)
+
+// Calls store(i, u_i) for every i in [begin, end), from whole lots of blocks: what lies before or behind the range is
+// made and left.
+template <class Store>
+BDTORCH_INLINE void for_each_uniform(uint64_t key, uint64_t step, int64_t begin, int64_t end, const Store& store) {
+  constexpr int64_t count = 4 * BDTORCH_PHILOX_LOT;
+  for (int64_t first = begin / 4 * 4; first < end; first += count) {
+    alignas(64) uint32_t words[count];
+    philox_lot(key, step, uint64_t(first / 4), words);
+    if (first >= begin && first + count <= end)
+      for (int64_t k = 0; k < count; ++k) store(first + k, Uniform<float>::from_word(words[k]));
+    else
+      for (int64_t i = first < begin ? begin : first; i < first + count && i < end; ++i)
+        store(i, Uniform<float>::from_word(words[i - first]));
+  }
+}
+
+#endif
+
 // Calls store(i, number i) for every i in [begin, end).
 template <class Distribution, class Store>
 BDTORCH_INLINE void for_each_number(uint64_t key, uint64_t step, int64_t begin, int64_t end, const Store& store) {
   constexpr int64_t width = Distribution::per_block;
+#if defined(BDTORCH_PHILOX_LOT)
+  if constexpr (std::is_same<Distribution, Uniform<float>>::value)
+    if (end - begin > 2 * width) return for_each_uniform(key, step, begin, end, store);
+#endif
   const int64_t first_block = begin / width, end_block = (end + width - 1) / width;
   // The blocks at both ends may be cut; those between are not, and make a loop without conditions, which vectorises.
   if (first_block < end_block) store_block<Distribution>(key, step, first_block, begin, end, store);

@@ -87,6 +87,8 @@ def test_random_numbers(dtype, threads):
             draws.bernoulli(key, counter, p.mean(), 150),
             draws.bernoulli(key, counter, p, 150),
             draws.bernoulli(many, counter.expand(B), p.expand(B, 150) * 0.5, 150),
+            *(draws.uniform(key, counter << 33, n, dtype=dtype) for n in (8, 9, 127, 129, 643)),  # lots, cut and whole
+            draws.bernoulli(key, counter, p.mean(), 643),
             draws.uniform(many.view(B, 1).expand(B, 2), (counter + many * 0).view(B, 1).expand(B, 2), 5, dtype=dtype),
         ]
         return [key, counter + 1, many, p.roll(3)], out

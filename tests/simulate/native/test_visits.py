@@ -103,3 +103,36 @@ def test_visits_that_cannot_be_shared(reason: str) -> None:
     assert visits(step, WEIGHTS, SOURCES, TARGETS) == [["_event_dense_raw"], ["_plasticity_dense_raw"]]
     for native, reference in zip(*both(step, WEIGHTS, SOURCES, TARGETS, steps=4), strict=True):
         assert_same(native, reference, exact=True)
+
+
+@pytest.mark.parametrize("threshold", [2.0, 0.7, -2.0], ids=["none", "some", "all"])
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (3, 130), (258, 67), (525, 9)])
+def test_both_sides_give_the_bits_of_the_formula(n_rows: int, n_columns: int, threshold: float) -> None:
+    """Also where a synapse's two neurons spike in one step, and where bounds cut: against loops over plain torch."""
+    low, high = -0.25, 0.75
+    a, b = torch.linspace(-0.3, 0.1, n_rows), torch.linspace(-0.1, 0.3, n_columns)
+
+    def step(x: list[Tensor], t: Tensor) -> tuple[list[Tensor], Any]:
+        w, rows, columns = x
+        by_column, by_row = columns.sin() > threshold, rows.sin() > threshold
+        y = event_dense_t(by_column, w)
+        w = plasticity_dense(w, by_column, a, low=low, high=high, columns=True)
+        w = plasticity_dense(w, by_row, b, low=low, high=high)
+        return [w, rows + 0.7, columns + 0.9], y
+
+    generator = torch.Generator().manual_seed(9)
+    w = torch.rand((n_rows, n_columns), generator=generator) * 1.5 - 0.5  # some beyond the bounds, silent ones stay so
+    rows, columns = (torch.rand(n, generator=generator) * 6.0 for n in (n_rows, n_columns))
+    runs = [both(step, w, rows, columns, steps=5, threads=threads)[0] for threads in (1, 3)]
+    for k in range(5):
+        y = torch.zeros(n_rows)
+        for j in (columns.sin() > threshold).nonzero().flatten():
+            y = y + w[:, j]
+            w[:, j] = (w[:, j] + a).clamp(low, high)
+        for i in (rows.sin() > threshold).nonzero().flatten():
+            w[i] = (w[i] + b).clamp(low, high)
+        rows, columns = rows + 0.7, columns + 0.9
+        assert all(torch.equal(run[0][k], y) for run in runs)
+    assert all(torch.equal(run[1], w) for run in runs)
+    if threshold < 2.0 and n_rows > 200:
+        assert (w == torch.tensor(high)).any() and (w == torch.tensor(low)).any()
