@@ -38,7 +38,7 @@ inline void for_each_group(const S* spikes, int64_t n, Visit&& visit) {
 
 // What an event adds: the matrix element itself, or times the spike's value.
 template <class T, class W, class S>
-inline T weighted(W element, S spike) {
+BDTORCH_HD T weighted(W element, S spike) {
   return std::is_same<S, bool>::value ? T(element) : T(element) * T(spike);
 }
 

@@ -40,15 +40,16 @@ BDTORCH_HD T clipped(T w, T low, T high) {
   return w > high ? high : w;
 }
 
-template <bool with_b, class W, class T = SumOf<W>>
-BDTORCH_HD W changed(W weight, SumOf<W> s, SumOf<W> a, SumOf<W> b, SumOf<W> low, SumOf<W> high) {
+template <bool with_b, class W, class S, class T = SumOf<W>>
+BDTORCH_HD W changed(W weight, S spike, SumOf<W> a, SumOf<W> b, SumOf<W> low, SumOf<W> high) {
   const T w = T(weight);
-  return stored<W>(clipped(with_b ? w + s * (a + b * w) : w + s * a, low, high));
+  return stored<W>(clipped(w + weighted<T>(with_b ? a + b * w : a, spike), low, high));
 }
 
-// Cache lines of the next active row that are asked for while one is at work, and rows of one active column that are
-// visited before the next column: neighbouring columns share the cache lines that these rows have there.
-constexpr int64_t kLinesAhead = 8;
+#if !defined(__CUDACC__)  // which does not know vectors as types, and has kernels of its own
+
+// Rows of one active column that are visited before the next column: neighbouring columns share the cache lines that
+// these rows have there.
 constexpr int64_t kRowsTogether = 256;
 
 // Columns [begin, end) of the active rows of w, n_rows x n_columns; with `delivers` y gains their old values.
@@ -56,44 +57,48 @@ template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
 inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
                        int64_t begin, int64_t end, SumOf<W>* y) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  const auto visit = [=](int64_t i, int64_t next) {
+  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
     W* row = w + i * n_columns;
     const S spike = spikes[i];
-    const T s = T(spike);
-    const char* ahead = reinterpret_cast<const char*>(w + next * n_columns + begin);
-    for (int64_t line = 0; line < kLinesAhead; ++line) __builtin_prefetch(ahead + 64 * line, 1);
 #pragma GCC ivdep
     for (int64_t j = begin; j < end; ++j) {
       if (delivers) y[j] += weighted<T>(row[j], spike);
-      row[j] = changed<with_b>(row[j], s, a[j], with_b ? b[j] : T(0), low, high);
+      row[j] = changed<with_b>(row[j], spike, a[j], with_b ? b[j] : T(0), low, high);
     }
-  };
-  int64_t found = -1;
-  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
-    if (found >= 0) visit(found, i);
-    found = i;
   });
-  if (found >= 0) visit(found, found);
 }
 
-// Elements of one active column in n_rows rows that follow one another, the first at w; a, b and y begin there too.
-// `ahead` is how far it is to what is asked for meanwhile.
-template <int n_rows, bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
-BDTORCH_INLINE void visit_elements(W* w, int64_t n_columns, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
-                                   T* y) {
-  W old[n_rows];
-  for (int u = 0; u < n_rows; ++u) __builtin_prefetch(w + ahead + u * n_columns, 1);
-  for (int u = 0; u < n_rows; ++u) old[u] = w[u * n_columns];
-  for (int u = 0; u < n_rows && delivers; ++u) y[u] += weighted<T>(old[u], spike);
-  for (int u = 0; u < n_rows; ++u)
-    w[u * n_columns] = changed<with_b>(old[u], T(spike), a[u], with_b ? b[u] : T(0), low, high);
+// One element of an active column. With `delivers` y gains its old value.
+template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+BDTORCH_INLINE void visit_element(W* w, S spike, const T* a, const T* b, T low, T high, T* y) {
+  const W old = *w;
+  if (delivers) *y += weighted<T>(old, spike);
+  *w = changed<with_b>(old, spike, *a, with_b ? *b : T(0), low, high);
+}
+
+// The same in four rows that follow one another, the first element at w: gathered one by one, changed at once. What is
+// `ahead` is asked for meanwhile.
+template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+BDTORCH_INLINE void visit_four(W* w, int64_t n_columns, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
+                               T* y) {
+  using Four = FourNumbers<T>;
+  constexpr bool event = std::is_same<S, bool>::value;
+  for (int u = 0; u < 4; ++u) __builtin_prefetch(w + ahead + u * n_columns, 1);
+  const Four old = {T(w[0]), T(w[n_columns]), T(w[2 * n_columns]), T(w[3 * n_columns])};
+  if (delivers) *reinterpret_cast<Four*>(y) += event ? old : old * T(spike);
+  Four change = *reinterpret_cast<const Four*>(a);
+  if (with_b) change += *reinterpret_cast<const Four*>(b) * old;
+  const Four lowest = Four{} + low, highest = Four{} + high;
+  Four moved = old + (event ? change : change * T(spike));
+  moved = moved < lowest ? lowest : moved;  // as `clipped`
+  moved = moved > highest ? highest : moved;
+  for (int u = 0; u < 4; ++u) w[u * n_columns] = stored<W>(moved[u]);
 }
 
 // Rows [begin, end) of the active columns of w; with `delivers` y gains their old values.
 template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
 inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
                           int64_t end, SumOf<W>* y) {
-  constexpr int together = 4;
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
   for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
     for (int64_t first = begin; first < end; first += kRowsTogether) {
@@ -102,13 +107,15 @@ inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& c
         const S spike = spikes[active[e]];
         W* element = w + first * n_columns + active[e];
         int64_t i = first;
-        for (; i + together <= last; i += together, element += together * n_columns) {
-          const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * n_columns : 0;
-          visit_elements<together, with_b, delivers>(element, n_columns, ahead, spike, a + i, with_b ? b + i : b, low,
-                                                     high, y + i);
+        for (; i + 4 <= last; i += 4, element += 4 * n_columns) {
+          const int64_t ahead = i + 4 + kRowsAhead <= end ? kRowsAhead * n_columns : 0;
+          T* sums = delivers ? y + i : nullptr;
+          visit_four<with_b, delivers>(element, n_columns, ahead, spike, a + i, with_b ? b + i : b, low, high, sums);
         }
-        for (; i < last; ++i, element += n_columns)
-          visit_elements<1, with_b, delivers>(element, n_columns, 0, spike, a + i, with_b ? b + i : b, low, high, y + i);
+        for (; i < last; ++i, element += n_columns) {
+          T* sum = delivers ? y + i : nullptr;
+          visit_element<with_b, delivers>(element, spike, a + i, with_b ? b + i : b, low, high, sum);
+        }
       }
     }
   });
@@ -148,14 +155,16 @@ template <class W, class I, class P, class K, class S, class T = SumOf<W>>
 inline void csr_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, const I* indices, const P* indptr,
                             const K* synapses, int64_t row_begin, int64_t row_end) {
   for_each_active(spikes, row_begin, row_end, [&](int64_t i) {
-    const T s = T(spikes[i]);
+    const S spike = spikes[i];
     const int64_t end = int64_t(indptr[i + 1]);
     for (int64_t m = int64_t(indptr[i]); m < end; ++m) {
       const int64_t k = synapses ? int64_t(synapses[m]) : m, j = int64_t(indices[m]);
-      w[k] = change.b ? changed<true>(w[k], s, change.a[j], change.b[j], change.low, change.high)
-                      : changed<false>(w[k], s, change.a[j], T(0), change.low, change.high);
+      w[k] = change.b ? changed<true>(w[k], spike, change.a[j], change.b[j], change.low, change.high)
+                      : changed<false>(w[k], spike, change.a[j], T(0), change.low, change.high);
     }
   });
 }
+
+#endif  // !defined(__CUDACC__)
 
 }  // namespace bdtorch
