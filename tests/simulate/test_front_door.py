@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import bdtorch as bt
+from tests.simulate.native.stepping import Stepping
 
 DOUBLE = {"dtype": torch.float64}
 
@@ -201,6 +202,20 @@ def test_a_nonfinite_state_is_located(loop):
     assert partial["x"].isfinite().all() and partial["x"].shape[0] == partial.steps
     unchecked = bt.simulate(Growth(3), dt=0.01, duration=10.0, check_finite=False, loop=loop)
     assert not unchecked.state.x.isfinite().all()
+
+
+@pytest.mark.parametrize("values", [[3e38, 3e38], [-3e38, -3e38, 0.0], []])
+def test_states_are_finite_where_their_sum_is_not(values):
+    x = torch.tensor(values)
+    sol = bt.simulate(Stepping(lambda x, t: (x, x[0]), x), dt=0.1, duration=1.0, loop="reference")
+    assert torch.equal(sol.state["x0"], x)
+
+
+@pytest.mark.parametrize("values", [[float("inf"), float("-inf")], [0.0, float("nan")], [float("-inf"), 3e38]])
+def test_infinities_do_not_cancel(values):
+    system = Stepping(lambda x, t: (x, x[0]), torch.tensor(values))
+    with pytest.raises(FloatingPointError, match=r"'x0' of element \d became (-?inf|nan)"):
+        bt.simulate(system, dt=0.1, duration=1.0, loop="reference")
 
 
 def test_batch_and_vmap_agree():
