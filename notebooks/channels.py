@@ -94,15 +94,17 @@ def draw(t: Tensor, gate: Tensor, voltages: Tensor, sol: bt.Solution) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for voltage, column in zip(voltages.tolist(), gate.unbind(1), strict=True):
         axes[0].plot(t, column, label=f"{voltage:g} mV")
-    axes[0].set(xlabel="t (ms)", ylabel="n", title="potassium gate under clamp")
-    axes[0].legend()
+    axes[0].set(xlabel="t (ms)", ylabel="open fraction n", title="potassium gate under clamp", xlim=(0.0, float(t[-1])))
+    axes[0].legend(loc="upper right", bbox_to_anchor=(1.0, 0.9), ncols=2, frameon=False)
     late = sol.t > sol.t_end - 40.0
-    axes[1].plot(sol.t[late], sol["v"][late, 0], color="k", label="v (mV)")
+    axes[1].plot(sol.t[late], sol["v"][late, 0], color="k", label="v")
     gates = axes[1].twinx()
     for name in ("Na.m", "Na.h", "K.n"):
         gates.plot(sol.t[late], sol[f"channels.{name}"][late, 0], lw=0.9, label=name)
-    gates.legend(loc="upper right")
-    axes[1].set(xlabel="t (ms)", ylabel="v (mV)", title="the neuron they make")
+    gates.set(ylabel="open fraction of gates", ylim=(-0.05, 1.25))
+    axes[1].set(xlabel="t (ms)", ylabel="v (mV)", title="the neuron they make", ylim=(-95.0, 85.0))
+    lines = [*axes[1].lines, *gates.lines]
+    gates.legend(lines, [line.get_label() for line in lines], loc="upper center", ncols=4, frameon=False)
     _show.keep(figure, "channels")
 
 

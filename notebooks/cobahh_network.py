@@ -77,6 +77,9 @@ def draw(sol: bt.Solution) -> None:
     bt.plot.raster(populations, ax=axes[0], max_neurons=400)
     bt.plot.rate(populations, bin=2.0, ax=axes[1])
     bt.plot.traces(sol, "v", ax=axes[2], unit="mV", name="v")
+    for ax in axes[:2]:
+        ax.set_xlabel("")
+    axes[1].set_ylabel("rate (Hz)")
     _show.keep(figure, "cobahh_network")
 
 

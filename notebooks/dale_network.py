@@ -158,11 +158,12 @@ def draw(pictures: dict[float, tuple[Tensor, Tensor]], matrix: Tensor) -> None:
         axes[0].plot(steps, right, label=f"{coherence:g} %")
     axes[0].axvspan(500.0, 1000.0, color="0.9", zorder=0)
     axes[0].set(xlabel="t (ms)", ylabel="probability of the correct report", title="stimulus shaded; report at 1 s")
-    axes[0].legend(title="coherence")
+    axes[0].set(xlim=(0.0, float(steps[-1])), ylim=(0.0, 1.02))
+    axes[0].legend(title="coherence", loc="upper left", frameon=False)
     limit = float(matrix.abs().max())
     image = axes[1].imshow(matrix.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[1].set(xlabel="to", ylabel="from", title="recurrent weights")
-    figure.colorbar(image, ax=axes[1])
+    axes[1].set(xlabel="to neuron", ylabel="from neuron", title="recurrent weights")
+    figure.colorbar(image, ax=axes[1], label="weight")
     _show.keep(figure, "dale_network")
 
 

@@ -95,9 +95,11 @@ def draw(result: dict[str, Tensor], dt: float) -> None:
     axes[1].plot(t, result["prediction"] - result["z"], color="tab:red", lw=0.9)
     for ax in axes:
         ax.axvspan(0.0, edge, color="tab:blue", alpha=0.08, lw=0)
-    axes[0].set(ylabel="z", title="next-generation reservoir (training shaded)")
-    axes[1].set(xlabel="time", ylabel="error")
-    axes[0].legend(loc="upper right")
+    axes[0].set(
+        ylabel="z", title="next-generation reservoir (training shaded)", xlim=(0.0, float(t[-1])), ylim=(0.0, 55.0)
+    )
+    axes[1].set(xlabel="time (units of the Lorenz equations)", ylabel="error of z")
+    axes[0].legend(loc="upper right", ncols=2, frameon=False)
     _show.keep(figure, "next_generation_reservoir")
 
 
