@@ -18,13 +18,15 @@
 # One module is simulated, trained by `BPTT`, and trained by `EProp`. Backpropagation through 2,250 steps needs the
 # gradient of the reset (`ALIF(reset_gradient=True)`): without it gradients grow to 1e17. e-prop leaves it out by definition.
 #
-# Measured: backpropagation answers 94 % of 1,024 fresh trials of the whole task after 180 iterations of 64 trials. e-prop
-# was run on the shorter task alone, where it answers 92 % after 50 iterations of 32 trials; its run on the whole task
-# (``--full``) takes hours on one core and has not been made.
+# Measured on 1,024 fresh trials of the whole task, with batches of 64 trials: backpropagation answers 93.7 % after 200
+# iterations, e-prop with symmetric feedback 94.0 % after 50, each of which takes less than a second on one core. From other
+# seeds and with another rule to stop, e-prop had 93.8 % after 150 and 94.5 % after 80. Random and adaptive feedback run with
+# ``--full``; a run with random feedback was at 90.5 % of its validation trials, and rising, when we ended it early.
 
 # %%
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 
@@ -108,7 +110,7 @@ def correct(out: Tensor, side: Tensor) -> Tensor:
 # %% [markdown]
 # ## Two ways to train
 #
-# Both stop as soon as 512 fresh trials are answered well enough; the table then reports another 1,024.
+# Both stop as soon as 1,024 trials that are drawn afresh are answered well enough; the table then reports another 1,024.
 
 
 # %%
@@ -144,10 +146,13 @@ def loss_of_step(y: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
     return recall * nn.functional.cross_entropy(y, side) / RECALL
 
 
-def by_eprop(model: bt.Sequential, trials: Trials, validation: Trials, epochs: int) -> list[float]:
+def by_eprop(
+    model: bt.Sequential, trials: Trials, validation: Trials, epochs: int, *, feedback: str = "symmetric"
+) -> list[float]:
     """The same by eligibility traces, forward in time at constant memory."""
-    learner = bt.train.EProp(model, loss_of_step, rate=RATE, rate_weight=2e-5)
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    learner = bt.train.EProp(model, loss_of_step, feedback=feedback, rate=RATE, rate_weight=2e-6)
+    optimizer = torch.optim.Adam(learner.parameters(), 5e-3)  # those of the model, and adaptive feedback
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * trials.number)
     history = []
     for _ in range(epochs):
         found = []
@@ -157,39 +162,35 @@ def by_eprop(model: bt.Sequential, trials: Trials, validation: Trials, epochs: i
             optimizer.zero_grad()
             _, sol = learner.backward(x.transpose(0, 1).contiguous(), (side.expand(steps, -1), recall), dt=DT)
             optimizer.step()
+            schedule.step()
             found.append(correct(sol.out.transpose(0, 1), side))
         history.append(float(torch.stack(found).mean()))
-        if history[-1] > SOLVED - 0.02 and accuracy(model, validation) > SOLVED + 0.01:
+        if history[-1] > SOLVED - 0.03 and accuracy(model, validation) > SOLVED + 0.015:
             break
     return history
 
 
 # %%
 def main(quick: bool = True) -> dict[str, float]:
-    """Backpropagation on the whole task; e-prop on three cues and a delay of 300 ms in the quick setting."""
-    whole = {"cues": 7, "delay": 1200}
-    plans = {
-        "BPTT": (network(), by_backpropagation, 64, whole),
-        "e-prop": (
-            network(reset_gradient=False),
-            by_eprop,
-            *((32, {"cues": 3, "delay": 300}) if quick else (64, whole)),
-        ),
-    }
+    """The whole task both ways; e-prop with every kind of feedback where it need not be quick."""
+    task = {"cues": 7, "delay": 1200}
+    plans = {"BPTT": (network(), by_backpropagation, 0)}
+    for feedback in ("symmetric",) if quick else ("symmetric", "random", "adaptive"):
+        name = "e-prop" if feedback == "symmetric" else f"e-prop, {feedback} feedback"
+        plans[name] = (network(1, reset_gradient=False), functools.partial(by_eprop, feedback=feedback), 10)
     result: dict[str, float] = {}
     curves: dict[str, list[float]] = {}
     rows = []
-    for name, (model, train, size, task) in plans.items():
-        curves[name] = train(model, Trials(10, size, seed=1, **task), Trials(8, 64, seed=2, **task), 30)
+    for name, (model, train, seed) in plans.items():
+        curves[name] = train(model, Trials(10, 64, seed=seed + 1, **task), Trials(16, 64, seed=seed + 2, **task), 30)
         result[f"iterations_{name}"] = 10 * len(curves[name])
-        result[f"accuracy_{name}"] = accuracy(model, Trials(16, 64, seed=3, **task))
-        kind = f"{task['cues']} cues, {150 * task['cues'] + task['delay']} ms"
+        result[f"accuracy_{name}"] = accuracy(model, Trials(16, 64, seed=seed + 3, **task))
         rows += [
-            (f"{name} ({kind}): test accuracy", result[f"accuracy_{name}"], "at least 0.93"),
+            (f"{name}: test accuracy", result[f"accuracy_{name}"], "at least 0.93"),
             (f"{name}: iterations until then", result[f"iterations_{name}"], "at most 2000 (BrainPy 300)"),
         ]
     _show.table("Accumulating evidence", rows)
-    draw(plans["BPTT"][0], curves, Trials(1, 1, seed=5, **whole))
+    draw(plans["BPTT"][0], curves, Trials(1, 1, seed=5, **task))
     return result
 
 
@@ -205,23 +206,27 @@ def draw(model: bt.Sequential, curves: dict[str, list[float]], trials: Trials) -
     record = {"z": bt.trace("0.out"), "a": bt.trace("0.cell.neuron.a")}
     with torch.no_grad():
         sol = bt.simulate(model, x.transpose(0, 1), dt=DT, record=record, keep_out=True)
-    figure, axes = plt.subplots(5, 1, figsize=(9, 10), height_ratios=(1, 2, 1, 1, 1.4), layout="constrained")
+    figure, axes = plt.subplots(5, 1, figsize=(9, 10), height_ratios=(1, 2, 1.2, 1, 1.4), layout="constrained")
     for ax, spikes, label in ((axes[0], x[0], "input"), (axes[1], sol["z"][:, 0], "neuron")):
         time, index = spikes.nonzero(as_tuple=True)
         ax.plot(time, index, "k.", ms=1.5)
         ax.set(ylabel=label, xlim=(0, x.shape[1]))
+        ax.tick_params(labelbottom=False)
+    axes[0].set_yticks([5, 15, 25, 35], ["left", "right", "recall", "noise"])
+    axes[1].set_yticks([REGULAR / 2, REGULAR + ADAPTIVE / 2], ["regular", "adapting"])
     axes[1].axhline(REGULAR - 0.5, color="tab:red", lw=0.8)
     beta = model.layers[0].cell.neuron.beta[REGULAR::5]
     axes[2].plot(0.6 + beta * sol["a"][:, 0, REGULAR::5], lw=0.8)
     axes[2].set(ylabel="threshold", xlim=(0, x.shape[1]))
+    axes[2].tick_params(labelbottom=False)
     for k, name in enumerate(("right", "left")):
         axes[3].plot(sol.out[:, 0, k], label=name + (" (correct)" if int(side) == k else ""))
     axes[3].set(ylabel="readout", xlabel="t (ms)", xlim=(0, x.shape[1]))
-    axes[3].legend(loc="upper left")
+    axes[3].legend(loc="upper right", bbox_to_anchor=(0.9, 1.0), ncols=2, frameon=False)
     for name, curve in curves.items():
         axes[4].plot(10 * torch.arange(1, len(curve) + 1), curve, "o-", label=name)
     axes[4].axhline(SOLVED, color="0.6", lw=0.8)
-    axes[4].set(xlabel="iterations", ylabel="fraction correct")
+    axes[4].set(xlabel="iterations", ylabel="fraction correct (training)")
     axes[4].legend()
     _show.keep(figure, "evidence_accumulation")
 
