@@ -2,7 +2,7 @@
 #include "bdtorch/event_csr.h"
 
 #include <algorithm>
-#include <optional>
+#include <memory>
 
 #include "bdtorch/event_csr_batch.h"
 #include "csr_arguments.h"
@@ -94,9 +94,29 @@ void scatter_many_rows(const W* weights, bool shared_weight, const int32_t* indi
 template <class W, class P, class S, class T>
 BDTORCH_CLONED_FOR_VECTORS void scatter_tile(const W* weights, bool shared_weight, const int32_t* columns,
                                              const P* rows, const S* spikes, BatchTile part, int64_t n_pre,
-                                             int64_t n_post, int64_t begin, int64_t end, T* sums, T* y) {
-  event_csr_scatter_tile(weights, shared_weight, columns, rows, spikes, part, n_pre, n_post, begin, end, sums, y);
+                                             int64_t n_post, int64_t begin, int64_t end, ScatterScratch<T> scratch,
+                                             T* y) {
+  event_csr_scatter_tile(weights, shared_weight, columns, rows, spikes, part, n_pre, n_post, begin, end, scratch, y);
 }
+
+// Memory of a thread that scatters tiles.
+template <class T>
+struct OwnScratch {
+  OwnScratch(bool tiles, int64_t n_pre) {
+    if (!tiles) return;
+    spikes.reset(new T[size_t(n_pre * batch_lanes<T>)]);
+    active.reset(new uint8_t[size_t(n_pre)]);
+    next.reset(new int64_t[size_t(n_pre)]);
+    sums.reset(new T[size_t(kTileTargets * batch_lanes<T>)]);
+  }
+
+  ScatterScratch<T> pointers() const { return {spikes.get(), active.get(), next.get(), sums.get()}; }
+
+  std::unique_ptr<T[]> spikes;
+  std::unique_ptr<uint8_t[]> active;
+  std::unique_ptr<int64_t[]> next;
+  std::unique_ptr<T[]> sums;
+};
 
 template <bool plain_event, class W, class P, class T>
 BDTORCH_CLONED_FOR_VECTORS void gather_tile(const W* weights, bool shared_weight, const int32_t* columns,
@@ -130,17 +150,15 @@ Tensor event_csr(const Tensor& spikes_, const Tensor& weights_, const Tensor& in
     auto* y = out.mutable_data_ptr<T>();
     const bool shared_weight = weights.dim() == 0;
     const auto plan = ScatterPlan::of(csr, s, n_batch, n_post, T{});
-    const int64_t n_tasks = plan.groups * plan.parts, n_sums = plan.tiles ? plan.groups * n_post * batch_lanes<T> : 0;
-    std::optional<Tensor> scratch;
-    if (n_sums > 0) scratch = empty_on_device_of(out, &n_sums, 1, out.scalar_type());
-    auto* sums = scratch ? scratch->mutable_data_ptr<T>() : nullptr;
+    const int64_t n_tasks = plan.groups * plan.parts;
     const auto run = [&](int64_t first, int64_t last) {
+      const OwnScratch<T> scratch(plan.tiles, csr.n_pre);
       for (int64_t task = first; task < last; ++task) {
         const int64_t group = task / plan.parts, part = task % plan.parts;
         const int64_t begin = n_post * part / plan.parts, end = n_post * (part + 1) / plan.parts;
         if (plan.tiles) {
           scatter_tile(w, shared_weight, columns, rows, s, tile_of_batch<T>(group, n_batch), csr.n_pre, n_post, begin,
-                       end, sums + (group * n_post + begin) * batch_lanes<T>, y);
+                       end, scratch.pointers(), y);
         } else {
           T* y_b = y + group * n_post;
           std::fill(y_b + begin, y_b + end, T(0));

@@ -148,7 +148,10 @@ def sample(name: str, dtype: Any, n: int = 400_000) -> Array:
     if name in ("sin", "cos"):
         near_zeros = np.arange(200_000) * (np.pi / 2)
         parts += [near_zeros, rng.uniform(-(2.0**28), 2.0**28, n)]
-    x: Array = np.concatenate([part.astype(dtype) for part in parts])
+    return within_domain(name, np.concatenate([part.astype(dtype) for part in parts]))
+
+
+def within_domain(name: str, x: Array) -> Array:
     domain = {"sin": 2.0**28, "cos": 2.0**28, "sin2pi": 2.0**20, "cos2pi": 2.0**20}
     return x[np.abs(x) <= domain[name]] if name in domain else x
 
@@ -174,6 +177,22 @@ def test_error_is_below_the_documented_bound(libraries: dict[str, Library], name
     error = errors_in_ulp(libraries["native"](name, x), exact)
     worst = np.argmax(error)
     assert error[worst] <= FUNCTIONS[name].max_ulp, f"{name}({x[worst]!r}): {error[worst]} ulp"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_sweep_of_single_precision(libraries: dict[str, Library], name: str) -> None:
+    """One float of 509, over all bit patterns: every exponent, subnormal and huge numbers, infinities and NaN."""
+    worst = 0.0
+    for first in range(0, 2**32, 509 << 20):  # so that a part fits the cache
+        patterns = np.arange(first, min(first + (509 << 20), 2**32), 509, dtype=np.uint64).astype(np.uint32)
+        x = within_domain(name, patterns.view(np.float32))
+        with np.errstate(all="ignore"):
+            exact = FUNCTIONS[name].reference(x.astype(np.float64))
+        y = libraries["native"](name, x)
+        assert np.array_equal(np.isnan(y), np.isnan(exact))
+        worst = max(worst, float(errors_in_ulp(y, exact).max(initial=0.0)))
+    assert 0.0 < worst <= FUNCTIONS[name].max_ulp
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -29,45 +29,75 @@ struct BatchTile {
 template <class T, class S>
 BDTORCH_INLINE void fill_tile(const S* values, BatchTile part, int64_t n, int64_t begin, int64_t end, T* tile) {
   constexpr int64_t lanes = batch_lanes<T>;
-  for (int64_t j = begin; j < end; ++j)
+  for (int64_t low = begin; low < end; low += lanes) {
+    const int64_t high = low + lanes < end ? low + lanes : end;
     for (int64_t l = 0; l < lanes; ++l)
-      tile[j * lanes + l] = l < part.count ? T(values[(part.first + l) * n + j]) : T(0);
+      for (int64_t j = low; j < high; ++j)
+        tile[j * lanes + l] = l < part.count ? T(values[(part.first + l) * n + j]) : T(0);
+  }
 }
 
-// y[b][j] = sum_i spikes[b][i] W[i][j] for the samples b of the tile and the j in [post_begin, post_end).
-// `sums` holds (post_end - post_begin) * batch_lanes numbers.
+// Targets whose sums are made at a time: those of a whole tile would not stay in the second cache beside the rest.
+constexpr int64_t kTileTargets = 4096;
+
+// Memory of a scatter of n_pre rows: the tile's spikes, how many samples each row is active in, the synapse with which it
+// goes on, and the sums of kTileTargets.
+template <class T>
+struct ScatterScratch {
+  T* spikes;         // n_pre * batch_lanes
+  uint8_t* active;   // n_pre
+  int64_t* next;     // n_pre
+  T* sums;           // kTileTargets * batch_lanes
+};
+
+// Lays the spikes of a tile side by side, and starts every active row at its first synapse from post_begin on.
+template <class I, class P, class S, class T>
+BDTORCH_INLINE void start_scatter(const I* indices, const P* indptr, const S* spikes, BatchTile part, int64_t n_pre,
+                                  int64_t post_begin, ScatterScratch<T> scratch) {
+  constexpr int64_t lanes = batch_lanes<T>;
+  fill_tile(spikes, part, n_pre, 0, n_pre, scratch.spikes);
+  for (int64_t i = 0; i < n_pre; ++i) {
+    int32_t active = 0;
+    for (int64_t l = 0; l < lanes; ++l) active += scratch.spikes[i * lanes + l] != T(0);
+    scratch.active[i] = uint8_t(active);
+    if (!active) continue;
+    const int64_t begin = int64_t(indptr[i]);
+    scratch.next[i] = post_begin > 0 ? lower_bound(indices, begin, int64_t(indptr[i + 1]), post_begin) : begin;
+  }
+}
+
+// y[b][j] = sum_i spikes[b][i] W[i][j] for the samples b of the tile and the j in [post_begin, post_end). Rows are added
+// once for every kTileTargets targets, each from the synapse on where it stopped before.
 template <class W, class I, class P, class S, class T>
 BDTORCH_INLINE void event_csr_scatter_tile(const W* weights, bool shared_weight, const I* indices, const P* indptr,
                                            const S* spikes, BatchTile part, int64_t n_pre, int64_t n_post,
-                                           int64_t post_begin, int64_t post_end, T* sums, T* y) {
+                                           int64_t post_begin, int64_t post_end, ScatterScratch<T> scratch, T* y) {
   using Lanes = BatchLanes<T>;
   constexpr int64_t lanes = batch_lanes<T>;
-  const bool whole_rows = post_begin <= 0 && post_end >= n_post;
-  for (int64_t n = 0; n < (post_end - post_begin) * lanes; ++n) sums[n] = T(0);
-  for (int64_t i = 0; i < n_pre; ++i) {
-    Lanes spike = {};
-    bool any = false;
-    for (int64_t l = 0; l < part.count; ++l) {
-      spike[l] = T(spikes[(part.first + l) * n_pre + i]);
-      any |= spike[l] != T(0);
-    }
-    if (!any) continue;
-    int64_t begin = int64_t(indptr[i]), end = int64_t(indptr[i + 1]);
-    if (!whole_rows) {
-      begin = lower_bound(indices, begin, end, post_begin);
-      end = lower_bound(indices, begin, end, post_end);
-    }
+  start_scatter(indices, indptr, spikes, part, n_pre, post_begin, scratch);
+  for (int64_t first = post_begin; first < post_end; first += kTileTargets) {
+    const int64_t last = first + kTileTargets < post_end ? first + kTileTargets : post_end;
+    for (int64_t n = 0; n < (last - first) * lanes; ++n) scratch.sums[n] = T(0);
     with_weights<T>(weights, shared_weight, [=](const auto& weight) {
-      for (int64_t k = begin; k < end; ++k) {
-        auto* sum = reinterpret_cast<Lanes*>(sums + (int64_t(indices[k]) - post_begin) * lanes);
-        // A silent sample adds 0, not 0 times a weight that may be infinite: as if the row were not read.
-        *sum += spike != T(0) ? weight(k) * spike : Lanes{};
+      const auto sum_of = [&](int64_t k) {
+        return reinterpret_cast<Lanes*>(scratch.sums + (int64_t(indices[k]) - first) * lanes);
+      };
+      for (int64_t i = 0; i < n_pre; ++i) {
+        if (!scratch.active[i]) continue;
+        const Lanes spike = *reinterpret_cast<const Lanes*>(scratch.spikes + i * lanes);
+        const int64_t end = int64_t(indptr[i + 1]);
+        int64_t k = scratch.next[i];
+        if (scratch.active[i] == lanes)
+          for (; k < end && int64_t(indices[k]) < last; ++k) *sum_of(k) += weight(k) * spike;
+        else  // a silent sample adds 0, not 0 times a weight that may be infinite: as if the row were not read
+          for (; k < end && int64_t(indices[k]) < last; ++k) *sum_of(k) += spike != T(0) ? weight(k) * spike : Lanes{};
+        scratch.next[i] = k;
       }
     });
+    for (int64_t l = 0; l < part.count; ++l)
+      for (int64_t j = first; j < last; ++j)
+        y[(part.first + l) * n_post + j] = scratch.sums[(j - first) * lanes + l];
   }
-  for (int64_t l = 0; l < part.count; ++l)
-    for (int64_t j = post_begin; j < post_end; ++j)
-      y[(part.first + l) * n_post + j] = sums[(j - post_begin) * lanes + l];
 }
 
 // out[b][i] = sum_j W[i][j] values[b][j] for the samples b of the tile and the rows i in [row_begin, row_end).
