@@ -148,15 +148,86 @@ BDTORCH_INLINE void prefetch_synapses(const W* weights, bool shared_weight, cons
   for (int64_t k = span.begin; k < end; k += per_weight_line) __builtin_prefetch(weights + k);
 }
 
+// Indices of one row after the other, added in one loop. The end of a loop, which a processor cannot foresee where rows
+// differ in length, costs as much as twenty synapses.
+template <class I, class T>
+struct Together {
+  static constexpr int64_t line = 64 / int64_t(sizeof(I)), longest = 256, room = 2048;
+
+  // How many lines hold a stretch of synapses where so many are usual.
+  static BDTORCH_INLINE int64_t lines(int64_t usual) {
+    const int64_t n = 1 + (usual + usual / 4) / line;
+    return n * line < longest ? n : longest / line;
+  }
+
+  // `lines` of them are copied without looking at the length.
+  BDTORCH_INLINE void take(const I* indices, Span span, int64_t lines, int64_t n_synapses) {
+    const int64_t length = span.end - span.begin, copied = lines * line;
+    if (length > longest || span.end + copied > n_synapses) {  // not worth it, or near the end of the array
+      add();
+      add_at(indices, span.begin, span.end, y, [this](int64_t) { return amount; });
+      return;
+    }
+    const I* from = indices + span.begin;
+    I* to = together + n;
+    for (int64_t k = 0; k < copied; k += line) std::memcpy(to + k, from + k, 64);
+    for (int64_t k = copied; k < length; k += line) std::memcpy(to + k, from + k, 64);
+    if ((n += length) > room) add();
+  }
+  BDTORCH_INLINE void add() {
+    add_at(together, 0, n, y, [this](int64_t) { return amount; });
+    n = 0;
+  }
+
+  const T amount;
+  T* const y;
+  int64_t n = 0;
+  I together[room + 2 * longest];
+};
+
+// `scatter_rows` for plain events and one weight.
+template <class I, class T, class Row, class Places>
+BDTORCH_INLINE void scatter_together(T amount, const I* indices, const Places& places, const Row* rows, int64_t n_rows,
+                                     T* y) {
+  constexpr int64_t ahead = 8;  // as in `scatter_rows`; rows are copied sooner than they are added
+  constexpr int parts = Places::parts;
+  Together<I, T> together{amount, y};
+  int64_t lines[parts];
+  for (int64_t r = 0; r < n_rows && r < 2 * ahead; ++r) places.prefetch(rows[r]);
+  const int64_t n_first = n_rows < ahead ? n_rows : ahead;
+  for (int p = 0; p < parts; ++p) {
+    int64_t length = 0;
+    for (int64_t r = 0; r < n_first; ++r) length += places.about(rows[r], p).end - places.about(rows[r], p).begin;
+    lines[p] = together.lines(n_first ? length / n_first : 0);
+  }
+  const auto prefetch = [&](int64_t r) BDTORCH_IN_LINE {
+    for (int p = 0; p < parts; ++p) {
+      const Span span = places.about(rows[r], p);
+      for (int64_t line = 0; line < lines[p]; ++line) __builtin_prefetch(indices + span.begin + line * together.line);
+      if (span.begin < span.end) __builtin_prefetch(indices + span.end - 1);
+    }
+  };
+  for (int64_t r = 0; r < n_first; ++r) prefetch(r);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    if (r + 2 * ahead < n_rows) places.prefetch(rows[r + 2 * ahead]);
+    if (r + ahead < n_rows) prefetch(r + ahead);
+    for (int p = 0; p < parts; ++p) together.take(indices, places.span(rows[r], p), lines[p], places.n_synapses);
+  }
+  together.add();
+}
+
 // Adds the rows rows[0], ..., rows[n_rows - 1], one after the other. A row has `Places::parts` stretches of synapses:
 // `places.span(i, p)` says which, `places.about(i, p)` where they lie, more or less, and `places.prefetch(i)` asks for the
-// memory that tells. What such a loop waits for is memory, so it asks for much of it ahead: 2 to 3 times less time once W
-// exceeds the cache.
+// memory that tells; all rows have `places.n_synapses`. What such a loop waits for is memory, so it asks for much of it
+// ahead: 2 to 3 times less time once W exceeds the cache.
 template <class W, class I, class S, class T, class Row, class Places>
 BDTORCH_INLINE void scatter_rows(const W* weights, bool shared_weight, const I* indices, const Places& places,
                                  const Row* rows, int64_t n_rows, const S* spikes, T* y) {
+  if constexpr (std::is_same<S, bool>::value)
+    if (shared_weight) return scatter_together(T(weights[0]), indices, places, rows, n_rows, y);
   constexpr int64_t ahead = 4;  // rows between asking for synapses and adding them; places are asked for twice as early
-  const auto prefetch = [&](int64_t r) {
+  // In line, for gcc drops calls of functions that do nothing but ask for memory.
+  const auto prefetch = [&](int64_t r) BDTORCH_IN_LINE {
     if (r + ahead < n_rows) places.prefetch(rows[r + ahead]);
     if (r >= n_rows) return;
     for (int p = 0; p < Places::parts; ++p)
@@ -187,6 +258,7 @@ struct WholeRows {
   static constexpr int parts = 1;
   static constexpr bool whole = true;
   const P* indptr;
+  int64_t n_synapses;
 };
 
 // Those that end in [post_begin, post_end), found by searching; guessed to be spread evenly.
@@ -206,7 +278,7 @@ struct RowsInRange {
   static constexpr bool whole = false;
   const I* indices;
   const P* indptr;
-  int64_t n_post, post_begin, post_end;
+  int64_t n_synapses, n_post, post_begin, post_end;
 };
 
 // Adds all active rows, in ascending order.
@@ -234,11 +306,12 @@ inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* 
                                  const S* spikes, int64_t n_pre, int64_t n_post, int64_t post_begin, int64_t post_end,
                                  T* y) {
   const int64_t begin = post_begin < 0 ? 0 : post_begin, end = post_end > n_post ? n_post : post_end;
+  const int64_t n_synapses = int64_t(indptr[n_pre]);
   if (begin == 0 && end == n_post)
-    scatter_active(weights, shared_weight, indices, WholeRows<P>{indptr}, spikes, n_pre, y);
+    scatter_active(weights, shared_weight, indices, WholeRows<P>{indptr, n_synapses}, spikes, n_pre, y);
   else
-    scatter_active(weights, shared_weight, indices, RowsInRange<I, P>{indices, indptr, n_post, begin, end}, spikes,
-                   n_pre, y);
+    scatter_active(weights, shared_weight, indices, RowsInRange<I, P>{indices, indptr, n_synapses, n_post, begin, end},
+                   spikes, n_pre, y);
 }
 
 #if !defined(__CUDACC__)  // which does not know vectors as types, and gathers by warps

@@ -7,46 +7,48 @@
 // Included by generated code only: no torch, C++17.
 #pragma once
 #include <cstdint>
+#include <cstring>
 
 #include "event_csr.h"
 #include "macros.h"
 
 namespace bdtorch {
 
-// Writes how many of the neurons [begin, end) are active, and after `front` entries which.
+// Writes how many of the neurons [begin, end) are active, and behind it which.
 BDTORCH_APART void list_active(int32_t* list, const bool* spikes, int64_t begin, int64_t end) {
-  constexpr int64_t front = 16;  // a cache line
   int32_t count = 0;
-  for_each_active(spikes, begin, end, [&](int64_t i) { list[front + count++] = int32_t(i); });
+  for_each_active(spikes, begin, end, [&](int64_t i) { list[++count] = int32_t(i); });
   list[0] = count;
 }
 
-// Where each thread lists its active neurons: so many entries of a list are its number of neurons, then the neurons.
-// A thread has two lists, for steps with an even and an odd number: one is read while the other is made.
+// Where each thread lists its active neurons: how many, then which. A thread has two lists, for steps with an even and an
+// odd number: one is read while the other is made. Lists begin with a cache line, and are short, for what one thread
+// writes and another reads goes from core to core line by line, each of which takes as long as hundreds of additions.
 struct ActiveLists {
-  static constexpr int64_t front = 16;  // a cache line
+  static constexpr int64_t line = 16;  // entries of a cache line
 
-  static constexpr int64_t entries(int64_t n) { return 2 * (n + front); }  // of one thread, for n neurons
+  static constexpr int64_t entries(int64_t n) { return (n + line) / line * line; }  // of one list, for n neurons
 
-  BDTORCH_INLINE int32_t* list(int64_t thread) const { return memory + thread * entries(n) + (step & 1) * (n + front); }
+  BDTORCH_INLINE int32_t* list(int64_t thread) const { return memory + (2 * thread + (step & 1)) * entries(n); }
 
   // List those of the neurons [begin, end) that are active.
   BDTORCH_INLINE void make(const bool* spikes, int64_t begin, int64_t end, int64_t thread) const {
     list_active(list(thread), spikes, begin, end);
   }
 
-  // Append what a thread has listed to a record in which all threads write one after the other. Returns how many entries
-  // the record has then.
+  // Append what all threads have listed to a record. Returns how many entries the record has then. The first thread writes
+  // all of it, since neighbours in one line would cost two threads more than the writing does.
   BDTORCH_INLINE int64_t keep(int64_t thread, int64_t step_number, int64_t* steps, int64_t* positions,
                               int64_t kept) const {
     for (int64_t t = 0; t < threads; ++t) {
       const int32_t* rows = list(t);
-      if (t == thread)
-        for (int64_t r = 0; r < rows[0]; ++r) {
+      const int64_t count = rows[0];
+      if (thread == 0)
+        for (int64_t r = 0; r < count; ++r) {
           steps[kept + r] = step_number;
-          positions[kept + r] = rows[front + r];
+          positions[kept + r] = rows[1 + r];
         }
-      kept += rows[0];
+      kept += count;
     }
     return kept;
   }
@@ -91,18 +93,33 @@ struct CutRows {
   static constexpr bool whole = false;
   const I* indices;
   const P* indptr;
+  int64_t n_synapses;
   C* cuts;
   int64_t bounds[2 * n_ranges];  // begin and end of each range, ascending
 };
 
-// Adds the rows of all listed neurons, or of all that are found active among n_pre.
+// Adds the rows of all listed neurons, or of all that are found active among n_pre. What several threads have listed is
+// one list, lest the memory that rows ask for ahead be waited for at the beginning of each.
 template <class W, class I, class T, class Places>
 BDTORCH_INLINE void scatter_from(const ActiveLists& active, const W* weights, bool shared_weight, const I* indices,
                                  const Places& places, T* y) {
+  constexpr int64_t room = 512;
+  const auto add = [&](const int32_t* rows, int64_t n) BDTORCH_IN_LINE {
+    scatter_rows(weights, shared_weight, indices, places, rows, n, (const bool*)nullptr, y);
+  };
+  if (active.threads == 1) return add(active.list(0) + 1, active.list(0)[0]);
+  int32_t rows[room];
+  int64_t n = 0;
   for (int64_t t = 0; t < active.threads; ++t) {
-    const int32_t* rows = active.list(t);
-    scatter_rows(weights, shared_weight, indices, places, rows + ActiveLists::front, rows[0], (const bool*)nullptr, y);
+    const int32_t* list = active.list(t) + 1;
+    for (int64_t left = list[-1]; left > 0;) {
+      const int64_t taken = left < room - n ? left : room - n;
+      std::memcpy(rows + n, list, size_t(taken) * sizeof *rows);
+      n += taken, list += taken, left -= taken;
+      if (n == room) add(rows, n), n = 0;
+    }
   }
+  add(rows, n);
 }
 
 template <class S>
@@ -122,11 +139,13 @@ BDTORCH_INLINE void scatter_from(const Searched<S>& found, const W* weights, boo
 template <int n_ranges, bool shared_weight, class Source, class W, class I, class P, class C, class T>
 BDTORCH_APART void scatter_owned(const Source& source, const W* weights, const I* indices, const P* indptr, C* cuts,
                                  int64_t n_pre, const int64_t* bounds, int64_t thread, int64_t threads, T* y) {
+  const int64_t n_synapses = int64_t(indptr[n_pre]);
   if (threads == 1) {
-    scatter_from(source, weights, shared_weight, indices, WholeRows<P>{indptr}, y);
+    scatter_from(source, weights, shared_weight, indices, WholeRows<P>{indptr, n_synapses}, y);
     return;
   }
-  CutRows<n_ranges, I, P, C> places{indices, indptr, own_cuts(cuts, n_pre * 2 * n_ranges, thread, threads), {}};
+  C* own = own_cuts(cuts, n_pre * 2 * n_ranges, thread, threads);
+  CutRows<n_ranges, I, P, C> places{indices, indptr, n_synapses, own, {}};
   for (int r = 0; r < 2 * n_ranges; ++r) places.bounds[r] = bounds[r];
   scatter_from(source, weights, shared_weight, indices, places, y);
 }

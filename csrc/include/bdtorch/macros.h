@@ -15,6 +15,13 @@
 #define BDTORCH_INLINE inline
 #endif
 
+// BDTORCH_IN_LINE: the same for a lambda, after its parameters.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define BDTORCH_IN_LINE __attribute__((always_inline))
+#else
+#define BDTORCH_IN_LINE
+#endif
+
 // BDTORCH_APART: a function that stays one, and is compiled once however many call it. Parts of a generated loop do: in one
 // body, the compiler's time would grow with its square.
 #if defined(__clang__) || !defined(__GNUC__)

@@ -20,7 +20,8 @@ from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 
-_FRONT = 16  # entries before a thread's list or cuts, as in event_loop.h
+_LINE = 16  # entries of a list that make a cache line, as in event_loop.h
+_FRONT = 16  # entries before a thread's cuts, as there
 _SMALL = 2**32  # below so many synapses, four bytes tell where a row is cut
 _MOST_PIECES = 4
 _PRODUCTS = ("bdtorch._event_csr_raw.default", ONTO_ZEROS["bdtorch._event_csr_raw.default"])
@@ -140,7 +141,8 @@ class Events:
         same = (ref.offset, ref.numel) == (spikes.offset, spikes.numel) and ref.contiguous
         if not kernel.fused or not same or self._partition(kernel) != f"flat {spikes.numel}":
             return None
-        memory = self._memory(torch.int32, 2 * (spikes.numel + _FRONT))
+        entries = (spikes.numel + _LINE) // _LINE * _LINE
+        memory = self._memory(torch.int32, 2 * entries)
         self.lists.append(ActiveList(ref, memory, number))
         return self.lists[-1]
 
