@@ -10,7 +10,7 @@ from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.components import components
 from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
 from bdtorch.simulate.loops.native.inplace import update_in_place
-from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, kernel_reads, loads
+from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, UPDATES, VIEWS
 
@@ -46,6 +46,9 @@ class _Planner:
         self.place: dict[Node, int] = {}  # the kernel that computes a node
         self.refs: dict[Node, Ref] = {}
         self.state: dict[int, Buffer] = {}
+        self.known: dict[
+            Kernel, tuple[list[Node], list[Node]]
+        ] = {}  # operands of kernels, with the nodes that have them
         self.copies: list[Node] = []  # made for the sake of their memory
         self.wholes: dict[Node, Node] = {}  # what is written into its place in a `cat`, and that `cat`
 
@@ -195,7 +198,7 @@ class _Planner:
 
     def reads(self, kernel: Kernel) -> list[Ref]:
         """What a kernel reads from memory."""
-        return kernel_reads(kernel, self.refs)
+        return [self.refs[x] for x in self._operands(kernel)]
 
     def _made_states(self) -> dict[int, tuple[Node, Ref]]:
         """For every state that changes, the node that makes its new value in memory of its own."""
@@ -257,8 +260,17 @@ class _Planner:
 
     def _last_reader(self, old: Ref) -> int:
         """The last kernel that reads any of this memory, or -1."""
-        reading = (k for k, kernel in enumerate(self.kernels) if any(r.overlaps(old) for r in self.reads(kernel)))
-        return max(reading, default=-1)
+        for number in reversed(range(len(self.kernels))):
+            if any(ref.overlaps(old) for ref in self.reads(self.kernels[number])):
+                return number
+        return -1
+
+    def _operands(self, kernel: Kernel) -> list[Node]:
+        """What a kernel reads, once for each list of its nodes: after lowering, lists are replaced and not changed."""
+        known = self.known.get(kernel)
+        if known is None or known[0] is not kernel.nodes:
+            known = self.known[kernel] = (kernel.nodes, kernel_operands(kernel))
+        return known[1]
 
     def _move_to(self, number: int, node: Node, stored: bool) -> bool:
         home, target = self.kernels[self.place[node]], self.kernels[number]
