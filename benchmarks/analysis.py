@@ -132,7 +132,8 @@ def main() -> None:
         write_problem(folder)
         times = {name: ran(name, "benchmarks.analysis", folder) for name in ("bdtorch", "brainpy")}
         reached = {name: accepted(folder, name) for name in times}
-    print(f"slow points, {UNITS} units, {STARTS} starts, one core\n| | s a call | processor | first call | accepted |")
+    print(f"slow points, {UNITS} units, {STARTS} starts, one core")
+    print("| | s a call | the processor's | first call | accepted |\n|---|---|---|---|---|")
     for name, seconds in times.items():
         print(
             f"| {name} | {seconds['median']:.3f} | {seconds['processor']:.3f} | {seconds['first']:.2f} | {reached[name]} |"
