@@ -222,7 +222,7 @@ def main() -> None:
             arguments.json.parent.mkdir(parents=True, exist_ok=True)
             arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
     if arguments.page:
-        tables.write_page(rows, arguments.page)
+        tables.write_page(tables.markdown(rows), arguments.page)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rows of `networks.py` for reading: as text, and as a page's tables."""
+"""Rows of `networks.py` for reading: as text, and as a table; and tables put into a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ COLUMNS = (  # heading, key, width, digits
     ("peak MB", "peak_mb", 8, 0),
     ("above import", "peak_above_import_mb", 12, 0),
 )
-BEGIN, END = "<!-- networks: begin -->", "<!-- networks: end -->"
 
 
 def _cell(row: dict[str, Any], key: str, digits: int) -> str:
@@ -52,12 +51,13 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(rows: list[dict[str, Any]], page: Path) -> None:
-    """Write the table anew between the marks of a page, with day and machine."""
+def write_page(table: str, page: Path, mark: str = "networks") -> None:
+    """Write a table anew between the marks of a page, with day and machine."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
     when = datetime.datetime.now(datetime.timezone.utc).date()
     written = page.read_text()
-    before, after = written[: written.index(BEGIN) + len(BEGIN)], written[written.index(END) :]
-    page.write_text(f"{before}\n\nMeasured on {when:%d %B %Y}, {processor()}.\n\n{markdown(rows)}\n\n{after}")
+    before, after = written[: written.index(begin) + len(begin)], written[written.index(end) :]
+    page.write_text(f"{before}\n\nMeasured on {when:%d %B %Y}, {processor()}.\n\n{table}\n\n{after}")
 
 
 def processor() -> str:

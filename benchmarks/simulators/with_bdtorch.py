@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,15 +21,16 @@ from benchmarks.simulators import DT, Case, Run, Simulator
 class Timed(Loop):
     """A loop that notes how long it takes to be made ready."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, clock: Callable[[], float]) -> None:
         self.loop = loop
+        self.clock = clock
         self.name = loop.name
         self.seconds = 0.0
 
     def start(self, body: Body, state: list[Tensor]) -> Runner:
-        began = time.perf_counter()
+        began = self.clock()
         self.runner = self.loop.start(body, state)
-        self.seconds = time.perf_counter() - began
+        self.seconds = self.clock() - began
         self.before = self._in_chunks()
         return self.runner
 
@@ -58,11 +60,18 @@ class Contestant(Simulator):
         return timed_run(self.net, self.drive, self.state, self.case.duration, loop)
 
 
-def timed_run(net: bt.Network, drive: Any, state: Any, duration: float, named: Loop) -> Run:
+def timed_run(
+    net: bt.Network,
+    drive: Any,
+    state: Any,
+    duration: float,
+    named: Loop,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Run:
     """Simulate for ``duration`` ms, recording the spikes of all neurons."""
-    loop = Timed(named)
+    loop = Timed(named, clock)
     neurons = [name for name, part in net.populations.items() if part.takes_input]
-    began = time.perf_counter()
+    began = clock()
     sol = bt.simulate(
         net,
         drive,
@@ -73,5 +82,5 @@ def timed_run(net: bt.Network, drive: Any, state: Any, duration: float, named: L
         loop=loop,
         progress=False,
     )
-    seconds = time.perf_counter() - began
+    seconds = clock() - began
     return Run(seconds - loop.compilation(), loop.compilation(), sum(len(sol[name]) for name in neurons))

@@ -223,9 +223,9 @@ def test_a_worker_that_fails_says_why(tmp_path):
 
 def test_a_page_keeps_all_but_its_table(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    page.write_text("before\n<!-- networks: begin -->\nold\n<!-- networks: end -->\nafter\n")
     rows = [row | {"ratio": None, "comparison": 0} for row in rows_of(tmp_path, answer(), answer(spikes=2050))]
-    tables.write_page(rows, page)
+    tables.write_page(tables.markdown(rows), page)
     written = page.read_text()
     assert written.startswith("before\n") and written.endswith("after\n") and "\nold\n" not in written
     lines = [line for line in written.splitlines() if line.startswith("|")]
