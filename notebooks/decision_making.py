@@ -235,8 +235,10 @@ def fitted(coherences: tuple[float, ...], correct: Tensor) -> tuple[float, float
 # spike comes at the end of the step in which the threshold is crossed, so neurons fire a little late and a little less:
 # with 0.1 ms the persistent state is gone, and rates fall within a second or two. With 0.02 ms (or 0.01) the winner holds
 # some 15 Hz, though single trials drop out of it by chance, and the mean falls slowly. With $w_+$ = 1.8 the state is
-# robust, and any step will do. The paper's conductances for 1,600 and 400 neurons are those used here; the values of its
-# fit of the psychometric curve we could not read in the original, so none stand in the table.
+# robust, and any step will do. It hangs on the input too: with the step of 0.1 ms memory decays with true Poisson counts,
+# as here; with at most one spike per step (BrainPy's `PoissonGroup`) the network holds about 28-36 Hz in the delay. The
+# paper's conductances for 1,600 and 400 neurons are those used here; the values of its fit of the psychometric curve we
+# could not read in the original, so none stand in the table.
 
 
 # %%

@@ -65,6 +65,17 @@ def physical(x: Tensor, axis: int = 0) -> Tensor:
     return x
 
 
+def beneath(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """What two tensors wrap, as far as the same vmaps lie along the same axes of both."""
+    while _functorch.is_batchedtensor(x) and _functorch.is_batchedtensor(y) and _wrapping(x) == _wrapping(y):
+        x, y = _functorch.get_unwrapped(x), _functorch.get_unwrapped(y)
+    return x, y
+
+
+def _wrapping(x: Tensor) -> tuple[int, int]:
+    return _functorch.maybe_get_level(x), _functorch.maybe_get_bdim(x)
+
+
 def member(x: Tensor, levels: tuple[int, ...], axis: int = 0) -> Tensor:
     """The inverse of `physical`, where ``levels`` are active."""
     for level in levels:

@@ -13,6 +13,7 @@ from bdtorch.integrate import RK4, ODESolver
 from bdtorch.simulate.loops import native
 from bdtorch.simulate.loops.native import compiler, segments
 from bdtorch.simulate.loops.native.graph import Node
+from tests.simulate.native.stepping import both
 
 N = 1000  # not a multiple of a block
 
@@ -88,3 +89,28 @@ def test_no_bit_depends_on_the_cuts(
     for name, value in cut.items():
         torch.testing.assert_close(value, plain[name])
     assert ("_block" in sources[0]) == (shape != (7,)) and "_block" not in sources[1]
+
+
+@pytest.mark.parametrize(("n", "cut"), [(1600, False), (400, True), (2064, False), (31, False)])
+def test_a_pass_with_spikes_is_cut_where_many_elements_would_be_taken_one_by_one(
+    n: int, cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources: list[str] = []
+    make = compiler.compiled
+    monkeypatch.setattr(native, "compiled", lambda source: (sources.append(source), make(source))[1])
+    x = torch.linspace(-2.0, 2.0, n)
+
+    def step(state: list[Tensor], t: Tensor) -> tuple[list[Tensor], Any]:
+        x, spikes = state
+        moved = torch.exp(-x * x) / (1.0 + torch.exp(x))
+        return [torch.where(spikes, -moved, x * 0.5 + moved / (2.0 + moved)), moved > 0.4], moved
+
+    native_run, reference = both(step, x, x > 1.0, steps=5)
+    assert ("_block" in sources[0]) == cut
+    assert bool(native_run[-1].any()) and not bool(native_run[-1].all())
+    for ours, theirs in zip(native_run, reference, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    monkeypatch.setattr(segments, "_AHEAD", 10**9)
+    whole, _ = both(step, x, x > 1.0, steps=5)
+    assert "_block" not in sources[1]
+    assert all(torch.equal(ours, other) for ours, other in zip(native_run, whole, strict=True))

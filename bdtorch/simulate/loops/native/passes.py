@@ -15,6 +15,7 @@ from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
 from bdtorch.simulate.loops.native.segments import segments
 
 _WHOLE = {4: torch.int32, 8: torch.int64}
+_VECTOR = 64  # bytes
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
@@ -121,10 +122,18 @@ class _Pass:
         return parts
 
     def _interleaved(self) -> int:
-        """Vectors that a compiler takes at a time: as many as the widest elements need where the narrowest fill one."""
+        """Vectors that a compiler takes at a time: as many as the widest elements need where the narrowest fill one.
+
+        Elements behind the last so many, or the last half of so many, are then taken one by one, each for the time of a
+        vector. Where they would be more than an eighth of the work, a pass is cut as if it had no narrow elements, and
+        its parts without them leave few behind.
+        """
         nodes = {*self.reads, *self.writes} - self.constant
         sizes = [node.dtype.itemsize for node in nodes]
-        return max(sizes, default=1) // min(sizes, default=1)
+        widest, narrowest = max(sizes, default=1), min(sizes, default=1)
+        length = self.iteration.shape[-1]
+        behind, vectors = length % (_VECTOR // narrowest // 2), length // (_VECTOR // widest)
+        return 1 if 8 * behind > vectors else widest // narrowest
 
     def _body(self, part: _Segment, given: list[Node]) -> list[str]:
         operands = dict.fromkeys(x for node in part.nodes for x in loads(node) if x in self.reads)

@@ -16,6 +16,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bdtorch.ops import python_function
+from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._site import site
 from bdtorch.simulate.loops._loop import LoopError
@@ -253,8 +254,10 @@ class _Tracer(TorchDispatchMode):
     def take_whole(self, name: str, operand: Tensor, result: Tensor) -> None:
         """Let ``result``, whose operations have been recorded, be one elementary function of ``operand``.
 
-        A slope is made of those operations, so where one is wanted they stay.
+        A slope is made of those operations, so where one is wanted they stay. Under `torch.func.vmap` it is the function of
+        all members at once.
         """
+        operand, result = functorch.beneath(operand, result)
         known = id(operand) in self.nodes and id(result) in self.nodes
         if known and not is_constant(self.nodes[id(operand)]) and not result.requires_grad:
             self._record(name, ((self.nodes[id(operand)],), {}), (operand,), result)
