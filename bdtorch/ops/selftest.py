@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bdtorch import ops
 from bdtorch.ops._checks import Arguments, Check, csr_of, dense_of, deterministic
+from bdtorch.ops._checks_connectivity import connectivity_checks
 from bdtorch.ops._checks_learning import learning_checks
 from bdtorch.ops._checks_weights import segment_checks, weight_checks
 from bdtorch.ops.csr import TWO_BYTES
@@ -147,7 +148,7 @@ def all_checks(cuda: bool) -> Iterator[Check]:
     """Every check, on a GPU or of the CPU's operators."""
     return itertools.chain(
         sparse_checks(cuda), weight_checks(cuda), segment_checks(cuda), procedural_checks(cuda), random_checks(cuda),
-        learning_checks(),
+        learning_checks(), connectivity_checks(),
     )  # fmt: skip
 
 

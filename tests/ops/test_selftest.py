@@ -13,7 +13,7 @@ OPERATORS = [
     "event_csr", "event_csr_t", "csr_outer", "csr_sampled", "event_dense", "event_dense_t", "plasticity_dense, rows",
     "plasticity_dense, columns", "plasticity_csr", "plasticity_csr, by targets", "event_csr_delayed", "eligibility_csr",
     "segment_sum", "segment_mean", "segment_max", "segment_min", "segment_softmax", "procedural_event",
-    "procedural_gather", "uniform", "rls_update",
+    "procedural_gather", "uniform", "rls_update", "csr_sort", "csr_transpose", "draw_bernoulli", "draw_distinct",
 ]  # fmt: skip
 
 
@@ -57,6 +57,8 @@ def test_every_public_operator_is_checked() -> None:
         ("event_csr_delayed", lambda right: lambda *arguments: right(*arguments[:-1], arguments[-1] + 1)),
         ("eligibility_csr", lambda right: lambda *arguments: right(arguments[0], *arguments[1:]) - 1),
         ("rls_update", lambda right: lambda *arguments, **options: right(*arguments, **options, forgetting=0.99)),
+        ("csr_transpose", lambda right: lambda *arguments: (*right(*arguments)[:2], right(*arguments)[2] + 1)),
+        ("draw_distinct", lambda right: lambda seed, *arguments, **options: right(seed + 1, *arguments, **options)),
         ("segment_softmax", lambda right: lambda *arguments: right(*arguments) * 2),
         ("event_csr_t", lambda right: lambda *arguments: right(*arguments) * 1.01),
         ("csr_outer", lambda right: lambda *arguments: right(*arguments).double()),

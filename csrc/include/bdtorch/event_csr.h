@@ -154,6 +154,8 @@ template <class I, class T>
 struct Together {
   static constexpr int64_t line = 64 / int64_t(sizeof(I)), longest = 256, room = 2048;
 
+  BDTORCH_INLINE Together(T weight, T* target) : amount(weight), y(target) {}
+
   // How many lines hold a stretch of synapses where so many are usual.
   static BDTORCH_INLINE int64_t lines(int64_t usual) {
     const int64_t n = 1 + (usual + usual / 4) / line;
@@ -191,7 +193,7 @@ BDTORCH_INLINE void scatter_together(T amount, const I* indices, const Places& p
                                      T* y) {
   constexpr int64_t ahead = 8;  // as in `scatter_rows`; rows are copied sooner than they are added
   constexpr int parts = Places::parts;
-  Together<I, T> together{amount, y};
+  Together<I, T> together(amount, y);
   int64_t lines[parts];
   for (int64_t r = 0; r < n_rows && r < 2 * ahead; ++r) places.prefetch(rows[r]);
   const int64_t n_first = n_rows < ahead ? n_rows : ahead;
