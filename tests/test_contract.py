@@ -262,14 +262,17 @@ CASES: dict[str, Case] = {
     "OnlineReadout": Case(
         lambda: bt.train.OnlineReadout(2, 3, bt.train.RLS(), bias=True, dtype=None),
         (_sequence(-1.0, 1.0, 2), _sequence(0.0, 1.0, 3)),
+        differentiable=False,
     ),
     "Force": Case(
         lambda: bt.train.Force(bt.rates.LeakyRate(4, tau=3.0, x_init=bt.init.Normal(0.0, 1.0)), 2, n_in=2, every=2),
         {"input": _sequence(-1.0, 1.0, 2), "target": _sequence(0.0, 1.0, 2)},
+        differentiable=False,
     ),
     "FullForce": Case(
         lambda: bt.train.FullForce(bt.rates.LeakyRate(4, tau=3.0, x_init=bt.init.Normal(0.0, 1.0)), 2),
         {"target": _sequence(0.0, 1.0, 2)},
+        differentiable=False,
     ),
     "EProp-forward": Case(lambda: LocalStep(_recurrent(), bt.Readout(4, 2, tau=5.0)), _sequence(0.0, 40.0, 2)),
     "EProp-backward": Case(lambda: Pull(4, 1, 0.9), (_jacobian(), _sequence(-1.0, 1.0, 4))),

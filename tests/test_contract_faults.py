@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -184,6 +185,11 @@ def test_what_cannot_be_traced_mapped_or_pickled_says_so_itself() -> None:
         testing.check_vmap(_case(ReadsValues))
     with pytest.raises(Exception, match="pickle"):
         testing.check_copies(_case(HoldsAFunction))
+
+
+def test_a_model_said_to_have_no_derivative_must_refuse_gradients() -> None:
+    with pytest.raises(AssertionError, match="expected an error, since a step has no derivative"):
+        testing.check_native_gradients(dataclasses.replace(_case(Decay), differentiable=False))
 
 
 def test_a_loop_that_differs_is_caught() -> None:

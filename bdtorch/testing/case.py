@@ -30,6 +30,7 @@ class Case:
         dtype: Floating dtype to run in. Loops are compared to 1e-11 in float64, and to 1e-4 in float32.
         autonomous: Whether the model itself is free of ``t`` (its inputs may depend on it).
         smooth: Whether `Flow.derivative` is differentiable everywhere along the run, for the check of gradients.
+        differentiable: Whether a step has derivatives. Where it has none, gradients must be refused, not lost.
     """
 
     make: Callable[[], DynamicalSystem]
@@ -41,6 +42,7 @@ class Case:
     dtype: torch.dtype = torch.float64
     autonomous: bool = True
     smooth: bool = True
+    differentiable: bool = True
 
     def system(self) -> DynamicalSystem:
         """A fresh model in the case's dtype."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.simulate import Constant, Loop, Native, Reference, simulate
+from bdtorch.simulate import Constant, Loop, LoopError, Native, Reference, simulate
 from bdtorch.testing.case import Case, expect
 
 
@@ -22,6 +22,10 @@ def check_native_gradients(case: Case, *, rtol: float = 1e-9) -> None:
         rtol: Bound of the difference, relative to the largest entry of the gradient.
     """
     case = dataclasses.replace(case, dtype=torch.float64)
+    if not case.differentiable:
+        for refusing in (Reference(), Native()):
+            _expect_refusal(case, refusing)
+        return
     want = _gradients(case, Reference())
     for loop in (Native(), Native(recompute=7)):
         got = _gradients(case, loop)
@@ -32,6 +36,14 @@ def check_native_gradients(case: Case, *, rtol: float = 1e-9) -> None:
                 error <= rtol * scale,
                 f"the gradient by {name} through {loop} is off by {error:.3g} where its largest entry is {scale:.3g}",
             )
+
+
+def _expect_refusal(case: Case, loop: Loop) -> None:
+    try:
+        _gradients(case, loop)
+    except (NotImplementedError, LoopError):
+        return
+    raise AssertionError(f"gradients through {loop}: expected an error, since a step has no derivative")
 
 
 def _gradients(case: Case, loop: Loop) -> dict[str, Tensor]:

@@ -110,6 +110,7 @@ class BPTT:
         self.clip_norm, self.penalties, self.metrics = clip_norm, tuple(penalties), dict(metrics or {})
         self.record, self.scheduler, self.seed = dict(record or {}), scheduler, seed
         self.updates = 0
+        self._still: set[str] = set()  # parameters without a gradient so far
         self.history: list[Epoch] = []
 
     # One batch
@@ -160,7 +161,7 @@ class BPTT:
             )
         self.optimizer.zero_grad()
         loss.backward()
-        if not self.updates:
+        if self.updates < 2:
             self._check_gradients()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.clip_norm)
@@ -178,11 +179,13 @@ class BPTT:
                 f"`BPTT(optimizer=...)`: expected every parameter to get a gradient, got none for {', '.join(idle)}; "
                 "do spikes have a surrogate, and does the loss depend on them?"
             )
-        still = [names.get(id(p), "?") for p in self._parameters() if p.grad is not None and not bool(p.grad.any())]
-        if still:
+        still = {names.get(id(p), "?") for p in self._parameters() if p.grad is not None and not bool(p.grad.any())}
+        # Weights of a readout that are zero at first let no gradient through before they have changed.
+        self._still = still if not self.updates else self._still & still
+        if self.updates and self._still:
             warnings.warn(
-                f"`BPTT`: the first gradient of {', '.join(still)} is zero everywhere; do spikes have a surrogate, and do "
-                "neurons come near their thresholds?",
+                f"`BPTT`: the first two gradients of {', '.join(sorted(self._still))} are zero everywhere; do spikes have a "
+                "surrogate, and do neurons come near their thresholds?",
                 stacklevel=4,
             )
 
