@@ -68,6 +68,20 @@ inline int64_t cores() {
   return online < 1 ? 1 : online;
 }
 
+// Keep a thread off the caller's core, if there are others. Schedulers begin a thread where its maker runs, and take
+// milliseconds to notice that both wait for each other there: to them, a thread that waits by turning is busy.
+inline void keep_apart(pthread_attr_t* attributes) {
+#if defined(__linux__) && defined(__GLIBC__)
+  cpu_set_t allowed;
+  const int here = sched_getcpu();
+  if (here < 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) return;
+  CPU_CLR(here, &allowed);
+  pthread_attr_setaffinity_np(attributes, sizeof allowed, &allowed);
+#else
+  (void)attributes;
+#endif
+}
+
 using Steps = void (*)(Frame*, int64_t thread);
 
 // One of the threads, and what it waits for: 1 to begin, -1 to give up, since not all could be made.
@@ -102,12 +116,16 @@ inline int run(Frame* frame, Steps steps) {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  keep_apart(&attributes);
   int signal = 0, failed = 0;
   int64_t made = 1;
   for (; made < threads && !failed; made += !failed) {
     members[made] = {frame, steps, made, &signal, pthread_t()};
-    failed = pthread_create(&members[made].id, nullptr, enter, &members[made]);
+    failed = pthread_create(&members[made].id, &attributes, enter, &members[made]);
   }
+  pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   __atomic_store_n(&signal, failed ? -1 : 1, __ATOMIC_RELEASE);
   if (!failed) steps(frame, 0);
