@@ -9,7 +9,7 @@ import torch
 
 from bdtorch.connect.data import CSR, Connectivity, Dense, Identity
 from bdtorch.ops.csr_order import csr_transpose
-from bdtorch.ops.draw import draw_bernoulli, draw_distinct
+from bdtorch.ops.draw import draw_bernoulli, draw_distinct, partners
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,7 @@ def _check_count(label: str, n: int) -> None:
 
 def _fixed_number(label: str, rows: int, choices: int, n: int, seed: int, self_offset: int | None) -> CSR:
     """Rows of n distinct values, row i without ``i + self_offset``."""
-    barred = self_offset is not None and self_offset < choices and self_offset + rows > 0
-    available = choices - int(barred)
+    available = partners(rows, choices, self_offset)
     if n > available:
         raise ValueError(f"`{label}`: expected at most {available} distinct partners, got {n}")
     drawn = draw_distinct(seed, rows, choices, n, self_offset=self_offset)

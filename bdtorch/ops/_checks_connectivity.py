@@ -14,12 +14,45 @@ from bdtorch.ops._checks import Check, csr_of
 _PRE, _POST = 300, 200
 
 
-def _joined(*parts: Tensor) -> Tensor:
-    return torch.cat([part.long().reshape(-1) for part in parts])
-
-
 def _uniforms(seed: int, step: int, n: int) -> Tensor:
     return ops.uniform(ops.make_key(seed), torch.tensor(step), n, dtype=torch.float64)
+
+
+def bernoulli_pairs(seed: int, total: int, p: float) -> Tensor:
+    """Positions of the successes among trials, in torch's operations."""
+    if p == 0.0:
+        return torch.empty(0, dtype=torch.int64)
+    if p == 1.0:
+        return torch.arange(total)
+    chunk = min(int(total * p + 6.0 * math.sqrt(total * p * (1.0 - p)) + 16), 1 << 22)
+    last, step, parts = -1, 0, []
+    while last < total:
+        gaps = (torch.log1p(-_uniforms(seed, step, chunk)) / math.log1p(-p)).floor().clamp(max=float(total)).long() + 1
+        parts.append(last + gaps.cumsum(0))
+        last, step = int(parts[-1][-1]), step + 1
+    pairs = torch.cat(parts)
+    return pairs[pairs < total]
+
+
+def distinct_rows(seed: int, rows: int, choices: int, number: int, self_offset: int) -> Tensor:
+    """Drawing and rejecting, or ranking, in torch's operations."""
+    barred = (torch.arange(rows) + self_offset)[:, None]
+    if 2 * number > choices:
+        keys = _uniforms(seed, 0, rows * choices).reshape(rows, choices)
+        return keys.masked_fill(torch.arange(choices) == barred, 2.0).argsort(1)[:, :number].sort(1).values
+    values = (_uniforms(seed, 0, rows * number) * choices).long().reshape(rows, number)
+    for step in range(1, 1000):
+        values = values.sort(1).values
+        rejected = values == barred
+        rejected[:, 1:] |= values[:, 1:] == values[:, :-1]
+        if not rejected.any():
+            return values
+        values[rejected] = (_uniforms(seed, step, int(rejected.sum())) * choices).long()
+    raise AssertionError("no end of rejections")
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    return torch.cat([part.long().reshape(-1) for part in parts])
 
 
 def _sorted(pre: Tensor, post: Tensor) -> Tensor:
@@ -50,12 +83,7 @@ def _drawn_pairs(p: float, self_offset: int | None) -> Tensor:
 
 
 def _gaps(p: float, self_offset: int | None) -> Tensor:
-    """The successes among all pairs, whose distances are geometric."""
-    total = _PRE * _POST
-    enough = int(total * p + 6.0 * math.sqrt(total * p * (1.0 - p)) + 16)  # as many gaps as are drawn at once
-    gaps = (torch.log1p(-_uniforms(3, 0, enough)) / math.log1p(-p)).floor().long() + 1
-    pairs = gaps.cumsum(0) - 1
-    pairs = pairs[pairs < total]
+    pairs = bernoulli_pairs(3, _PRE * _POST, p)
     pre, post = pairs // _POST, pairs % _POST
     if self_offset is not None:
         kept = post != pre + self_offset
@@ -68,18 +96,7 @@ def _drawn_distinct(number: int) -> Tensor:
 
 
 def _rejected(number: int) -> Tensor:
-    """Integers drawn until those of each row differ from each other and from the one that it may not have."""
-    barred = torch.arange(_PRE)[:, None] + 5
-    values = (_uniforms(8, 0, _PRE * number) * _POST).long().reshape(_PRE, number)
-    step = 0
-    while True:
-        values = values.sort(1).values
-        again = values == barred
-        again[:, 1:] |= values[:, 1:] == values[:, :-1]
-        if not again.any():
-            return values.to(torch.int32)
-        step += 1
-        values[again] = (_uniforms(8, step, int(again.sum())) * _POST).long()
+    return distinct_rows(8, _PRE, _POST, number, 5).to(torch.int32)
 
 
 def connectivity_checks() -> Iterator[Check]:

@@ -64,11 +64,16 @@ def draw_distinct(seed: int, rows: int, choices: int, number: int, *, self_offse
     _expect_size("draw_distinct(rows=...)", rows)
     _expect_size("draw_distinct(choices=...)", choices)
     barred = _offset("draw_distinct", self_offset, choices)
-    available = choices - int(barred < choices and barred + rows > 0)
+    available = partners(rows, choices, barred)
     if not 0 <= number <= available:
         raise ValueError(f"`draw_distinct(number=...)`: expected a number in [0, {available}], got {number}")
     drawn: Tensor = _draw_distinct(make_key(seed), rows, choices, number, barred)
     return drawn
+
+
+def partners(rows: int, choices: int, self_offset: int | None) -> int:
+    """How many values there are for the row that has fewest."""
+    return choices - int(self_offset is not None and self_offset < choices and self_offset + rows > 0)
 
 
 def _expect_size(argument: str, n: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
+from bdtorch.integrate._equation import surely_finite
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._functorch import transformed
 from bdtorch.simulate._interrupt import Interrupt
@@ -179,6 +179,5 @@ class Run:
 
 
 def _finite(state: list[Tensor]) -> bool:
-    # One infinity or NaN and no sum is finite; a sum takes a tenth of the time. Large numbers may overflow in it.
     leaves = (leaf.detach() for leaf in state if leaf.is_floating_point())
-    return all(math.isfinite(leaf.sum()) or bool(leaf.isfinite().all()) for leaf in leaves)
+    return all(surely_finite(leaf) or bool(leaf.isfinite().all()) for leaf in leaves)

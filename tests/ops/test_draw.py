@@ -13,44 +13,8 @@ import torch
 from torch import Tensor
 
 from bdtorch import ops
+from bdtorch.ops._checks_connectivity import bernoulli_pairs, distinct_rows
 from bdtorch.ops.draw import draw_bernoulli, draw_distinct
-
-
-def uniforms(seed: int, step: int, n: int) -> Tensor:
-    return ops.uniform(ops.make_key(seed), torch.tensor(step), n, dtype=torch.float64)
-
-
-def bernoulli_pairs(seed: int, total: int, p: float) -> Tensor:
-    """Positions of the successes among trials, in torch's operations."""
-    if p == 0.0:
-        return torch.empty(0, dtype=torch.int64)
-    if p == 1.0:
-        return torch.arange(total)
-    chunk = min(int(total * p + 6.0 * math.sqrt(total * p * (1.0 - p)) + 16), 1 << 22)
-    last, step, parts = -1, 0, []
-    while last < total:
-        gaps = (torch.log1p(-uniforms(seed, step, chunk)) / math.log1p(-p)).floor().clamp(max=float(total)).long() + 1
-        parts.append(last + gaps.cumsum(0))
-        last, step = int(parts[-1][-1]), step + 1
-    pairs = torch.cat(parts)
-    return pairs[pairs < total]
-
-
-def distinct_rows(seed: int, rows: int, choices: int, number: int, self_offset: int) -> Tensor:
-    """Drawing and rejecting, or ranking, in torch's operations."""
-    barred = (torch.arange(rows) + self_offset)[:, None]
-    if 2 * number > choices:
-        keys = uniforms(seed, 0, rows * choices).reshape(rows, choices)
-        return keys.masked_fill(torch.arange(choices) == barred, 2.0).argsort(1)[:, :number].sort(1).values
-    values = (uniforms(seed, 0, rows * number) * choices).long().reshape(rows, number)
-    for step in range(1, 1000):
-        values = values.sort(1).values
-        rejected = values == barred
-        rejected[:, 1:] |= values[:, 1:] == values[:, :-1]
-        if not rejected.any():
-            return values
-        values[rejected] = (uniforms(seed, step, int(rejected.sum())) * choices).long()
-    raise AssertionError("no end of rejections")
 
 
 @pytest.mark.parametrize(
