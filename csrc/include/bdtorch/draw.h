@@ -1,7 +1,7 @@
 // Drawing sparse connectivity, straight into the order of a CSR structure.
 //
-//   GapDrawer, BernoulliRows   every pair is a synapse with probability p
-//   fill_distinct, fill_ranked n distinct values in each of many rows
+//   geometric_gaps, BernoulliRows   every pair is a synapse with probability p
+//   DistinctRows, OrderedSet        n distinct values in each of many rows
 //
 // All numbers come from the double-precision uniforms u of random.h, named by (key, step, index), so a draw depends on
 // its key alone: neither on threads, which may share the generation of gaps and the rows of distinct values, nor on the
@@ -119,8 +119,6 @@ struct DistinctRows {
   uint64_t key;
   int64_t choices, number;
   int64_t self_offset;  // row i does not contain i + self_offset
-
-  bool is_barred(int64_t row, int64_t value) const { return value == row + self_offset; }
 
   BDTORCH_INLINE void bar(int64_t row, OrderedSet& set) const {
     const int64_t own = row + self_offset;
