@@ -11,6 +11,7 @@ import builtins
 import collections
 import dis
 import functools
+import gc
 import pickle
 import random
 import sys
@@ -50,10 +51,14 @@ class Watch:
         self.calls = _Calls()
 
     def __enter__(self) -> None:
+        self.collecting = gc.isenabled()
+        gc.disable()  # it may begin at any allocation, and what it calls, such as others' `gc.callbacks`, is not the step's doing
         self.calls.start()
 
     def __exit__(self, *error: object) -> None:
         self.calls.stop()
+        if self.collecting:
+            gc.enable()
 
     def _snapshot(self) -> _Snapshot:
         return _Snapshot(self.system, self.functions)

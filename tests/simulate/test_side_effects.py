@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import random
 import time
 import warnings
@@ -147,6 +148,25 @@ EFFECTS: dict[str, tuple[Any, str]] = {
 def run(system: bt.DynamicalSystem, loop: Any, **options: Any) -> bt.Solution:
     with torch.no_grad():
         return bt.simulate(system, dt=0.1, duration=0.5, loop=loop, **options)
+
+
+def test_what_the_garbage_collector_calls_is_not_the_step_s_doing() -> None:
+    """As test runners and profilers of memory do, which note how long each collection takes."""
+    times: list[float] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        times.append(time.perf_counter())
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(note)
+    gc.set_threshold(1)
+    try:
+        run(Cell(lambda cell, v, t: [[k] for k in range(1000)]), "native")
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(note)
+    assert times
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("loop", ["native", "inductor"])
