@@ -44,6 +44,10 @@ class Runner(abc.ABC):
 
     fixed_chunk: int | None = None
 
+    def bytes_per_step(self, body: Body) -> float:
+        """Memory that the records of a step take until the end of its advance; here all that is observed is held."""
+        return sum(example.numel() * example.element_size() for example in body.observed)
+
     @abc.abstractmethod
     def advance(
         self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]

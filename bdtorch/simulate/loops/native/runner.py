@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import sys
 import time
@@ -19,7 +20,8 @@ from bdtorch.simulate.loops.native.plan import Plan
 
 # Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
 _BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
-_SPARSE_ENTRIES = 1 << 16  # room of a sparse record beyond one step's worst case
+_SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
+_MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
 _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14  # bytes; a constant of Linux
 
 
@@ -66,10 +68,8 @@ class NativeRunner(Runner):
         self.function.argtypes = [ctypes.c_void_p]
         self.function.restype = ctypes.c_int
         self.fixed = [self._fixed(buffer) for buffer in plan.buffers]
-        self.room = [
-            example.numel() + max(example.numel(), _SPARSE_ENTRIES) if sparse else 0
-            for example, sparse in zip(body.observed, body.sparse, strict=True)
-        ]
+        self.pace = [0.0 for sparse in body.sparse if sparse]  # entries of each sparse record in a step, as last seen
+        self.lists = [(torch.empty(0, dtype=torch.int64),) * 2 for _ in self.pace]  # what they are kept in until copied
 
     def _fixed(self, buffer: Any) -> Tensor | None:
         """Memory that stays the same from call to call; states and sequences come with each."""
@@ -81,13 +81,17 @@ class NativeRunner(Runner):
             return torch.zeros(buffer.numel * max(self.crew.pace), dtype=buffer.dtype)
         return None
 
+    def bytes_per_step(self, body: Body) -> float:
+        observed = zip(body.observed, body.every, body.sparse, strict=True)
+        return sum(x.numel() * x.element_size() / every for x, every, sparse in observed if not sparse)
+
     def advance(
         self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]
     ) -> Advance:
-        after = [leaf.detach().clone(memory_format=torch.contiguous_format) for leaf in state]
+        after = [_copied(leaf.detach()) for leaf in state]
         slices = [sequence.detach().contiguous() for sequence in sequences]
         targets = self._targets(first, count)
-        capacities = torch.tensor([room for room in self.room if room] or [0])
+        capacities = torch.tensor([len(positions) for _, positions in targets if len(positions)] or [0])
         memory = [self._memory(number, after, slices) for number in range(len(self.plan.buffers))]
         memory += [tensor for pair in targets for tensor in pair] + [capacities]
         addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
@@ -99,7 +103,9 @@ class NativeRunner(Runner):
         if error := int(frame[_ERROR + (done - 1) % 2]):
             node = next(node for node in self.graph.nodes if node.number == error)
             raise IndexError(f"an index is out of range in step {first + done}: {node.op} ({node.site})")
-        return Advance(after, done, self._kept(targets, frame[_KEPT:].tolist(), first, done))
+        counts = frame[_KEPT:].tolist()
+        self.pace = [count / max(1, done) for count, _ in zip(counts, self.pace, strict=False)]
+        return Advance(after, done, self._kept(targets, counts, first, done))
 
     def _memory(self, number: int, state: list[Tensor], slices: list[Tensor]) -> Tensor:
         buffer = self.plan.buffers[number]
@@ -126,19 +132,29 @@ class NativeRunner(Runner):
             raise OSError(error, f"the native loop cannot begin {threads} threads: {os.strerror(error)}")
 
     def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:
+        """Memory for the records of a chunk: values and nothing or, of a sparse one, numbers of steps and positions."""
         targets = []
-        plain = len(self.room) - self.with_room
-        for number, (example, every, room) in enumerate(
-            zip(self.body.observed, self.body.every, self.room, strict=True)
+        plain = len(self.body.observed) - self.with_room
+        number_of_list = itertools.count()
+        for number, (example, every, sparse) in enumerate(
+            zip(self.body.observed, self.body.every, self.body.sparse, strict=True)
         ):
-            if room:
-                targets.append((torch.empty(room, dtype=torch.int64), torch.empty(room, dtype=torch.int64)))
+            if sparse:
+                targets.append(self._list(next(number_of_list), example.numel(), count))
             else:
                 rows = (first + count) // every - first // every
                 front = int(number >= plain)
                 values = _in_huge_pages(torch.empty((front + rows, *example.shape), dtype=example.dtype))
                 targets.append((values[front:], torch.empty(0)))
         return targets
+
+    def _list(self, number: int, worst: int, count: int) -> tuple[Tensor, Tensor]:
+        """A sparse record's memory for ``count`` steps, each of which may add ``worst`` entries. A full one ends the chunk."""
+        expected = min(int(_MARGIN * self.pace[number] * count), _MOST_ENTRIES)
+        room = worst + max(worst, _SPARSE_ENTRIES, expected)
+        if len(self.lists[number][0]) < room:
+            self.lists[number] = (torch.empty(room, dtype=torch.int64), torch.empty(room, dtype=torch.int64))
+        return self.lists[number]
 
     def _kept(
         self, targets: list[tuple[Tensor, Tensor]], counts: list[int], first: int, done: int
@@ -148,10 +164,23 @@ class NativeRunner(Runner):
         for (values, positions), every, sparse in zip(targets, self.body.every, self.body.sparse, strict=True):
             if sparse:
                 count = next(slots)
-                kept.append((values[:count].clone(), positions[:count].clone()))
+                kept.append((_copied(values[:count]), _copied(positions[:count])))
             else:
                 kept.append(values[: (first + done) // every - first // every])
         return kept
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A contiguous copy, made by this thread alone.
+
+    PyTorch's threads, where they have helped with a copy, stay busy for milliseconds, waiting for more to do, on the cores
+    where those of the next chunk are to run.
+    """
+    if tensor.is_neg() or tensor.is_conj() or not tensor.is_contiguous():
+        return tensor.clone(memory_format=torch.contiguous_format)
+    copy = torch.empty_like(tensor)
+    ctypes.memmove(copy.data_ptr(), tensor.data_ptr(), tensor.numel() * tensor.element_size())
+    return copy
 
 
 def _in_huge_pages(memory: Tensor) -> Tensor:
