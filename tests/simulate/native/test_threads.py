@@ -90,6 +90,30 @@ def test_a_record_of_spikes_that_is_full_ends_the_chunk(monkeypatch):
         assert all(torch.equal(narrow[name].pairs, roomy[name].pairs) for name in net.populations)
 
 
+def test_a_record_of_spikes_has_room_for_the_rate_that_was_seen(monkeypatch):
+    """Or a busy network's chunks would all end early, and each of its threads begin anew for each of them."""
+    net = sparse_network((300, 100), 0.05)
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    state = bt.simulate(net, 20.0, dt=0.1, duration=50.0, state=state, loop="native").state  # firing steadily
+    advances = []
+    advance = runner.NativeRunner.advance
+
+    def noted(self, state, sequences, first, count, stop):
+        result = advance(self, state, sequences, first, count, stop)
+        advances.append((count, result.steps))
+        return result
+
+    monkeypatch.setattr(runner, "_SPARSE_ENTRIES", 1)
+    monkeypatch.setattr(runner.NativeRunner, "advance", noted)
+    record = {name: bt.spikes(name) for name in net.populations}
+    solution = bt.simulate(net, 20.0, dt=0.1, duration=100.0, state=state, record=record, loop="native")
+    assert len(solution["P0"]) > 10 * 300  # of which a chunk without foresight could keep twice 300
+    (asked, taken), *later = advances
+    assert taken <= asked
+    assert later
+    assert all(count == steps for count, steps in later)
+
+
 def test_cuts_of_another_number_of_threads_are_forgotten(monkeypatch):
     monkeypatch.setattr(events, "_SMALL", 0)  # and they are found in eight bytes too
     monkeypatch.setattr(Crew, "shifts", lambda self, count: [(3, count // 3), (2, count // 2), (3, count)])
