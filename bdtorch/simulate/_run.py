@@ -28,6 +28,7 @@ OUT = "out (kept)"
 """Name of the record of outputs."""
 
 _PERIOD = 0.25  # seconds between returns to Python: for the progress bar, Ctrl-C and the check for NaN
+_GROWTH = 16  # times the length of a chunk that the next may have
 _CHUNK_BYTES = 1 << 27  # what the observed values of one chunk may take
 _STREAMED_BYTES = 1 << 24  # the same where they go to a file
 
@@ -83,8 +84,9 @@ class Run:
                 elapsed = time.perf_counter() - began
                 bar.update(taken)
                 self.interrupted = interrupt.requested() and self.done < self.steps
-                # The pace of this chunk sets the length of the next, which grows at most fourfold.
-                chunk = runner.fixed_chunk or max(1, min(4 * chunk, int(taken * _PERIOD / max(elapsed, 1e-6)), largest))
+                # The pace of this chunk sets the length of the next, which grows within bounds: a pace may be a burst's.
+                longest = min(_GROWTH * chunk, largest)
+                chunk = runner.fixed_chunk or max(1, min(longest, int(taken * _PERIOD / max(elapsed, 1e-6))))
         if self.interrupted:
             if self.stream is not None:
                 self.stream.ended = "interrupted"

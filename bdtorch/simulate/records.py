@@ -157,13 +157,14 @@ class Spikes:
     def of_trains(cls, step: Tensor, train: Tensor, shape: tuple[int, ...], dt: float, start: int, stop: int) -> Spikes:
         """Spikes from their places in the flattened ``shape``, which is ``(*batch, size)``."""
         *batch_shape, size = shape
+        if not batch_shape:
+            return cls(step, train, train.new_empty((train.numel(), 0)), size, (), dt, start, stop)
         batch: list[Tensor] = []
         index, rest = train % size, train // size
         for extent in reversed(batch_shape):
             batch.insert(0, rest % extent)
             rest = rest // extent
-        columns = torch.stack(batch, 1) if batch else train.new_empty((train.numel(), 0))
-        return cls(step, index, columns, size, tuple(batch_shape), dt, start, stop)
+        return cls(step, index, torch.stack(batch, 1), size, tuple(batch_shape), dt, start, stop)
 
     @property
     def times(self) -> Tensor:

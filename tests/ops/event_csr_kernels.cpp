@@ -20,6 +20,25 @@ std::unique_ptr<T[]> zeros(size_t n) {
   return std::unique_ptr<T[]>(new T[n]());
 }
 
+// Whether exactly the entries that differ from 0 are visited, in ascending order; -0 is 0.
+template <class S>
+void visit(int64_t n, int one_in) {
+  auto spikes = zeros<S>(size_t(n));
+  for (int64_t i = 0; i < n; ++i) spikes[i] = S(uniform(one_in) == 0);
+  if (!std::is_same<S, bool>::value)
+    for (int64_t i = 0; i < n; ++i)
+      if (!bool(spikes[i])) spikes[i] = S(-0.0);
+  const int64_t begin = n ? uniform(int(n)) / 4 : 0;
+  std::vector<int64_t> expected, visited;
+  for (int64_t i = begin; i < n; ++i)
+    if (spikes[i] != S(0)) expected.push_back(i);
+  bdtorch::for_each_active(spikes.get(), begin, n, [&](int64_t i) { visited.push_back(i); });
+  if (visited != expected) {
+    ++n_failures;
+    std::printf("visits %d of %d active ones among %d\n", int(visited.size()), int(expected.size()), int(n));
+  }
+}
+
 template <class T, class P, class S>
 void compare(int64_t n_pre, int64_t n_post, bool shared_weight) {
   auto indptr = zeros<P>(size_t(n_pre) + 1);
@@ -78,9 +97,18 @@ void compare_sizes(bool shared_weight) {
   compare<T, P, S>(1000, 333, shared_weight);  // several groups of active rows
 }
 
+template <class S>
+void visit_sizes() {
+  for (int64_t n : {0, 1, 15, 16, 63, 64, 65, 129, 1000, 4095, 4096, 4097, 9000})
+    for (int one_in : {1, 2, 30, 1000}) visit<S>(n, one_in);
+}
+
 }  // namespace
 
 int main() {
+  visit_sizes<bool>();
+  visit_sizes<float>();
+  visit_sizes<double>();
   compare_sizes<float, int32_t, bool>(false);
   compare_sizes<float, int64_t, bool>(true);
   compare_sizes<double, int64_t, double>(false);

@@ -2,12 +2,13 @@
 // the targets. Two things are kept from step to step:
 //
 //   lists of active neurons   made by the thread that made the spikes, so that nobody has to search all of them
-//   cuts of rows              which synapses of a row end at targets of a thread, found when it first adds the row
+//   cuts of rows              which synapses of a row end at targets of a thread
 //
 // Included by generated code only: no torch, C++17.
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "event_csr.h"
 #include "macros.h"
@@ -57,33 +58,42 @@ struct ActiveLists {
   int64_t n, threads, step;
 };
 
-// The cuts of one thread: `front` numbers, then those of the rows. They depend on how many threads there are, which the
-// first number says; those of another number of threads are forgotten.
-template <class C>
-inline C* own_cuts(C* memory, int64_t n, int64_t thread, int64_t threads) {
+// Where in the ascending indices [begin, end) the first ones lie that are not below the bounds. Counted, not searched: rows
+// are short, and a search goes another way in each. A bound may be one more than indices can hold.
+template <int n_bounds, class I, class C>
+BDTORCH_INLINE void cut_row(const I* indices, int64_t begin, int64_t end, const int64_t* bounds, C* cut) {
+  static_assert(I(-1) < I(0), "the last index below a bound of 0 is -1");
+  using Count = typename std::conditional<sizeof(I) == 8, int64_t, int32_t>::type;
+  I last[n_bounds];
+  Count below[n_bounds] = {};
+  for (int r = 0; r < n_bounds; ++r) last[r] = I(bounds[r] - 1);
+  for (int64_t k = begin; k < end; ++k)
+    BDTORCH_UNROLL(8)
+    for (int r = 0; r < n_bounds; ++r) below[r] += Count(indices[k] <= last[r]);
+  for (int r = 0; r < n_bounds; ++r) cut[r] = C(begin + below[r]);
+}
+
+// The cuts of one thread: `front` numbers, then `n_bounds` for each row, the positions of its first synapses at or behind
+// the bounds. All rows are cut at once, in the order of memory, when a thread first meets a number of threads, which the
+// first number says: one by one, each would be waited for when its neuron first spikes.
+template <int n_bounds, class I, class P, class C>
+inline const C* own_cuts(C* memory, const I* indices, const P* indptr, int64_t n_rows, const int64_t* bounds,
+                         int64_t thread, int64_t threads) {
   constexpr int64_t front = 16;
-  C* own = memory + thread * (front + n);
+  C* own = memory + thread * (front + n_rows * n_bounds);
   if (own[0] != C(threads)) {
-    for (int64_t k = 0; k < n; ++k) own[front + k] = C(0);
+    for (int64_t i = 0; i < n_rows; ++i)
+      cut_row<n_bounds>(indices, int64_t(indptr[i]), int64_t(indptr[i + 1]), bounds, own + front + i * n_bounds);
     own[0] = C(threads);
   }
   return own + front;
 }
 
-// The synapses of a row that end in some ranges of targets, one stretch for each. `cuts` holds 2 * n_ranges numbers for
-// every row, all of them 0 where the row has not been cut yet.
-template <int n_ranges, class I, class P, class C>
+// The synapses of a row that end in some ranges of targets, one stretch for each.
+template <int n_ranges, class C>
 struct CutRows {
   BDTORCH_INLINE void prefetch(int64_t row) const { __builtin_prefetch(cuts + row * 2 * n_ranges); }
-  BDTORCH_INLINE Span about(int64_t row, int p) const {
-    C* cut = cuts + row * 2 * n_ranges;
-    if (p == 0 && cut[2 * n_ranges - 1] == 0) {
-      int64_t k = int64_t(indptr[row]);
-      const int64_t end = int64_t(indptr[row + 1]);
-      for (int r = 0; r < 2 * n_ranges; ++r) cut[r] = C(k = lower_bound(indices, k, end, bounds[r]));
-    }
-    return span(row, p);
-  }
+  BDTORCH_INLINE Span about(int64_t row, int p) const { return span(row, p); }
   BDTORCH_INLINE Span span(int64_t row, int p) const {
     const C* cut = cuts + row * 2 * n_ranges + 2 * p;
     return {int64_t(cut[0]), int64_t(cut[1])};
@@ -91,11 +101,8 @@ struct CutRows {
 
   static constexpr int parts = n_ranges;
   static constexpr bool whole = false;
-  const I* indices;
-  const P* indptr;
   int64_t n_synapses;
-  C* cuts;
-  int64_t bounds[2 * n_ranges];  // begin and end of each range, ascending
+  const C* cuts;
 };
 
 // Adds the rows of all listed neurons, or of all that are found active among n_pre. What several threads have listed is
@@ -144,10 +151,8 @@ BDTORCH_APART void scatter_owned(const Source& source, const W* weights, const I
     scatter_from(source, weights, shared_weight, indices, WholeRows<P>{indptr, n_synapses}, y);
     return;
   }
-  C* own = own_cuts(cuts, n_pre * 2 * n_ranges, thread, threads);
-  CutRows<n_ranges, I, P, C> places{indices, indptr, n_synapses, own, {}};
-  for (int r = 0; r < 2 * n_ranges; ++r) places.bounds[r] = bounds[r];
-  scatter_from(source, weights, shared_weight, indices, places, y);
+  const C* own = own_cuts<2 * n_ranges>(cuts, indices, indptr, n_pre, bounds, thread, threads);
+  scatter_from(source, weights, shared_weight, indices, CutRows<n_ranges, C>{n_synapses, own}, y);
 }
 
 }  // namespace bdtorch

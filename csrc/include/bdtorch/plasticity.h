@@ -52,18 +52,29 @@ BDTORCH_HD W changed(W weight, S spike, SumOf<W> a, SumOf<W> b, SumOf<W> low, Su
 // these rows have there.
 constexpr int64_t kRowsTogether = 256;
 
+// Asks for the first lines of a row; from there the processor reads on by itself.
+template <class W>
+BDTORCH_INLINE void prefetch_row(const W* row, int64_t begin, int64_t end) {
+  constexpr int64_t per_line = 64 / int64_t(sizeof(W)), lines = 64;
+  const int64_t last = end - begin < lines * per_line ? end : begin + lines * per_line;
+  for (int64_t j = begin; j < last; j += per_line) __builtin_prefetch(row + j, 1);
+}
+
 // Columns [begin, end) of the active rows of w, n_rows x n_columns; with `delivers` y gains their old values.
 template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
 inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
                        int64_t begin, int64_t end, SumOf<W>* y) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
-    W* row = w + i * n_columns;
-    const S spike = spikes[i];
+  for_each_group(spikes, n_rows, [&](const int64_t* active, int count) {
+    for (int e = 0; e < count; ++e) {
+      W* row = w + active[e] * n_columns;
+      if (e + 1 < count) prefetch_row(w + active[e + 1] * n_columns, begin, end);
+      const S spike = spikes[active[e]];
 #pragma GCC ivdep
-    for (int64_t j = begin; j < end; ++j) {
-      if (delivers) y[j] += weighted<T>(row[j], spike);
-      row[j] = changed<with_b>(row[j], spike, a[j], with_b ? b[j] : T(0), low, high);
+      for (int64_t j = begin; j < end; ++j) {
+        if (delivers) y[j] += weighted<T>(row[j], spike);
+        row[j] = changed<with_b>(row[j], spike, a[j], with_b ? b[j] : T(0), low, high);
+      }
     }
   });
 }

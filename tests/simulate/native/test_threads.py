@@ -36,7 +36,9 @@ def test_networks_do_not_depend_on_the_number_of_threads(network):
         assert all(torch.equal(several[name].pairs, one[name].pairs) for name in ("E", "I"))
 
 
-def sparse_network(sizes: tuple[int, ...], weight: object, delay: float | None = None, seed: int = 3) -> bt.Network:
+def sparse_network(
+    sizes: tuple[int, ...], weight: object, delay: float | None = None, seed: int = 3, probability: float = 0.003
+) -> bt.Network:
     """Populations that excite one another, some of whose neurons have no synapses at all."""
 
     def cells(count: int) -> bt.DynamicalSystem:
@@ -46,7 +48,7 @@ def sparse_network(sizes: tuple[int, ...], weight: object, delay: float | None =
     names = [f"P{k}" for k in range(len(sizes))]
     projections = {
         (name, tuple(names)): bt.Projection(
-            bt.connect.FixedProbability(0.003), weight=weight, synapse=bt.synapses.Exponential(3.0),
+            bt.connect.FixedProbability(probability), weight=weight, synapse=bt.synapses.Exponential(3.0),
             receptor=bt.synapses.Current(), delay=delay,
         )
         for name in names
@@ -124,6 +126,19 @@ def test_cuts_of_another_number_of_threads_are_forgotten(monkeypatch):
         for loop in (bt.Native(threads=3), "reference")
     )
     torch.testing.assert_close(several["v"], one["v"], rtol=1e-5, atol=1e-5)
+
+
+def test_cuts_reach_the_last_target_that_two_bytes_can_name():
+    net = sparse_network((2**15,), 0.05, probability=1e-4)
+    assert max(int(p.connect.indices.max()) for p in net.projections.values()) == 2**15 - 1
+    state = bt.initial_state(net, dt=0.1, seed=1)
+    record = {"P0": bt.spikes("P0"), "v": bt.trace("P0.v", every=10)}
+    several, one = (
+        bt.simulate(net, 4.0, dt=0.1, duration=2.0, state=state, record=record, loop=bt.Native(threads=threads))
+        for threads in (2, 1)
+    )
+    assert len(one["P0"]) > 1000
+    assert torch.equal(several["v"], one["v"]) and torch.equal(several["P0"].pairs, one["P0"].pairs)
 
 
 def test_threads_meet_once_a_step_in_a_network_without_delays():

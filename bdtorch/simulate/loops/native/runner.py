@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,7 @@ class NativeRunner(Runner):
         memory = [self._memory(number, after, slices) for number in range(len(self.plan.buffers))]
         memory += [tensor for pair in targets for tensor in pair] + [capacities]
         addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
-        frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64)
+        frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64).numpy()  # whose elements are quicker to reach
         frame[_BUFFERS], frame[_FIRST] = addresses.data_ptr(), first
         frame[_BACKWARD] = count if self.backward else 0
         self._run(frame, count)
@@ -116,11 +117,11 @@ class NativeRunner(Runner):
             return state[buffer.source]
         return slices[buffer.source] if buffer.role == "sequence" else torch.empty(0)  # the time has no memory
 
-    def _run(self, frame: Tensor, count: int) -> None:
+    def _run(self, frame: np.ndarray, count: int) -> None:
         for threads, until in self.crew.shifts(count):
             before, began = int(frame[_DONE]), time.perf_counter()
             frame[_THREADS], frame[_COUNT] = threads, until
-            self._call(frame.data_ptr(), threads)
+            self._call(frame.ctypes.data, threads)
             done = int(frame[_DONE])
             self.crew.report(threads, (time.perf_counter() - began) / (done - before))
             if done < until:
