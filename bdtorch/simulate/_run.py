@@ -17,6 +17,7 @@ from bdtorch.integrate._equation import surely_finite
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._functorch import transformed
 from bdtorch.simulate._interrupt import Interrupt
+from bdtorch.simulate._memory import joined
 from bdtorch.simulate._progress import Bar
 from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.loops._loop import Advance, Runner
@@ -177,8 +178,8 @@ class Run:
                 return kept[0]
             return torch.cat(kept) if kept else example.new_empty((0, *example.shape))
         none = torch.empty(0, dtype=torch.int64, device=example.device)
-        step = torch.cat([step for step, _ in kept]) if kept else none
-        train = torch.cat([index for _, index in kept]) if kept else none
+        step = joined([step for step, _ in kept]) if kept else none
+        train = joined([index for _, index in kept]) if kept else none
         return Spikes.of_trains(step, train, tuple(example.shape), self.body.dt, self.start, self.start + self.done)
 
 

@@ -18,7 +18,7 @@ namespace bdtorch {
 
 // Rows ahead of the one at work whose elements of an active column are asked for. A column has a cache line for each
 // row; the processor sees no stream in it, and would wait for nearly every one.
-constexpr int64_t kRowsAhead = 32;
+constexpr int64_t kRowsAhead = 64;
 
 // The active neurons, in groups of a fixed size that fits the registers and the stack.
 template <class S, class Visit>

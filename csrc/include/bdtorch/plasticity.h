@@ -55,7 +55,7 @@ constexpr int64_t kRowsTogether = 256;
 // Asks for the first lines of a row; from there the processor reads on by itself.
 template <class W>
 BDTORCH_INLINE void prefetch_row(const W* row, int64_t begin, int64_t end) {
-  constexpr int64_t per_line = 64 / int64_t(sizeof(W)), lines = 64;
+  constexpr int64_t per_line = 64 / int64_t(sizeof(W)), lines = 16;
   const int64_t last = end - begin < lines * per_line ? end : begin + lines * per_line;
   for (int64_t j = begin; j < last; j += per_line) __builtin_prefetch(row + j, 1);
 }

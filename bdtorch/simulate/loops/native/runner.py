@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._memory import copied, in_huge_pages
 from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.plan import Plan
@@ -23,7 +23,7 @@ from bdtorch.simulate.loops.native.plan import Plan
 _BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
 _SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
 _MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
-_HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14  # bytes; a constant of Linux
+_NO_LIST = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
 
 class Crew:
@@ -70,7 +70,7 @@ class NativeRunner(Runner):
         self.function.restype = ctypes.c_int
         self.fixed = [self._fixed(buffer) for buffer in plan.buffers]
         self.pace = [0.0 for sparse in body.sparse if sparse]  # entries of each sparse record in a step, as last seen
-        self.lists = [(torch.empty(0, dtype=torch.int64),) * 2 for _ in self.pace]  # what they are kept in until copied
+        self.lists = [_NO_LIST for _ in self.pace]  # what they are kept in until copied
 
     def _fixed(self, buffer: Any) -> Tensor | None:
         """Memory that stays the same from call to call; states and sequences come with each."""
@@ -89,7 +89,7 @@ class NativeRunner(Runner):
     def advance(
         self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]
     ) -> Advance:
-        after = [_copied(leaf.detach()) for leaf in state]
+        after = [copied(leaf.detach()) for leaf in state]
         slices = [sequence.detach().contiguous() for sequence in sequences]
         targets = self._targets(first, count)
         capacities = torch.tensor([len(positions) for _, positions in targets if len(positions)] or [0])
@@ -145,7 +145,7 @@ class NativeRunner(Runner):
             else:
                 rows = (first + count) // every - first // every
                 front = int(number >= plain)
-                values = _in_huge_pages(torch.empty((front + rows, *example.shape), dtype=example.dtype))
+                values = in_huge_pages(torch.empty((front + rows, *example.shape), dtype=example.dtype))
                 targets.append((values[front:], torch.empty(0)))
         return targets
 
@@ -154,42 +154,23 @@ class NativeRunner(Runner):
         expected = min(int(_MARGIN * self.pace[number] * count), _MOST_ENTRIES)
         room = worst + max(worst, _SPARSE_ENTRIES, expected)
         if len(self.lists[number][0]) < room:
-            self.lists[number] = (torch.empty(room, dtype=torch.int64), torch.empty(room, dtype=torch.int64))
+            step, position = (in_huge_pages(torch.empty(room, dtype=torch.int64)) for _ in range(2))
+            self.lists[number] = step, position
         return self.lists[number]
 
     def _kept(
         self, targets: list[tuple[Tensor, Tensor]], counts: list[int], first: int, done: int
     ) -> list[Tensor | tuple[Tensor, Tensor]]:
         kept: list[Tensor | tuple[Tensor, Tensor]] = []
-        slots = iter(counts)
+        slots = enumerate(counts)
         for (values, positions), every, sparse in zip(targets, self.body.every, self.body.sparse, strict=True):
             if sparse:
-                count = next(slots)
-                kept.append((_copied(values[:count]), _copied(positions[:count])))
+                number, count = next(slots)
+                if 2 * count < len(values):
+                    kept.append((copied(values[:count]), copied(positions[:count])))
+                else:  # given away: another list takes no more memory than a copy, and less time
+                    kept.append((values[:count], positions[:count]))
+                    self.lists[number] = _NO_LIST
             else:
                 kept.append(values[: (first + done) // every - first // every])
         return kept
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    """A contiguous copy, made by this thread alone.
-
-    PyTorch's threads, where they have helped with a copy, stay busy for milliseconds, waiting for more to do, on the cores
-    where those of the next chunk are to run.
-    """
-    if tensor.is_neg() or tensor.is_conj() or not tensor.is_contiguous():
-        return tensor.clone(memory_format=torch.contiguous_format)
-    copy = torch.empty_like(tensor)
-    ctypes.memmove(copy.data_ptr(), tensor.data_ptr(), tensor.numel() * tensor.element_size())
-    return copy
-
-
-def _in_huge_pages(memory: Tensor) -> Tensor:
-    """Ask for large pages: writing to fresh memory takes less time than the faults of its small ones."""
-    size = memory.numel() * memory.element_size()
-    if size >= 2 * _HUGE_PAGE and sys.platform.startswith("linux"):
-        first = -(-memory.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
-        length = (memory.data_ptr() + size - first) // _HUGE_PAGE * _HUGE_PAGE
-        # Advice only: a kernel that does not take it leaves the memory as it was.
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), _MADV_HUGEPAGE)
-    return memory
