@@ -156,7 +156,9 @@ class Collocation:
         if not homogeneous:
             sides[:, :, n + 2] = -residual.reshape(count, -1)
         inner = np.linalg.solve(blocks[:, :, n:], sides)
-        end = inner[:, -n:]
+        # In units of the scales, lest small variables be lost beside large ones.
+        end = inner[:, -n:] / self.scale[:, None]
+        end[:, :, :n] *= self.scale
         reduced = reduce(-end[:, :, :n], np.broadcast_to(np.eye(n), (count, n, n)), end[:, :, n:])
         change = self._closed(cycle, conditions, inner, reduced)
         volume = cycle.period * np.einsum("j,c,jcaa->", h, self._weights, jacobian[..., :n])
@@ -170,13 +172,14 @@ class Collocation:
         """Solve for the first point, the period and the parameter; put back what was eliminated."""
         count, nodes, n = cycle.nodes.shape
         # Every node as a function of (x_0, period, parameter, 1).
-        ends = reduced.points
+        ends = reduced.points * self.scale[:, None]
+        ends[:, :, :n] /= self.scale
         inside = inner.reshape(count, nodes - 1, n, n + 3)
         every = np.einsum("jiab,jbc->jiac", inside[..., :n], ends[:-1])
         every[..., n:] += inside[..., n:]
         every = np.concatenate([ends[:-1, None], every[:, :-1], ends[1:, None]], axis=1)
         matrix, side = np.zeros((n + 2, n + 2)), np.zeros(n + 2)
-        matrix[:n, :n], matrix[:n, n:] = reduced.first + reduced.last, -reduced.side[:, :2]
+        matrix[:n, :n], matrix[:n, n:] = (reduced.first + reduced.last) / self.scale, -reduced.side[:, :2]
         side[:n] = reduced.side[:, 2]
         for row, condition in zip((n, n + 1), conditions, strict=True):
             weight = np.einsum("jia,jiac->c", condition.nodes, every)

@@ -73,6 +73,36 @@ class Evaluator:
         """The Jacobian at one point, ``(n, n + k)``."""
         return self.jacobian(z[None])[0]
 
+    def check(self) -> None:
+        """Make sure that the derivatives are those of the field, by differences about the probe.
+
+        Raises:
+            ValueError: they are not: the field leaves PyTorch on the way, as by ``item()``, ``detach()`` or NumPy.
+        """
+        rng = np.random.default_rng(0)
+        size = np.where(self._probe == 0.0, 1.0, np.abs(self._probe))
+        offs = []
+        # A kink may lie on a probe, but hardly on three.
+        for shift in (0.0, 1e-3, -1e-3):
+            z = self._probe + shift * size * (1.0 + 0.1 * rng.standard_normal(len(size)))
+            for direction in np.diag(size):
+                slope = self.along(z, direction)
+                pair = [self.at(z + sign * 1e-6 * direction) for sign in (1.0, -1.0)]
+                if not np.isfinite(pair).all():
+                    offs.append(np.zeros(self.n, dtype=bool))
+                    continue
+                difference = 0.5e6 * (pair[0] - pair[1])
+                noise = 1e-9 * 1e6 * np.maximum(np.abs(pair[0]), np.abs(pair[1]))
+                offs.append(np.abs(slope - difference) > 1e-2 * np.maximum(np.abs(slope), np.abs(difference)) + noise)
+        wrong = np.stack(offs).reshape(3, -1, self.n).all(0)
+        if wrong.any():
+            names = [*self.field.names, *self.active]
+            i, j = np.argwhere(wrong)[0]
+            raise ValueError(
+                f"the derivative of {self.field.names[j]} changes with {names[i]} by other than automatic differentiation "
+                "says: compute it in torch operations all the way, without item(), detach() or NumPy"
+            )
+
     def along(self, z: Array, *directions: Array) -> Array:
         """The multilinear derivative at one point ``z`` along ``directions``, each ``(n + k,)`` or ``(n + k, many)``.
 
@@ -115,7 +145,8 @@ def _compiled(function: Pointwise, probe: Array, order: int) -> tuple[Callable[.
             args = [probe + shift * scale * rng.standard_normal(len(probe)), *(d.numpy() for d in directions)]
             want = function(*(torch.from_numpy(a) for a in args)).numpy()
             have = lowered(*(a[:, None, None] for a in args))[:, 0, 0]
-            if not np.allclose(have, want, rtol=1e-9, atol=1e-12 * max(1.0, float(np.abs(want).max())), equal_nan=True):
+            size = max(1.0, float(np.abs(want[np.isfinite(want)]).max(initial=0.0)))
+            if not np.allclose(have, want, rtol=1e-9, atol=1e-12 * size, equal_nan=True):
                 return plain, function
     except Exception:
         # Whatever tracing cannot do, the function itself can; where that fails too, it says so when it is called.

@@ -178,7 +178,15 @@ class _FunctionSource:
     def call(self, state: list[Tensor], values: dict[str, Any], t: Tensor) -> list[Tensor]:
         given: Any = torch.stack(state) if self.vector else dict(zip(self.names, state, strict=True))
         numbers = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
-        slopes = self._function(given, numbers)
+        try:
+            slopes = self._function(given, numbers)
+        except KeyError as error:
+            if error.args[:1] and error.args[0] not in {*numbers, *self.names}:
+                raise ValueError(
+                    f"the function asks for {error.args[0]!r}; its variables are {list(self.names)}, its parameters "
+                    f"{sorted(numbers)}"
+                ) from error
+            raise
         if isinstance(slopes, Mapping):
             if set(slopes) != set(self.names):
                 raise ValueError(f"the derivative has {sorted(slopes)}, expected the variables {sorted(self.names)}")
@@ -289,6 +297,8 @@ def _swap(owner: nn.Module, name: str, value: Any) -> Any:
 
 
 def _scalar(value: Any, name: str) -> Tensor:
+    if (torch.is_tensor(value) and value.is_complex()) or isinstance(value, complex):
+        raise TypeError(f"the derivative of {name} is complex: take real and imaginary parts as two variables")
     tensor = torch.as_tensor(value, dtype=torch.float64)
     if tensor.numel() != 1:
         raise ValueError(f"the derivative of {name} has the shape {tuple(tensor.shape)}, expected a single number")

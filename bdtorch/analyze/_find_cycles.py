@@ -2,49 +2,122 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bdtorch.analyze._collocation import Collocation, Cycle, Monodromy, multipliers
 from bdtorch.analyze._evaluate import Array, Evaluator
-from bdtorch.analyze._trajectory import flow_many
+from bdtorch.analyze._roots import solve_small
+from bdtorch.analyze._trajectory import flow_many, flow_stiff
 
 INTERVALS = 60
+SLOW, LONGER = 3, 4000.0
+"""How many of the trajectories that are still under way are followed on, and how many times as long."""
 
 
-def find_cycles(
-    evaluator: Evaluator, low: Array, high: Array, equilibria: Array, duration: float
-) -> tuple[list[tuple[Cycle, Monodromy]], bool]:
-    """Isolated cycles that enter the window, each with its monodromy matrix; and whether others, not isolated, were met.
+class Found(NamedTuple):
+    """Cycles, and what was met besides."""
 
-    Forward in time trajectories approach stable cycles; backward, in the plane, those unstable on both sides.
+    cycles: list[tuple[Cycle, Monodromy]]
+    """Isolated ones, each with its monodromy matrix."""
+    dense: bool
+    """Whether orbits close that are not isolated."""
+    open: bool
+    """Whether an orbit nearly closes where no cycle was solved for."""
+    unsettled: bool
+    """Whether a trajectory was still on its way when the search ended."""
+
+
+def find_cycles(evaluator: Evaluator, low: Array, high: Array, equilibria: Array, duration: float) -> Found:
+    """Isolated cycles that enter the window.
+
+    Forward in time trajectories approach stable cycles; backward, in the plane, those unstable on both sides. From beside
+    each cycle the search goes on against its stability, towards the next of a nest.
 
     Args:
         evaluator: The field, without active parameters.
         low: Lower corner of the window, ``(n,)``.
         high: Its upper corner.
         equilibria: Known ones, ``(many, n)``; search starts beside them too.
-        duration: For how long to follow trajectories.
+        duration: For how long to follow trajectories at first; some of those that are still on their way then, longer.
     """
-    extent = high - low
+    search = _Search(evaluator, low, high, duration)
     starts = _starts(low, high, equilibria)
-    problem = Collocation(evaluator, extent)
-    found: list[tuple[Cycle, Monodromy]] = []
-    dense = False
     for backward in (False, True):
-        for times, states in flow_many(
-            evaluator, starts, duration, extent, backward=backward, limit=5.0, max_steps=6000
-        ):
-            guess = last_loop(evaluator, times, states, extent, problem)
-            if guess is None or any(_same(guess, known, extent, 2e-2) for known, _ in found):
-                continue
-            solved = problem.refined(guess)
-            if solved is None or not proper(solved[0], guess, low, high, extent):
-                continue
-            if evaluator.n > 1 and (np.abs(multipliers(solved[1])[1:] - 1.0) < 1e-6).any():
-                dense = True
-            elif not any(_same(solved[0], known, extent, 1e-4) for known, _ in found):
-                found.append(solved)
-    return found, dense
+        search.follow(starts, backward)
+    beside = 0
+    while beside < len(search.cycles) and len(search.cycles) < 20:
+        cycle, monodromy = search.cycles[beside]
+        beside += 1
+        search.follow(_beside(cycle), bool((np.abs(multipliers(monodromy)[1:]) < 1.0).all()))
+    return Found(search.cycles, search.dense, search.open, search.unsettled)
+
+
+class _Search:
+    """Follows trajectories, and collects the cycles on which they settle."""
+
+    def __init__(self, evaluator: Evaluator, low: Array, high: Array, duration: float) -> None:
+        self.evaluator, self.low, self.high, self.duration = evaluator, low, high, duration
+        self.extent = high - low
+        self.problem = Collocation(evaluator, self.extent)
+        self.cycles: list[tuple[Cycle, Monodromy]] = []
+        self.dense = self.open = self.unsettled = False
+
+    def follow(self, starts: Array, backward: bool) -> None:
+        """Look for cycles on which trajectories from ``starts``, ``(many, n)``, settle."""
+        runs = flow_many(
+            self.evaluator, starts, self.duration, self.extent, backward=backward, limit=5.0, max_steps=6000
+        )
+        under_way = [states[-1] for times, states in runs if not self._settled(times, states)]
+        # What moves slowly for most of the time is stiff as a rule.
+        for start in under_way[:: -(-len(under_way) // SLOW) or 1]:
+            run = flow_stiff(self.evaluator, start, LONGER * self.duration, self.extent, backward=backward, limit=5.0)
+            self.unsettled |= not self._settled(*run, fine=True)
+
+    def _settled(self, times: Array, states: Array, fine: bool = False) -> bool:
+        """Whether the trajectory is done with: on a cycle, which is added, at rest, or away."""
+        guess = last_loop(self.evaluator, times, states, self.extent, self.problem)
+        if guess is None:
+            gone = np.abs((states[-1] - states[0]) / self.extent).max() > 4.9 or not np.isfinite(states[-1]).all()
+            # Beside an equilibrium Newton's step is short; on a slow manifold, where the speed is small too, it is not.
+            z = states[-1][None]
+            step = solve_small(self.evaluator.jacobian(z) * self.extent, -self.evaluator.f(z))
+            return bool(gone or np.abs(step).max() < 0.02)
+        if any(_same(guess, known, self.extent, 2e-2) for known, _ in self.cycles):
+            return True
+        solved = self.problem.refined(guess)
+        if solved is None and fine:
+            finer = last_loop(self.evaluator, times, states, self.extent, self.problem, 4 * INTERVALS)
+            solved = self.problem.refined(finer) if finer else None
+        if solved is None or not proper(solved[0], guess, self.low, self.high, self.extent):
+            end = guess.nodes[-1]
+            self.open |= bool(_gap(times, states, guess, self.extent) < 2e-3 and self._inside(end))
+        elif self.evaluator.n > 1 and (np.abs(multipliers(solved[1])[1:] - 1.0) < 1e-6).any():
+            self.dense = True
+        elif not any(_same(solved[0], known, self.extent, 1e-4) for known, _ in self.cycles):
+            self.cycles.append(solved)
+        return True
+
+    def _inside(self, states: Array) -> bool:
+        return bool(((states >= self.low) & (states <= self.high)).all(-1).any())
+
+
+def _gap(times: Array, states: Array, loop: Cycle, extent: Array) -> float:
+    """By how much a trajectory misses itself after its last loop, relative to the loop."""
+    before = times[-1] - np.sign(times[-1]) * loop.period
+    point = np.array([np.interp(abs(before), np.abs(times), column) for column in states.T])
+    return float((np.abs(point - states[-1]) / extent).max() / (loop.amplitude / extent).max())
+
+
+def _beside(cycle: Cycle) -> Array:
+    """Two points on either side of a cycle of the plane, a hundredth of its size from it."""
+    values = cycle.profile[1]
+    size = np.maximum(cycle.amplitude, 1e-300)
+    ahead = (values[1] - values[0]) / size
+    ahead = ahead / np.linalg.norm(ahead)
+    across = np.array([-ahead[1], ahead[0]]) * size
+    return values[0] + 0.01 * np.array([[1.0], [-1.0]]) * across
 
 
 def _starts(low: Array, high: Array, equilibria: Array) -> Array:

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from bdtorch.analyze._collocation import Cycle, Monodromy, multipliers
-from bdtorch.analyze.stability import equilibrium_type
+from bdtorch.analyze._evaluate import Evaluator
+from bdtorch.analyze.stability import located_type
+
+RESOLVED = 1e-5
+"""Roots nearer than this part of the window are one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class FixedPoint:
     eigenvalues: Tensor
     """Complex, ``(n,)``."""
     type: str
-    """As `equilibrium_type` names it."""
+    """As `equilibrium_type` names it; an eigenvalue is zero where its sign would change within a 1e-5th of the window."""
     stable: bool
     """Whether every eigenvalue has a negative real part."""
 
@@ -64,11 +68,14 @@ def tensor(x: object) -> Tensor:
     return torch.from_numpy(array if np.iscomplexobj(array) else array.astype(np.float64))
 
 
-def fixed_point(x: np.ndarray, jacobian: np.ndarray) -> FixedPoint:
-    """`FixedPoint` of arrays."""
+def fixed_point(evaluator: Evaluator, x: np.ndarray, extent: np.ndarray) -> FixedPoint:
+    """`FixedPoint` of a root of a field whose variables have the sizes ``extent``."""
+    places = np.vstack([x, *(x + sign * RESOLVED * np.diag(extent) for sign in (-1.0, 1.0))])
+    slopes = evaluator.jacobian(places)
+    jacobian, *beside = np.where(np.isfinite(slopes), slopes, slopes[0]) * extent / extent[:, None]
+    kind = located_type(jacobian, np.stack(beside))
     values = np.linalg.eigvals(jacobian).astype(complex)
-    kind = equilibrium_type(jacobian)
-    return FixedPoint(tensor(x), tensor(jacobian), tensor(values), kind, kind.startswith("stable"))
+    return FixedPoint(tensor(x), tensor(slopes[0]), tensor(values), kind, kind.startswith("stable"))
 
 
 def limit_cycle(cycle: Cycle, monodromy: Monodromy) -> LimitCycle:

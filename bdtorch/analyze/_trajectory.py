@@ -83,6 +83,29 @@ def flow_many(
     return [(sign * np.array(a), np.array(b)) for a, b in zip(times, states, strict=True)]
 
 
+def flow_stiff(
+    evaluator: Evaluator, start: Array, duration: float, extent: Array, *, backward: bool, limit: float
+) -> tuple[Array, Array]:
+    """As `flow_many` for one start, by steps that are implicit where the field is stiff; it ends early where the solver does."""
+    from scipy.integrate import LSODA  # where it is used, for it is slow to import
+
+    sign = -1.0 if backward else 1.0
+    solver = LSODA(
+        lambda t, y: sign * evaluator.at(y), 0.0, start, duration, rtol=1e-6, atol=1e-7 * extent,
+        jac=lambda t, y: sign * evaluator.slopes(y),
+    )  # fmt: skip
+    times, states = [0.0], [start]
+    while solver.status == "running" and len(times) < 6000:
+        solver.step()
+        if not np.isfinite(solver.y).all():
+            break
+        times.append(solver.t)
+        states.append(solver.y.copy())
+        if np.abs((solver.y - start) / extent).max() > limit:
+            break
+    return sign * np.array(times), np.stack(states)
+
+
 def flow_one(evaluator: Evaluator, start: Array, times: Array, parameters: Array | None = None) -> Array:
     """The trajectory from ``start`` at ``times`` (the first is the start's), to ten digits, shape ``(times, n)``.
 

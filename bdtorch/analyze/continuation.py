@@ -68,6 +68,12 @@ def continuation(
             depends on time; or no equilibrium was found.
     """
     low, high = checked_bounds("continuation(bounds=...)", bounds)
+    counts = {"max_branches": max_branches, "max_points": max_points, "max_cycles": max_cycles, "intervals": intervals}
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"`continuation({name}=...)`: expected a positive integer, got {count!r}")
+    if not max_period > 1:
+        raise ValueError(f"`continuation(max_period=...)`: expected a number above 1, got {max_period!r}")
     field = named_field(system, {parameter: low}, start, window, parameters, inputs, fixed, "continuation")
     if not 0 < max_step <= 1:
         raise ValueError(f"`continuation(max_step=...)`: expected a number in (0, 1], got {max_step!r}")
@@ -119,6 +125,7 @@ def begin(
     probe = field.replaced(settings={parameter: low})
     probe.check(first)
     evaluator = Evaluator(field, (parameter,), np.append(first, 0.5 * (low + high)))
+    evaluator.check()
     # Not the very middle: symmetric problems have their singular points there.
     values = (low, low + 0.4873 * (high - low), high)
     found, spread = search(evaluator, starts, window, values, label)
@@ -139,7 +146,12 @@ def begin(
                 left += 1
     for point in [p for p in engine.located if p.kind == "branch point"]:
         engine.switch(point, max_branches)
-    remarks = (f"{left} equilibria on further branches were not followed: max_branches={max_branches}",) if left else ()
+    remarks: tuple[str, ...] = ()
+    if left:
+        remarks += (f"{left} equilibria on further branches were not followed: max_branches={max_branches}",)
+    points = np.vstack([[p.y for p in path] for path in engine.paths]) * engine.scale
+    if not evaluator.jacobian(points)[:, :, -1].any():
+        remarks += (f"the derivative does not depend on {parameter} anywhere on the branches",)
     return engine, remarks
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from bdtorch.analyze._contour import zero_curves
 from bdtorch.analyze._evaluate import Array, Evaluator
 from bdtorch.analyze._field import VectorField, as_field
-from bdtorch.analyze._find_cycles import find_cycles
+from bdtorch.analyze._find_cycles import Found, find_cycles
 from bdtorch.analyze._results import FixedPoint, LimitCycle, Trajectory, fixed_point, limit_cycle, tensor
 from bdtorch.analyze._roots import bisect, newton
 from bdtorch.analyze._trajectory import flow_one
@@ -92,6 +92,7 @@ def phase_plane(
     low, high = _window(field, window)
     field.check(0.5 * (low + high) + 0.0123 * (high - low))
     evaluator = Evaluator(field, (), 0.5 * (low + high))
+    evaluator.check()
     cells = resolution or (400 if len(low) == 1 else 120)
     if not isinstance(cells, int) or cells < 4:
         raise ValueError(f"`phase_plane(resolution=...)`: expected an integer of at least 4, got {resolution!r}")
@@ -100,14 +101,13 @@ def phase_plane(
     nullclines = _nullclines(evaluator, axes, values) if len(low) == 2 else {}
     roots = _equilibria(evaluator, axes, values, nullclines)
     follow = _duration(values, high - low) if duration is None else _positive("duration", duration)
-    found, dense = find_cycles(evaluator, low, high, roots, follow) if cycles and len(low) == 2 else ([], False)
-    points = tuple(fixed_point(x, evaluator.slopes(x)) for x in roots)
-    remarks = field.remarks
-    if dense:
-        remarks += ("closed orbits fill a region: none of them is a limit cycle",)
-    elif any(p.type == "centre" for p in points):
+    found = find_cycles(evaluator, low, high, roots, follow) if cycles and len(low) == 2 else None
+    points = tuple(fixed_point(evaluator, x, high - low) for x in roots)
+    remarks = field.remarks + _doubts(found)
+    if any(p.type == "centre" for p in points) and not (found and found.dense):
         remarks += ("the linearisation has a centre, which does not decide whether the orbits around it close",)
-    if len(roots) > 50:
+    flat = sum(p.type in ("saddle-node", "non-hyperbolic") for p in points)
+    if len(roots) > 50 or flat > 3:
         remarks += (f"{len(roots)} equilibria: they may form a curve, of which these are samples",)
     return PhasePlane(
         names=field.names,
@@ -116,10 +116,27 @@ def phase_plane(
         field=tensor(values),
         nullclines={name: tuple(tensor(c) for c in curves) for name, curves in nullclines.items()},
         fixed_points=points,
-        cycles=tuple(limit_cycle(*pair) for pair in found),
+        cycles=tuple(limit_cycle(*pair) for pair in found.cycles) if found else (),
         trajectories=tuple(_trajectory(evaluator, field, start, follow) for start in starts),
         remarks=remarks,
     )
+
+
+def _doubts(found: Found | None) -> tuple[str, ...]:
+    """What the search for cycles leaves open."""
+    remarks: tuple[str, ...] = ()
+    if found and found.dense:
+        remarks += ("closed orbits fill a region: none of them is a limit cycle",)
+    elif found and found.open:
+        remarks += (
+            "orbits nearly close where no isolated cycle was found: closed orbits may fill a region, a cycle may be stable "
+            "on one side only, or a focus may be weak",
+        )
+    if found and found.unsettled:
+        remarks += (
+            "a trajectory was still on its way when the search for cycles ended: one with a long period may be missed",
+        )
+    return remarks
 
 
 def _window(field: VectorField, window: Mapping[str, tuple[float, float]]) -> tuple[Array, Array]:
@@ -133,10 +150,10 @@ def _window(field: VectorField, window: Mapping[str, tuple[float, float]]) -> tu
             f"`phase_plane(window=...)`: expected ranges of {list(field.names)}, got those of {list(window)}"
         )
     for name, limits in window.items():
-        ordered = len(limits) == 2 and all(math.isfinite(v) for v in limits) and limits[0] < limits[1]
-        if not ordered:
+        numbers = isinstance(limits, (tuple, list)) and all(isinstance(v, (int, float)) for v in limits)
+        if not (numbers and len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
             raise ValueError(
-                f"`phase_plane(window={{{name!r}: ...}})`: expected finite limits, the lower first, got {tuple(limits)}"
+                f"`phase_plane(window={{{name!r}: ...}})`: expected finite limits, the lower first, got {limits!r}"
             )
     pairs = [window[name] for name in field.names]
     return np.array([p[0] for p in pairs], dtype=float), np.array([p[1] for p in pairs], dtype=float)
@@ -200,5 +217,8 @@ def _trajectory(evaluator: Evaluator, field: VectorField, start: Mapping[str, fl
             f"`phase_plane(starts=...)`: expected values of {list(field.names)}, got those of {list(start)}"
         )
     times = np.linspace(0.0, duration, 1001)
-    states = flow_one(evaluator, np.array([float(start[name]) for name in field.names]), times)
+    first = np.array([float(start[name]) for name in field.names])
+    if not np.isfinite(first).all():
+        raise ValueError(f"`phase_plane(starts=...)`: expected finite numbers, got {dict(start)}")
+    states = flow_one(evaluator, first, times)
     return Trajectory(tensor(times), tensor(states))

@@ -15,8 +15,8 @@ from torch.autograd import forward_ad
 class Surrogate(abc.ABC):
     """``surrogate(x)`` is 1 where ``x >= 0`` and 0 elsewhere, in the dtype of ``x``; its derivative is `slope`.
 
-    The value is the same with and without gradients. The rule is plain arithmetic, so reverse mode, forward mode,
-    `torch.func.vmap` and `torch.compile` all take it.
+    The value is the same with and without gradients (for finite ``x``). The rule is plain arithmetic, so reverse
+    mode, forward mode, `torch.func.vmap` and `torch.compile` all take it.
     """
 
     @abc.abstractmethod

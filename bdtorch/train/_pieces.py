@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 from bdtorch import _tree as tree
 from bdtorch.simulate import Solution
@@ -76,6 +79,28 @@ def joined(solutions: list[Solution]) -> Solution:
     return Solution(last.state, records, first.dt, first.start, steps, first.loop, outputs=outputs, every=first.every)
 
 
+def recomputed(run: Callable[[Any], Solution], state: Any) -> Solution:
+    """What ``run`` simulates from a state, in a way that keeps only that state for the backward pass, which runs it again."""
+    kept: list[Solution] = []
+    flat, spec = tree.flatten(state)
+
+    def values(_: Tensor, *leaves: Tensor) -> tuple[Any, ...]:
+        sol = run(tree.unflatten(list(leaves), spec))
+        if not kept:
+            kept.append(sol)
+        return tuple(tree.leaves((sol.state, sol.outputs, sol.records)))
+
+    # The reentrant kind runs the piece without gradients first, which compiled loops do with less memory, and uses
+    # no hooks, which `torch.func` within a step refuses; it wants an argument that requires a gradient. The random
+    # state is left alone: noise is a function of the state's own key.
+    wants = torch.zeros((), requires_grad=True)
+    results = checkpoint(values, wants, *flat, use_reentrant=True, preserve_rng_state=False)
+    sol = kept[0]
+    _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
+    sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)
+    return sol
+
+
 class Means:
     """Means of named numbers, weighted by the number of samples."""
 
@@ -94,3 +119,79 @@ class Means:
         if not self.samples:
             raise ValueError(f"`BPTT.{label}`: expected at least one batch, got none")
         return {name: total / self.samples for name, total in self.sums.items()}
+
+
+@dataclass
+class Place:
+    """How far an epoch has come: enough to draw the rest of its batches as if it had never stopped."""
+
+    random: Tensor
+    """torch's random state at its beginning."""
+    generator: Tensor | None
+    """That of the loader's own generator, where it has one."""
+    batches: int = 0
+    means: Means = field(default_factory=Means)
+
+    @classmethod
+    def first(cls, data: Any) -> Place:
+        """Before the first batch."""
+        own = getattr(data, "generator", None)
+        return cls(torch.get_rng_state(), None if own is None else own.get_state())
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Place:
+        """From what `content` gave."""
+        place = cls(content["random"], content["generator"], content["batches"])
+        place.means.sums, place.means.samples = dict(content["sums"]), content["samples"]
+        return place
+
+    def content(self) -> dict[str, Any]:
+        """As numbers and tensors."""
+        means = {"sums": dict(self.means.sums), "samples": self.means.samples}
+        return {"random": self.random, "generator": self.generator, "batches": self.batches, **means}
+
+    def rest(self, batches: Iterator[Any], data: Any) -> Iterator[Any]:
+        """The batches that are still to come. Those before are drawn again, from the random states they were drawn from."""
+        past = self.batches
+        if not past:
+            yield from batches
+            return
+        now = torch.get_rng_state()
+        torch.set_rng_state(self.random)
+        if self.generator is not None and getattr(data, "generator", None) is not None:
+            data.generator.set_state(self.generator)
+        for _ in range(past):
+            next(batches, None)
+        torch.set_rng_state(now)
+        yield from batches
+
+
+_DIFFERENCES = {
+    "sub", "rsub", "subtract", "__sub__", "__rsub__", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits",
+}  # fmt: skip
+
+
+class Unspread(TorchFunctionMode):
+    """Where a loss compares a target with something of another size, broadcasting must not make them fit.
+
+    Args:
+        y: The targets, a pytree.
+    """
+
+    def __init__(self, y: Any) -> None:
+        super().__init__()
+        self.targets = [leaf for leaf in tree.leaves(y) if isinstance(leaf, Tensor) and leaf.dim() > 1]
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") in _DIFFERENCES:
+            given = [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)]
+            for target in self.targets:
+                if any(a is target for a in given) and any(a.dim() and a.shape != target.shape for a in given):
+                    others = [tuple(a.shape) for a in given if a is not target]
+                    raise ValueError(
+                        f"a target of shape {tuple(target.shape)} is compared with {others[0]}; expand it where that is meant"
+                    )
+        return func(*args, **(kwargs or {}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import pickle
 import sys
 import time
 import warnings
@@ -14,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.checkpoint import checkpoint
 
 from bdtorch import _tree as tree
 from bdtorch._files import replacing
@@ -22,7 +23,20 @@ from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
 from bdtorch.ops.random import fold
 from bdtorch.simulate import Loop, Record, Solution, simulate
-from bdtorch.train._pieces import Means, check_batch, check_targets, checked_inputs, cut, extent, joined, pairs, swapped
+from bdtorch.train._pieces import (
+    Means,
+    Place,
+    Unspread,
+    check_batch,
+    check_targets,
+    checked_inputs,
+    cut,
+    extent,
+    joined,
+    pairs,
+    recomputed,
+    swapped,
+)
 from bdtorch.train.penalties import Penalty
 
 _FORMAT = "bdtorch-training-1"
@@ -57,7 +71,7 @@ class BPTT:
     Args:
         system: What to train.
         loss: ``loss(out, y)``, a scalar in torch operations.
-        optimizer: Any of `torch.optim`, over the parameters to train.
+        optimizer: Any of `torch.optim`, over the parameters to train (of `LBFGS` a step is one update).
         dt: Step, ms.
         loop: Time loop, as in `bdtorch.simulate`.
         truncate: Cut the gradient every so many steps and update after each piece; then ``y`` needs an axis time like
@@ -103,14 +117,17 @@ class BPTT:
             raise TypeError(
                 f"`BPTT(scheduler=...)`: expected one of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
             )
-        if clip_norm is not None and not 0.0 < clip_norm < math.inf:
+        if clip_norm is not None and not (isinstance(clip_norm, (int, float)) and 0.0 < clip_norm < math.inf):
             raise ValueError(f"`BPTT(clip_norm=...)`: expected a finite number above 0 or None, got {clip_norm!r}")
+        if not callable(loss):
+            raise TypeError(f"`BPTT(loss=...)`: expected a function of outputs and y, got {loss!r}")
         self.system, self.loss, self.optimizer = system, loss, optimizer
         self.dt, self.loop, self.truncate, self.recompute = dt, loop, truncate, recompute
         self.clip_norm, self.penalties, self.metrics = clip_norm, tuple(penalties), dict(metrics or {})
         self.record, self.scheduler, self.seed = dict(record or {}), scheduler, seed
         self.updates = 0
         self._still: set[str] = set()  # parameters without a gradient so far
+        self._place: Place | None = None  # within an epoch that is not over
         self.history: list[Epoch] = []
 
     # One batch
@@ -133,13 +150,8 @@ class BPTT:
         self.system.train()
         for start in range(0, steps, piece):
             stop = min(start + piece, steps)
-            sol = self._simulate(cut(inputs, start, stop), state, start * self.dt)
-            out = swapped(sol.out)
             target = y if self.truncate is None else cut(y, start, stop, axis=1)
-            loss = self._loss(out, target)
-            for penalty in self.penalties:
-                loss = loss + penalty(self.system, sol)
-            self._update(loss)
+            sol, out, loss = self._update(cut(inputs, start, stop), state, start * self.dt, target)
             total += float(loss.detach()) * (stop - start) / steps
             outs.append(tree.map(torch.Tensor.detach, out))
             state = tree.map(torch.Tensor.detach, sol.state)
@@ -150,7 +162,31 @@ class BPTT:
         batch = tree.tensors(inputs)[0].shape[1]
         return initial_state(self.system, (batch,), dt=self.dt, seed=fold(self.seed, str(self.updates)))
 
-    def _update(self, loss: Tensor) -> None:
+    def _update(self, inputs: Any, state: State, t0: float, target: Any) -> tuple[Solution, Any, Tensor]:
+        found: list[tuple[Solution, Any, Tensor]] = []
+
+        def gradient() -> Tensor:
+            sol = self._simulate(inputs, state, t0)
+            out = swapped(sol.out)
+            loss = self._loss(out, target)
+            for penalty in self.penalties:
+                term = penalty(self.system, sol)
+                if not isinstance(term, Tensor) or term.dim():
+                    raise ValueError(f"`BPTT(penalties=...)`: expected scalars, got {term!r} of {penalty!r}")
+                loss = loss + term
+            self._backward(loss)
+            found.append((sol, out, loss))
+            return loss
+
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            self.optimizer.step(gradient)
+        else:
+            gradient()
+            self.optimizer.step()
+        self.updates += 1
+        return found[0]
+
+    def _backward(self, loss: Tensor) -> None:
         if not bool(loss.detach().isfinite()):
             raise FloatingPointError(
                 f"`BPTT`: the loss of update {self.updates + 1} is {loss.item()}; nothing was updated"
@@ -165,8 +201,6 @@ class BPTT:
             self._check_gradients()
         if self.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters(), self.clip_norm)
-        self.optimizer.step()
-        self.updates += 1
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -191,7 +225,8 @@ class BPTT:
 
     def _loss(self, out: Any, y: Any) -> Tensor:
         try:
-            loss = self.loss(out, y)
+            with Unspread(y):
+                loss = self.loss(out, y)
         except (RuntimeError, ValueError) as error:
             shapes = [
                 tree.map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, v) for v in (out, y)
@@ -204,7 +239,13 @@ class BPTT:
 
     def _measure(self, out: Any, y: Any) -> dict[str, float]:
         with torch.no_grad():
-            return {name: float(metric(out, y)) for name, metric in self.metrics.items()}
+            values = {name: metric(out, y) for name, metric in self.metrics.items()}
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.numel() != 1:
+                raise ValueError(
+                    f"`BPTT(metrics={{{name!r}: ...}})`: expected a number, got shape {tuple(value.shape)}"
+                )
+        return {name: float(value) for name, value in values.items()}
 
     # Simulation, whole or in pieces that are taken again in the backward pass
 
@@ -214,7 +255,8 @@ class BPTT:
         steps, solutions = extent(inputs), []
         for start in range(0, steps, self.recompute):
             part = cut(inputs, start, min(start + self.recompute, steps))
-            solutions.append(self._recomputed(part, state, t0 + start * self.dt))
+            at = t0 + start * self.dt
+            solutions.append(recomputed(functools.partial(self._piece, part, t0=at), state))
             state = solutions[-1].state
         return joined(solutions)
 
@@ -231,27 +273,6 @@ class BPTT:
             progress=False,
         )
 
-    def _recomputed(self, inputs: Any, state: State, t0: float) -> Solution:
-        """A piece that keeps only its first state for the backward pass."""
-        kept: list[Solution] = []
-        flat, spec = tree.flatten(state)
-
-        def run(_: Tensor, *leaves: Tensor) -> tuple[Any, ...]:
-            sol = self._piece(inputs, tree.unflatten(list(leaves), spec), t0)
-            if not kept:
-                kept.append(sol)
-            return tuple(tree.leaves((sol.state, sol.outputs, sol.records)))
-
-        # The reentrant kind runs the piece without gradients first, which compiled loops do with less memory, and uses
-        # no hooks, which `torch.func` within a step refuses; it wants an argument that requires a gradient. The random
-        # state is left alone: noise is a function of the state's own key.
-        wants = torch.zeros((), requires_grad=True)
-        results = checkpoint(run, wants, *flat, use_reentrant=True, preserve_rng_state=False)
-        sol = kept[0]
-        _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
-        sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)
-        return sol
-
     # Epochs
 
     def fit(
@@ -262,8 +283,11 @@ class BPTT:
         validation: Iterable[Any] | None = None,
         progress: bool | None = None,
         after_epoch: Callable[[Epoch], Any] | None = None,
+        after_batch: Callable[[int], Any] | None = None,
     ) -> list[Epoch]:
         """Train until ``epochs`` epochs are behind in all, those before a `load` included.
+
+        Stopped within an epoch, or loaded from a checkpoint that was saved within one, it goes on with the next batch.
 
         Args:
             data: Batches, such as a `DataLoader`.
@@ -272,29 +296,41 @@ class BPTT:
             progress: Show a bar; default in terminals.
             after_epoch: Called with each `Epoch`; training stops where it returns True. To save checkpoints:
                 ``lambda epoch: trainer.save("run.ckpt", data)``, which returns None.
+            after_batch: Likewise, with the number of batches of this epoch so far.
 
         Returns:
             The history, also in ``history``.
         """
         from tqdm.auto import tqdm  # takes a while to import
 
+        if isinstance(epochs, bool) or not isinstance(epochs, int):
+            raise TypeError(f"`BPTT.fit(epochs=...)`: expected a whole number, got {epochs!r}")
         remaining = range(len(self.history) + 1, epochs + 1)
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(remaining, unit="epoch", disable=not shown) as bar:
             for number in bar:
-                epoch = self._epoch(number, data, validation)
+                epoch = self._epoch(number, data, validation, after_batch)
+                if epoch is None:
+                    break
                 self.history.append(epoch)
                 bar.set_postfix({"loss": f"{epoch.loss:.4g}", **{k: f"{v:.4g}" for k, v in epoch.metrics.items()}})
                 if after_epoch is not None and after_epoch(epoch):
                     break
         return self.history
 
-    def _epoch(self, number: int, data: Iterable[Any], validation: Iterable[Any] | None) -> Epoch:
+    def _epoch(
+        self, number: int, data: Iterable[Any], validation: Iterable[Any] | None, after: Callable[[int], Any] | None
+    ) -> Epoch | None:
+        """An epoch, or what is left of it; None where ``after`` stopped it."""
         began = time.perf_counter()
-        means = Means()
-        for x, y in pairs(data, "fit"):
+        place = self._place = self._place or Place.first(data)
+        for x, y in place.rest(pairs(data, "fit"), data):
             loss, metrics = self.step(x, y)
-            means.add({"loss": loss, **metrics}, extent(x))
+            place.means.add({"loss": loss, **metrics}, extent(x))
+            place.batches += 1
+            if after is not None and after(place.batches):
+                return None
+        means, self._place = place.means, None
         values = means.result("fit(data=...)")
         checked = self.evaluate(validation) if validation is not None else {}
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -318,8 +354,8 @@ class BPTT:
     # Checkpoints
 
     def save(self, path: str | os.PathLike[str], data: Any = None) -> None:
-        """Write everything that training goes on from, whole or not at all: weights, optimizer, scheduler, history,
-        torch's random state, and that of ``data.generator`` where the `DataLoader` has one.
+        """Write everything that training goes on from, whole or not at all: weights, optimizer, scheduler, history, the
+        place within the epoch, torch's random state, and that of ``data.generator`` where the `DataLoader` has one.
         """
         generator = getattr(data, "generator", None)
         content = {
@@ -328,6 +364,7 @@ class BPTT:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "updates": self.updates,
+            "place": None if self._place is None else self._place.content(),
             "history": [asdict(epoch) for epoch in self.history],
             "random": torch.get_rng_state(),
             "generator": None if generator is None else generator.get_state(),
@@ -342,7 +379,10 @@ class BPTT:
             FileNotFoundError: There is no such file.
             ValueError: It is no such checkpoint.
         """
-        content = torch.load(path, weights_only=True)
+        try:
+            content = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
+            content = None
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(
                 f"`BPTT.load(path=...)`: expected a checkpoint of format {_FORMAT!r}, got {os.fspath(path)!r}"
@@ -352,6 +392,7 @@ class BPTT:
         if self.scheduler is not None and content["scheduler"] is not None:
             self.scheduler.load_state_dict(content["scheduler"])
         self.updates = content["updates"]
+        self._place = None if content.get("place") is None else Place.of(content["place"])
         self.history = [Epoch(**epoch) for epoch in content["history"]]
         torch.set_rng_state(content["random"])
         if content["generator"] is not None and getattr(data, "generator", None) is not None:

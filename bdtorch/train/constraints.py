@@ -19,7 +19,8 @@ class Signed(nn.Module):
         self.register_buffer("signs", signs)
 
     def forward(self, free: Tensor) -> Tensor:
-        return free.abs() * self.signs
+        # As the modulus, but with a slope of 1 at zero, where weights would stay for ever.
+        return torch.where(free < 0, -free, free) * self.signs
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight.abs()

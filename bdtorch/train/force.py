@@ -71,7 +71,10 @@ class _Driven(DynamicalSystem):
             raise ValueError(f"`inputs`: expected 'input' and 'target', got {sorted(unknown)}")
         if (inputs.get("input") is None) != (self.n_in == 0):
             raise ValueError(f"`inputs['input']`: expected {self.n_in or 'no'} inputs, got {inputs.get('input')!r}")
-        return inputs.get("input"), inputs.get("target")
+        target = inputs.get("target")
+        if target is not None and (not target.dim() or target.shape[-1] != self.count):
+            raise ValueError(f"`inputs['target']`: expected (*batch, n_out={self.count}), got {tuple(target.shape)}")
+        return inputs.get("input"), target
 
     def _due(self, t: Tensor, dt: float) -> Tensor | None:
         """Whether this step learns."""

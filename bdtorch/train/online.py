@@ -297,6 +297,8 @@ def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loo
         FloatingPointError: The rule diverged.
     """
     rows_x, rows_y = checked_samples(x, y, "fit_online")
+    if not len(rows_x):
+        raise ValueError(f"`fit_online(x=...)`: expected at least one sample, got shape {tuple(x.shape)}")
     rows_x = rows_x if rows_x.is_floating_point() else rows_x.to(torch.get_default_dtype())
     system = OnlineReadout(rows_x.shape[1], rows_y.shape[1], rule, bias=bias, dtype=rows_x.dtype, device=rows_x.device)
     rows_y = rows_y.to(rows_x.dtype)

@@ -18,7 +18,7 @@ class _Collected(ReadoutFit):
 
     def __init__(self, penalty: float, intercept: bool, iterations: int) -> None:
         label = type(self).__name__
-        if not 0.0 < penalty < math.inf:
+        if not isinstance(penalty, (int, float)) or not 0.0 < penalty < math.inf:
             raise ValueError(f"`{label}(penalty=...)`: expected a finite number above 0, got {penalty!r}")
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
             raise ValueError(f"`{label}(iterations=...)`: expected a positive integer, got {iterations!r}")
@@ -88,7 +88,13 @@ class ElasticNet(_Collected):
         from sklearn.linear_model import ElasticNet as Solver
 
         x, y = self._samples()
-        model = Solver(alpha=self.penalty, l1_ratio=self.mix, fit_intercept=self.intercept, max_iter=self.iterations)
+        model = Solver(
+            alpha=self.penalty,
+            l1_ratio=self.mix,
+            fit_intercept=self.intercept,
+            max_iter=self.iterations,
+            tol=1e-12,
+        )
         fitted = self._fitted(model, x, y)
         return self._linear(fitted.coef_.reshape(y.shape[1], -1), fitted.intercept_)
 
@@ -113,7 +119,7 @@ class Logistic(_Collected):
     Args:
         penalty: $\lambda$, above 0.
         intercept: Whether to fit the bias, which is not penalised.
-        iterations: Most iterations of the solver (L-BFGS).
+        iterations: Most iterations of the solver (Newton's method with conjugate gradients).
 
     Raises:
         ValueError: A number is out of range; targets are not one-hot, or a class has no sample.
@@ -137,7 +143,9 @@ class Logistic(_Collected):
         # Of two classes the solver has one logit w, which the two weights -w/2 and w/2 share with half its penalty.
         pair = y.shape[1] == 2
         strength = (2.0 if pair else 1.0) / self.penalty
-        model = LogisticRegression(C=strength, fit_intercept=self.intercept, max_iter=self.iterations, tol=1e-8)
+        model = LogisticRegression(
+            C=strength, fit_intercept=self.intercept, solver="newton-cg", max_iter=self.iterations, tol=1e-10
+        )
         fitted = self._fitted(model, x, y.argmax(1))
         weight, bias = fitted.coef_, fitted.intercept_
         if pair:

@@ -272,3 +272,21 @@ def test_closed_branches_close() -> None:
     (branch,) = diagram.branches
     assert branch.reasons == ("the curve closed",) * 2
     assert [p.parameters["r"] for p in diagram.of("fold")] == pytest.approx([-1.0, 1.0], abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_branches", 0), ("max_points", 0), ("max_cycles", -1), ("intervals", 2.5), ("max_period", 0.5)],
+)
+def test_numbers_out_of_range_are_named(name: str, value: float) -> None:
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=name):
+        continuation(lambda s, p: [p["a"] - s["x"]], parameter="a", bounds=(0.0, 1.0), start={"x": 0.0}, **options)
+
+
+def test_a_parameter_without_effect_is_said() -> None:
+    diagram = continuation(
+        lambda s, p: [1.0 - s["x"] ** 2 - 0.0 * p["a"]], parameter="b", bounds=(0.0, 1.0), start={"x": 0.5},
+        parameters={"a": 1.0},
+    )  # fmt: skip
+    assert any("does not depend on b" in remark for remark in diagram.remarks)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
 import bdtorch as bt
@@ -138,6 +139,8 @@ def test_trajectories_and_pictures() -> None:
         ({"x": (1.0, -1.0), "y": (0.0, 1.0)}, {}, "lower first"),
         ({"x": (1.0, 1.0), "y": (0.0, 1.0)}, {}, "lower first"),
         ({"x": (float("nan"), 1.0), "y": (0.0, 1.0)}, {}, "lower first"),
+        ({"x": 3.0, "y": (0.0, 1.0)}, {}, "lower first"),
+        ({"x": ("a", "b"), "y": (0.0, 1.0)}, {}, "lower first"),
         ({**SQUARE, "z": (0.0, 1.0)}, {}, r"fixed=\{'z': 0.0\}"),
         (SQUARE, {"duration": 0.0}, "duration"),
         (SQUARE, {"resolution": 1}, "resolution"),
@@ -164,3 +167,85 @@ def test_what_is_not_finite_in_the_window_is_said() -> None:
         phase_plane(lambda s, p: (s["x"].log(), s["y"]), {"x": (-1.0, 3.0), "y": (0.0, 1.0)})
     with pytest.raises(ValueError, match="derivative of y is zero everywhere"):
         phase_plane(lambda s, p: (s["x"], 0.0), {"x": (-1.0, 3.0), "y": (0.0, 1.0)})
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_neither_units_nor_time_scales_change_the_picture(unit: float) -> None:
+    def oscillator(s: Any, p: Any) -> tuple[Any, Any]:
+        x, y = s["x"] / unit, s["y"] * unit
+        return 1e3 * unit * y, 1e3 * ((1.0 - x**2) * y - x) / unit
+
+    plane = phase_plane(oscillator, {"x": (-3.0 * unit, 3.0 * unit), "y": (-4.0 / unit, 4.0 / unit)})
+    (cycle,) = plane.cycles
+    assert cycle.period == pytest.approx(6.6632868593231301897e-3, rel=1e-9)
+    assert abs(complex(cycle.multipliers[0]) - 1.0) < 1e-8
+    assert [f.type for f in plane.fixed_points] == ["unstable focus"]
+
+
+def test_equilibria_of_slow_and_of_widely_spread_fields_have_their_types() -> None:
+    slow = phase_plane(lambda s, p: [1e-9 * (s["x"] - s["x"] ** 3)], {"x": (-2.0, 2.0)})
+    assert [f.type for f in slow.fixed_points] == ["stable", "unstable", "stable"]
+    spread = phase_plane(
+        lambda s, p: [(s["x"] / 1e-6) ** 2 - 0.25, -s["y"]], {"x": (-1e-6, 1e-6), "y": (-1.0, 1.0)}, cycles=False
+    )
+    assert [f.type for f in spread.fixed_points] == ["stable node", "saddle"]
+    monkey = phase_plane(lambda s, p: [s["x"] ** 2 - s["y"] ** 2, -2.0 * s["x"] * s["y"]], SQUARE, cycles=False)
+    assert [f.type for f in monkey.fixed_points] == ["non-hyperbolic"]
+
+
+@pytest.mark.parametrize("mu", [10.0, 50.0])
+def test_relaxation_oscillations_are_found(mu: float) -> None:
+    def oscillator(s: Any, p: Any) -> tuple[Any, Any]:
+        return s["y"], mu * (1.0 - s["x"] ** 2) * s["y"] - s["x"]
+
+    (cycle,) = phase_plane(oscillator, {"x": (-3.0, 3.0), "y": (-1.6 * mu, 1.6 * mu)}).cycles
+
+    def upward(t: float, y: np.ndarray) -> float:
+        return float(y[0])
+
+    upward.direction = 1.0  # type: ignore[attr-defined]
+    solved = solve_ivp(
+        lambda t, y: oscillator({"x": y[0], "y": y[1]}, {}), (0.0, 5.0 * mu), (2.0, 0.0), method="LSODA", rtol=1e-10,
+        atol=1e-12, events=upward,
+    )  # fmt: skip
+    assert cycle.period == pytest.approx(solved.t_events[0][-1] - solved.t_events[0][-2], rel=1e-6)
+    assert cycle.stable and float(cycle.multipliers[1].abs()) < 1e-100
+
+
+def test_a_nest_of_cycles_is_found_from_one_to_the_next() -> None:
+    def nest(s: Any, p: Any) -> list[Any]:
+        square = s["x"] ** 2 + s["y"] ** 2
+        growth = -5.0 * (square - 1.0) * (square - 1.21) * (square - 1.44)
+        return [s["x"] * growth - s["y"], s["y"] * growth + s["x"]]
+
+    cycles = sorted(phase_plane(nest, SQUARE).cycles, key=lambda c: float(c.amplitude[0]))
+    assert [c.stable for c in cycles] == [True, False, True]
+    for cycle, radius in zip(cycles, (1.0, 1.1, 1.2), strict=True):
+        assert (cycle.x.norm(dim=1) - radius).abs().max() < 1e-8
+
+
+def test_what_is_not_isolated_is_said() -> None:
+    def remarks(function: Any, **options: Any) -> str:
+        return " ".join(phase_plane(function, SQUARE, **options).remarks)
+
+    def one_sided(s: Any, p: Any) -> list[Any]:
+        growth = (1.0 - s["x"] ** 2 - s["y"] ** 2) ** 2
+        return [s["x"] * growth - s["y"], s["y"] * growth + s["x"]]
+
+    assert "stable on one side only" in remarks(one_sided)
+    assert "form a curve" in remarks(lambda s, p: [s["y"] - s["x"], s["x"] - s["y"]], cycles=False)
+    assert "form a curve" in remarks(lambda s, p: [-s["x"], s["x"] * s["y"]], cycles=False)
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "error", "message"),
+    [
+        (lambda s, p: [math.sin(s["y"].item()), -s["x"]], {}, ValueError, "torch operations all the way"),
+        (lambda s, p: [s["y"] * 1j, -s["x"]], {}, TypeError, "complex"),
+        (lambda s, p: [s["y"] * p["k"], -s["x"]], {}, ValueError, "asks for 'k'"),
+        (lambda s, p: [s["y"], -s["x"]], {"starts": [{"x": math.nan, "y": 0.0}]}, ValueError, "finite"),
+    ],
+)
+def test_fields_that_cannot_be_analysed(function: Any, options: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        phase_plane(function, SQUARE, cycles=False, **options)

@@ -337,3 +337,74 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
     torch.save({"format": "other"}, tmp_path / "other")
     with pytest.raises(ValueError, match="expected a checkpoint of format"):
         _trainer(model).load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("own_generator", [False, True])
+def test_training_stopped_within_an_epoch_goes_on_with_the_next_batch(tmp_path: Path, own_generator: bool) -> None:
+    def begin() -> tuple[Any, BPTT, DataLoader[Any]]:
+        torch.manual_seed(4)
+        generator = torch.Generator().manual_seed(3) if own_generator else None
+        loader: DataLoader[Any] = DataLoader(_data(True), 4, shuffle=True, generator=generator)
+        model = _model()
+        return model, _trainer(model, _mean, truncate=5), loader
+
+    whole, trainer, loader = begin()
+    trainer.fit(loader, 3, progress=False)
+
+    _, stopped, loader = begin()
+    stopped.fit(loader, 3, progress=False, after_batch=lambda number: number == 3 and len(stopped.history) == 1)
+    assert len(stopped.history) == 1
+    stopped.save(tmp_path / "run.ckpt", loader)
+
+    model, resumed, loader = begin()
+    torch.rand(5)
+    resumed.load(tmp_path / "run.ckpt", loader)
+    resumed.fit(loader, 3, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), model.parameters(), strict=True))
+    assert [e.loss for e in resumed.history] == [e.loss for e in trainer.history]
+    assert resumed.updates == trainer.updates
+
+
+@pytest.mark.parametrize("shape", [(SAMPLES, 1, 2), (SAMPLES, STEPS, 1), (1, STEPS, 2)])
+def test_targets_are_not_spread_to_the_size_of_the_outputs(shape: tuple[int, ...]) -> None:
+    x, _ = _data(True).tensors
+    y = torch.zeros(shape, dtype=torch.float64)
+    for loss in (_mean, nn.functional.mse_loss, lambda out, y: (y - out).abs().mean()):
+        with pytest.raises(ValueError, match=r"expand it|expected batch"):
+            _trainer(_model(), loss).step(x, y)
+    # Masks, and parts of the outputs that are of the targets' size, are meant.
+    target, mask = torch.zeros(SAMPLES, STEPS, 2, dtype=torch.float64), torch.ones(SAMPLES, STEPS, 1)
+    _trainer(_model(), lambda out, y: ((out - y[0]).square() * y[1]).mean()).step(x, (target, mask))
+    _trainer(_model(), lambda out, y: (out[:, -1:] - y).square().mean()).step(x, target[:, :1])
+
+
+def test_lbfgs_updates_as_in_a_loop_by_hand() -> None:
+    model, twin = _model(), _model()
+    x, y = _data(True).tensors
+    trainer = BPTT(model, _mean, torch.optim.LBFGS(model.parameters(), max_iter=5), dt=1.0)
+    trainer.fit([(x, y)], 3, progress=False)
+    optimizer = torch.optim.LBFGS(twin.parameters(), max_iter=5)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = _mean(bt.simulate(twin, x.transpose(0, 1), dt=1.0).out.transpose(0, 1), y)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_what_is_no_number_is_named(tmp_path: Path) -> None:
+    x, y = _data(False).tensors
+    with pytest.raises(ValueError, match="metrics"):
+        _trainer(_model(), metrics={"error": lambda out, y: out}).step(x, y)
+    with pytest.raises(ValueError, match="penalties"):
+        _trainer(_model(), penalties=[lambda system, sol: torch.ones(2)]).step(x, y)
+    with pytest.raises(TypeError, match="epochs"):
+        _trainer(_model()).fit([(x, y)], 1.5)  # type: ignore[arg-type]
+    (tmp_path / "other.ckpt").write_text("hello")
+    with pytest.raises(ValueError, match="checkpoint of format"):
+        _trainer(_model()).load(tmp_path / "other.ckpt")

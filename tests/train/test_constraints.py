@@ -124,3 +124,15 @@ def test_bad_arguments_are_named() -> None:
         dale(layer.recurrent, SIGNS, name="w")
     with pytest.raises(ValueError, match=r"`masked\(mask=...\)`: expected booleans of shape \(5, 5\)"):
         masked(layer.recurrent, torch.ones(5, 5))
+
+
+def test_weights_at_zero_learn_all_the_same() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    dale(layer, torch.tensor([1.0, -1.0, 1.0]), axis=1)
+    with torch.no_grad():
+        layer.parametrizations.weight.original.zero_()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    (layer(torch.ones(1, 3)) * torch.tensor([1.0, -1.0])).sum().backward()
+    optimizer.step()
+    assert layer.weight.abs().min() > 0.05
+    assert torch.equal(layer.weight.sign(), torch.tensor([[1.0, -1.0, 1.0]]).expand(2, 3))

@@ -89,3 +89,30 @@ def test_bad_arguments_are_named() -> None:
     lonely.add(x, one_hot(torch.zeros(200, dtype=torch.int64), 3))
     with pytest.raises(ValueError, match=r"expected samples of every class, got none of \[1, 2\]"):
         lonely.solve()
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_solutions_are_exact_to_eight_digits(intercept: bool) -> None:
+    from sklearn import linear_model
+
+    x, y = _regression()
+    options = {"fit_intercept": intercept, "max_iter": 100_000}
+    pairs = [
+        (Lasso(0.05, intercept=intercept), linear_model.Lasso(alpha=0.05, tol=1e-14, **options)),
+        (
+            ElasticNet(0.1, mix=0.3, intercept=intercept),
+            linear_model.ElasticNet(0.1, l1_ratio=0.3, tol=1e-14, **options),
+        ),
+    ]
+    for fit, reference in pairs:
+        fit.add(x, y)
+        want = reference.fit(x.numpy(), y.numpy()).coef_
+        assert abs(fit.solve().weight.detach().double().numpy() - want).max() < 1e-8
+    labels = (y[:, 0] > y[:, 0].median()).long() + (y[:, 0] > y[:, 0].quantile(0.8)).long()
+    for classes in (2, 3):
+        fit = Logistic(0.5, intercept=intercept)
+        fit.add(x, one_hot(labels.clamp(max=classes - 1), classes, dtype=torch.float64))
+        readout = fit.solve()
+        # The gradient of the objective vanishes.
+        error = readout(x).softmax(-1) - one_hot(labels.clamp(max=classes - 1), classes, dtype=torch.float64)
+        assert (error.mT @ x + 0.5 * readout.weight).abs().max() < 1e-7
