@@ -145,6 +145,7 @@ def sample(name: str, dtype: Any, n: int = 400_000) -> Array:
     patterns = rng.integers(0, np.iinfo(unsigned).max, size=n, dtype=unsigned, endpoint=True).view(dtype)
     low, high = FUNCTIONS[name].range32 if dtype == np.float32 else FUNCTIONS[name].range64
     parts = [patterns, rng.uniform(low, high, n), rng.choice([-1, 1], n) * 10 ** rng.uniform(-12, 0.5, n)]
+    parts.append(rng.uniform(-1, 1, n))  # dense where models live, and where quotients of sums are least accurate
     if name in ("sin", "cos"):
         near_zeros = np.arange(200_000) * (np.pi / 2)
         parts += [near_zeros, rng.uniform(-(2.0**28), 2.0**28, n)]

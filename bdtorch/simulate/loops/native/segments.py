@@ -12,14 +12,16 @@ import itertools
 
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.kernel import loads
+from bdtorch.simulate.loops.native.reciprocal import known_divisor
 
 _COSTS = {
     "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (18, 55), "expm1": (22, 60),
     "exprel": (28, 75), "linoid": (28, 75),
-    "log": (30, 80), "log1p": (36, 90), "sin": (40, 90), "cos": (40, 90), "sigmoid": (32, 90), "tanh": (40, 110),
+    "log": (30, 80), "log1p": (36, 90), "sin": (40, 90), "cos": (40, 90), "sigmoid": (32, 90), "tanh": (26, 80),
 }  # fmt: skip
 """Instructions, and cycles from operand to result, of the operations that take many."""
 
+_KNOWN_DIVISOR = (2, 8)
 _SIMPLE = (1, 4)  # of all others
 _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' work
 _WHOLE = 100  # cycles of the longest chain below which a pass stays one loop: compilers make no vectors of some loops
@@ -57,6 +59,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
 
 
 def _cost(node: Node) -> tuple[int, int]:
+    if known_divisor(node):
+        return _KNOWN_DIVISOR
     return _COSTS.get(node.op.split(".")[-2] if "." in node.op else node.op, _SIMPLE)
 
 
