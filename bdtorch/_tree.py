@@ -16,13 +16,20 @@ leaves = _pytree.tree_leaves
 
 def children(node: Any) -> list[tuple[str, Any]] | None:
     """The named children of a container, or None for a leaf."""
+    if isinstance(node, Tensor) or _pytree.tree_is_leaf(node):
+        return None
     if isinstance(node, Mapping):
         return [(str(key), value) for key, value in node.items()]
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         return list(zip(node._fields, node, strict=True))
     if isinstance(node, (tuple, list)):
         return [(str(index), value) for index, value in enumerate(node)]
-    return None
+    below = _pytree.tree_flatten_with_path(node, is_leaf=lambda child: child is not node)[0]  # such as a dataclass
+    return [(_key_name(path[0]), value) for path, value in below]
+
+
+def _key_name(key: Any) -> str:
+    return str(next(getattr(key, kind) for kind in ("name", "key", "idx") if hasattr(key, kind)))
 
 
 def named_leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -76,6 +83,24 @@ def axpy(scale: float, direction: Any, origin: Any) -> Any:
 def tensors(tree: Any) -> list[Tensor]:
     """The leaves that are tensors."""
     return [leaf for leaf in leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def aligned(value: Any, like: Any) -> Any:
+    """``value`` with the keys of its dicts in the order of those of ``like``, on which the order of leaves depends."""
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, dict) and isinstance(like, dict):
+        if value.keys() != like.keys():
+            return value
+        ordered = like.copy()
+        ordered.update({key: aligned(value[key], child) for key, child in like.items()})
+        return ordered
+    if type(value) is type(like) and isinstance(value, (tuple, list)) and len(value) == len(like):
+        below = [aligned(child, other) for child, other in zip(value, like, strict=True)]
+        if all(new is old for new, old in zip(below, value, strict=True)):
+            return value
+        return type(value)(*below) if hasattr(value, "_fields") else type(value)(below)
+    return value
 
 
 def replace_leaf(tree: Any, index: int, value: Any) -> Any:

@@ -67,6 +67,9 @@ class Adaptive(Integrator):
     evaluations: int
     """Evaluations of the derivative per trial, without those of the dense output."""
 
+    dense_evaluations = 0
+    """Further ones for the dense output."""
+
     @abc.abstractmethod
     def trial(self, derivative: Derivative, y: Tensor, slope: Tensor, t: Tensor, h: Tensor, dense: bool) -> Trial:
         """Try a step.

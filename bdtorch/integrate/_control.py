@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from bdtorch import _tree as tree
+from bdtorch._types import State
 from bdtorch.integrate._base import Trial
+from bdtorch.integrate._coupling import Dense
+from bdtorch.integrate._equation import blind
 
 Norm = Callable[[Tensor], Tensor]
 """Maps ``(*batch, n)`` to ``(*batch,)``."""
@@ -122,3 +127,41 @@ def first_step(
     second = torch.where(straight, torch.maximum(torch.full_like(guess, 1e-6), guess * 1e-3), power.to(guess.dtype))
     second = torch.where(second.isfinite(), second, guess)
     return torch.minimum(torch.minimum(100.0 * guess, second), longest)
+
+
+def checked_tolerance(atol: Any, y0: State, layout: Dense) -> Tensor:
+    """The absolute tolerance as a row that broadcasts to the packed state."""
+    flat, spec = tree.flatten(y0)
+    given, given_spec = tree.flatten(atol)
+    if given_spec != spec and len(given) == 1:
+        given = given * len(flat)
+    if len(given) != len(flat):
+        raise ValueError(f"`odeint(atol=...)`: expected a number or the structure of y0, got {atol!r}")
+    full: list[Tensor] = []
+    for leaf, value in zip(flat, given, strict=True):
+        row = torch.as_tensor(value, dtype=leaf.dtype, device=leaf.device).detach()
+        if not blind() and not bool((row > 0).all() & row.isfinite().all()):
+            raise ValueError(
+                f"`odeint(atol=...)`: expected finite numbers above 0 in {leaf.dtype}, got {row.min().item():g} from {value!r}"
+            )
+        try:
+            full.append(row.expand(leaf.shape))
+        except RuntimeError:
+            raise ValueError(
+                f"`odeint(atol=...)`: expected a shape that broadcasts to {tuple(leaf.shape)}, got {tuple(row.shape)}"
+            ) from None
+    return layout.pack(tree.unflatten(full, spec))[0].contiguous()
+
+
+def check_resolution(y: Tensor, rtol: float, atol: Tensor) -> None:
+    """Reject tolerances below the rounding of the dtype: steps for them are so short that nothing is added to the solution."""
+    rounding = 0.5 * torch.finfo(y.dtype).eps
+    if rtol >= rounding or blind():
+        return
+    small = rtol * y.detach().abs() + atol < rounding * y.detach().abs()
+    if bool(small.any()):
+        size = float(y.detach().abs()[small][0])
+        raise ValueError(
+            f"`odeint(rtol=...)`: expected tolerances that {y.dtype} resolves, rtol |y| + atol of at least {rounding:.2g} |y|, "
+            f"got rtol={rtol:g} and too small an atol where |y| is {size:g}"
+        )

@@ -74,8 +74,12 @@ class Dense(Coupling):
         matrix = _system(jacobian, scale)
         if matrix.shape[-1] <= _FEW and _traced():
             return lambda right: eliminate(matrix, right)
-        factors, pivots, _ = torch.linalg.lu_factor_ex(matrix)  # singular: infinite, found out later
-        return lambda right: torch.linalg.lu_solve(factors, pivots, right.unsqueeze(-1)).squeeze(-1)
+        factors, pivots, _ = torch.linalg.lu_factor_ex(widened(matrix))  # singular: infinite, found out later
+
+        def solve(right: Tensor) -> Tensor:
+            return torch.linalg.lu_solve(factors, pivots, widened(right).unsqueeze(-1)).squeeze(-1).to(right.dtype)
+
+        return solve
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,11 @@ class Pointwise(Coupling):
     def factor(self, jacobian: Tensor, scale: float | Tensor) -> Solve:
         matrix = _system(jacobian, scale)
         return lambda right: eliminate(matrix, right)
+
+
+def widened(matrix: Tensor) -> Tensor:
+    """In single precision at least, which is what there is linear algebra for."""
+    return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
 
 
 def _traced() -> bool:

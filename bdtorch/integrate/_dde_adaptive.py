@@ -175,13 +175,17 @@ class _Walk:
 
     def derivative(self, y: Tensor, t: Tensor) -> Tensor:
         """``f``, on the packed state."""
+        return Dense(0).pack(self.slope_state(self.unpack(y), t))[0]
+
+    def slope_state(self, y: State, t: Tensor) -> State:
+        """``f``."""
         self.found.evaluations += 1
         past, args = self.found.past, self.equation.args
 
         def look(lag: Lag, s: Tensor, z: State, slope: bool) -> State:
             return past.look(lag, s, z, args, self.span, slope)
 
-        return Dense(0).pack(self.equation.derivative(look)(self.unpack(y), t))[0]
+        return self.equation.derivative(look)(y, t)
 
     def time(self, t: float) -> Tensor:
         """As a 0-d tensor."""
@@ -298,13 +302,18 @@ def solve_adaptively(
         raise ValueError(
             "`ddeint(dt=...)`: expected a step under torch.func transforms, as adaptive ones depend on values"
         )
+    if not sum(leaf.numel() for leaf in tree.leaves(y)):
+        raise ValueError(
+            "`ddeint(history=...)`: expected at least one number, by whose error to choose steps, got none"
+        )
     start, end = times[0], times[-1]
     walk = _Walk(equation, method, past, y, start, tolerance)
     walk.check_delays()
     stops = _stops(walk, roots, end)
     with unwritten("ddeint", "f", walk.y):
-        slope = walk.derivative(walk.y, walk.time(start))
-    check_derivative("ddeint", walk.unpack(slope), y, start)
+        begun = walk.slope_state(walk.unpack(walk.y), walk.time(start))
+    check_derivative("ddeint", begun, y, start)
+    slope = Dense(0).pack(begun)[0]
     h = _first_step(walk, slope, end)
     outputs = [y]
     last, rejected, tries = 0.0, False, 0

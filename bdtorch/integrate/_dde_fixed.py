@@ -19,6 +19,7 @@ from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._delays import Lag, breaks
 from bdtorch.integrate._derivatives import row_diagonal
 from bdtorch.integrate._door import whole_steps
+from bdtorch.integrate._equation import shared_time
 from bdtorch.integrate._history import Ring, aside, piece, read, sample
 
 Span = tuple[Tensor, Any]
@@ -53,8 +54,7 @@ class DelayEquation:
             past: list[Any] = [tuple(look(lag, t, y, False) for lag in self.lags)]
             if self.neutral:
                 past.append(tuple(look(lag, t, y, True) for lag in self.neutral))
-            leaf = tree.leaves(y)[0]
-            return function(t if leaf.dim() else t.to(leaf.dtype), y, *past, *self.args)
+            return tree.aligned(function(shared_time(t, y), y, *past, *self.args), y)
 
         return derivative
 

@@ -45,8 +45,10 @@ def _per_leaf(value: Any, y: State) -> list[Tensor]:
     flat, spec = tree.flatten(y)
     if isinstance(value, (Tensor, int, float)):
         return [torch.as_tensor(value, dtype=torch.float64, device=flat[0].device)] * len(flat)  # looked up once
-    if tree.flatten(value)[1] != spec:
-        raise TypeError(f"expected a delay, or delays in the structure of the state, got {value!r}")
+    value = tree.aligned(value, y)
+    given, given_spec = tree.flatten(value)
+    if given_spec != spec or not all(isinstance(delay, (Tensor, int, float)) for delay in given):
+        raise TypeError(f"`delays`: expected a delay, or delays in the structure of the state, got {value!r}")
     return [torch.as_tensor(delay, dtype=torch.float64, device=flat[0].device) for delay in tree.leaves(value)]
 
 

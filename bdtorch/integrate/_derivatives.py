@@ -18,6 +18,8 @@ _ENTRIES = 1 << 22  # of a Jacobian that are in memory at once where its diagona
 
 def row_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """``J[..., i, j] = d function_i / d y_j``, row by row, backwards from all components at once."""
+    if not y.shape[-1]:
+        return y.new_zeros((*y.shape, 0))
     value, pull = torch.func.vjp(function, y)[:2]
     basis = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
     rows: Tensor = torch.func.vmap(lambda direction: pull(direction.expand_as(value))[0])(basis)
@@ -26,6 +28,8 @@ def row_jacobian(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
 
 def row_diagonal(function: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """``d function_i / d y_i``, of the shape of ``y``, of a function whose components may be coupled."""
+    if not y.shape[-1]:
+        return torch.zeros_like(y)
     value, pull = torch.func.vjp(function, y)[:2]
     numbers = torch.arange(y.shape[-1], device=y.device)
 

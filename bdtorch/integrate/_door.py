@@ -53,10 +53,24 @@ def check_number(door: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def check_whole(door: str, name: str, value: Any, least: int) -> None:
+    """A whole number that is large enough."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"`{door}({name}=...)`: expected a whole number of at least {least}, got {value!r}")
+
+
 def check_function(door: str, name: str, function: Any, signature: str) -> None:
     """Something that can be called."""
     if not callable(function):
         raise TypeError(f"`{door}({name}=...)`: expected a function of ({signature}), got {function!r}")
+
+
+def check_arguments(door: str, args: Any, loop: Any) -> None:
+    """Further arguments in a tuple, and a loop that is one."""
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"`{door}(args=...)`: expected a tuple of further arguments, got {type(args).__name__}")
+    if loop is not None and not hasattr(loop, "prepare"):
+        raise TypeError(f"`{door}(loop=...)`: expected a loop object such as bdtorch.Native(), got {loop!r}")
 
 
 def check_derivative(door: str, slope: State, y: State, t: float) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
@@ -46,14 +47,14 @@ class Equation:
     def derivative(self, tensors: list[Tensor]) -> Derivative:
         """``f(y, t)`` of the state's structure."""
         arguments = self.arguments(tensors)
-        return lambda y, t: self.function(self._time(t, y), y, *arguments)
+        return lambda y, t: tree.aligned(self.function(self._time(t, y), y, *arguments), y)
 
     def slopes(self, tensors: list[Tensor]) -> Derivative:
         """The slope of each variable's own equation."""
         arguments = self.arguments(tensors)
         if self.linear is not None:
             given = self.linear
-            return lambda y, t: given(self._time(t, y), y, *arguments)
+            return lambda y, t: tree.aligned(given(self._time(t, y), y, *arguments), y)
         derivative, layout = self.derivative(tensors), Dense(self.batch_dims)
 
         def own(y: State, t: Tensor) -> State:
@@ -65,10 +66,16 @@ class Equation:
     def _time(self, t: Tensor, y: State) -> Tensor:
         """The time in a shape that broadcasts against the variables, and where it has axes of its own in their dtype."""
         flat = tree.leaves(y)
+        if t.dim() == 0:
+            return shared_time(t, y)
         rank = max(leaf.dim() for leaf in flat)
-        if t.dim() == 0 and rank > 0:
-            return t
         return t.reshape((*t.shape, *(1,) * (rank - t.dim()))).to(flat[0].dtype)
+
+
+def shared_time(t: Tensor, y: State) -> Tensor:
+    """A 0-d time, in the dtype of the state where some of it is a single number, whose dtype another would change."""
+    flat = tree.leaves(y)
+    return t if all(leaf.dim() for leaf in flat) else t.to(flat[0].dtype)
 
 
 def equation(f: Any, linear: Any, args: Any, batch_dims: int) -> tuple[Equation, list[Tensor]]:
@@ -110,8 +117,8 @@ def check_method(method: Any, kinds: Sequence[str]) -> None:
     )
 
 
-def checked_times(t: Any) -> tuple[Tensor, list[float]]:
-    """The output times as float64, and as numbers."""
+def read_times(t: Any) -> tuple[Tensor, list[float]]:
+    """Times as float64, and as finite numbers."""
     if not isinstance(t, Tensor):
         try:
             numbers = [float(time) for time in t]
@@ -120,16 +127,24 @@ def checked_times(t: Any) -> tuple[Tensor, list[float]]:
         times = torch.tensor(numbers, dtype=torch.float64)
     elif t.dim() != 1:
         raise ValueError(f"`odeint(t=...)`: expected a 1-D tensor of times, got shape {tuple(t.shape)}")
+    elif t.is_complex() or t.dtype == torch.bool:
+        raise TypeError(f"`odeint(t=...)`: expected real times, got {t.dtype}")
     else:
         times = t.to(torch.float64)
-        numbers = times.tolist()
-    if len(numbers) < 2:
-        raise ValueError(
-            f"`odeint(t=...)`: expected at least 2 times, the first of them the initial one, got {len(numbers)}"
-        )
+        numbers = _listed(times)
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError(
             f"`odeint(t=...)`: expected finite times, got {next(x for x in numbers if not math.isfinite(x))}"
+        )
+    return times, numbers
+
+
+def checked_times(t: Any) -> tuple[Tensor, list[float]]:
+    """The output times as float64, and as numbers."""
+    times, numbers = read_times(t)
+    if len(numbers) < 2:
+        raise ValueError(
+            f"`odeint(t=...)`: expected at least 2 times, the first of them the initial one, got {len(numbers)}"
         )
     sign = 1.0 if numbers[1] > numbers[0] else -1.0
     for k in range(1, len(numbers)):
@@ -139,6 +154,24 @@ def checked_times(t: Any) -> tuple[Tensor, list[float]]:
                 f"got {numbers[k - 1]:g} followed by {numbers[k]:g} at position {k}"
             )
     return times, numbers
+
+
+def _listed(times: Tensor) -> list[float]:
+    plain = times.detach()
+    while torch._C._functorch.is_functorch_wrapped_tensor(plain):
+        if torch._C._functorch.is_batchedtensor(plain):
+            raise ValueError(
+                "`odeint(t=...)`: expected the same times for all samples under torch.func.vmap, got times of each "
+                "its own; to vary the span, scale the time within the equation"
+            )
+        plain = torch._C._functorch.get_unwrapped(plain)
+    numbers: list[float] = plain.detach().tolist()
+    return numbers
+
+
+def moves(times: Tensor) -> bool:
+    """Whether derivatives by the times are asked for, backwards or forwards."""
+    return times.requires_grad or forward_ad.unpack_dual(times).tangent is not None
 
 
 def check_state(y0: State, batch_dims: Any) -> None:
@@ -184,6 +217,26 @@ def check_slope(slope: State, y0: State, t0: float) -> None:
                 f"got {tuple(value.shape)} and {value.dtype}{of}"
             )
     report_nonfinite(slope, t0, "the derivative is {value}")
+
+
+def check_linear(slopes: State, y: State) -> None:
+    """Reject slopes of the variables' own equations of another structure than the state, or that do not broadcast to it."""
+    if tree.flatten(slopes)[1] != tree.flatten(y)[1]:
+        want, got = [name for name, _ in tree.named_leaves(y)], [name for name, _ in tree.named_leaves(slopes)]
+        raise ValueError(f"`odeint(linear=...)`: expected slopes of the structure of y0, {want}, got {got}")
+    for (name, leaf), value in zip(tree.named_leaves(y), tree.leaves(slopes), strict=True):
+        of = f" for {name!r}" if name else ""
+        if not isinstance(value, (int, float, Tensor)) or isinstance(value, bool):
+            raise TypeError(f"`odeint(linear=...)`: expected tensors or numbers, got {type(value).__name__}{of}")
+        if isinstance(value, Tensor):
+            fits = len(value.shape) <= leaf.dim() and all(
+                have in (1, want) for have, want in zip(value.shape[::-1], leaf.shape[::-1], strict=False)
+            )
+            if not fits or value.dtype != leaf.dtype:
+                raise ValueError(
+                    f"`odeint(linear=...)`: expected a shape that broadcasts to {tuple(leaf.shape)} and {leaf.dtype}, "
+                    f"got {tuple(value.shape)} and {value.dtype}{of}"
+                )
 
 
 def report_nonfinite(y: State, t: float, problem: str) -> None:

@@ -82,6 +82,8 @@ class FixedStep:
         args = state["args"]
         if self.dt is None:
             t, dt = slices["begin"], slices["width"]
+            single = next((leaf for leaf in tree.leaves(state["y"]) if not leaf.dim()), None)
+            dt = dt if single is None else dt.to(single.dtype)  # whose dtype a number of another would change
         else:
             t, dt = state["t0"] + number * self.dt, self.dt
         y = self.method.step(self.equation.derivative(args), self.equation.slopes(args), state["y"], t, dt)

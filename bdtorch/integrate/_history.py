@@ -19,6 +19,9 @@ _NUDGE = 1e-6  # of a step: rounding errors stay far below it
 Pieces = list[Tensor]
 """For each leaf, polynomials in steps: ``(steps, powers, *shape)``."""
 
+Powers = tuple[Tensor, ...]
+"""Coefficients of ``1, theta, theta^2, ...`` of one polynomial for each element."""
+
 
 # Making polynomials
 
@@ -43,30 +46,70 @@ def piece(
         return [torch.stack(row) for row in rows]
     ahead = tree.leaves(derivative(after, t + h))
     cubics = [(a, *hermite(a, b, h, k, m)) for a, b, k, m in zip(start, end, slopes, ahead, strict=True)]  # type: ignore[arg-type]
-    pieces = [torch.stack(row) for row in cubics]
 
-    def excess(known: Pieces, theta: float) -> list[Tensor]:
-        """By how much the derivative on polynomials exceeds the slope of the cubics, times the step."""
+    def slopes_at(known: list[Powers], theta: float) -> list[Tensor]:
         here = tree.unflatten([evaluate(p, theta) for p in known], spec)
-        there = tree.leaves(derivative(here, t + theta * h))
-        return [h * k - _evaluate_slope(p, theta) for k, p in zip(there, pieces, strict=True)]
+        return [h * k for k in tree.leaves(derivative(here, t + theta * h))]
 
+    return [torch.stack(powers) for powers in bootstrap(degree, cubics, slopes_at)]
+
+
+def bootstrap(
+    degree: int, cubics: list[Powers], slopes_at: Callable[[list[Powers], float], list[Tensor]]
+) -> list[Powers]:
+    """Raise cubics that meet values and slopes at the ends of a step to a degree of up to 5.
+
+    Args:
+        degree: At least 3.
+        cubics: The cubic of each variable.
+        slopes_at: ``slopes_at(polynomials, theta)``, the derivative on the polynomials, times the step.
+
+    Source: Enright, Jackson, Norsett & Thomsen (1986), doi:10.1145/7921.7923.
+    """
     if degree == 3:
-        return pieces
-    quartic = [
-        torch.cat([p, torch.zeros_like(p[:1])]) + (r / _bend(_THETA)[0]) * _shape(p, (0.0, 0.0, 1.0, -2.0, 1.0))
-        for p, r in zip(pieces, excess(pieces, _THETA), strict=True)
+        return cubics
+
+    def excess(known: list[Powers], theta: float) -> list[Tensor]:
+        """By how much the derivative on polynomials exceeds the slope of the cubics."""
+        return [k - _evaluate_slope(p, theta) for k, p in zip(slopes_at(known, theta), cubics, strict=True)]
+
+    (a, b), (c, d) = _bend(_THETA), _bend(1.0 - _THETA)
+    quartics: list[Powers] = [
+        (p[0], p[1], p[2] + r / a, p[3] - 2.0 * r / a, r / a)
+        for p, r in zip(cubics, excess(cubics, _THETA), strict=True)
     ]
     if degree == 4:
-        return quartic
-    (a, b), (c, d) = _bend(_THETA), _bend(1.0 - _THETA)
-    result = []
-    for p, r, s in zip(pieces, excess(quartic, _THETA), excess(quartic, 1.0 - _THETA), strict=True):
+        return quartics
+    result: list[Powers] = []
+    for p, r, s in zip(cubics, excess(quartics, _THETA), excess(quartics, 1.0 - _THETA), strict=True):
         even, odd = (d * r - b * s) / (a * d - b * c), (a * s - c * r) / (a * d - b * c)
-        padded = torch.cat([p, torch.zeros_like(p[:1]), torch.zeros_like(p[:1])])
-        bumps = even * _shape(p, (0.0, 0.0, 1.0, -2.0, 1.0, 0.0)) + odd * _shape(p, (0.0, 0.0, 0.0, 1.0, -2.0, 1.0))
-        result.append(padded + bumps)
+        result.append((p[0], p[1], p[2] + even, p[3] - 2.0 * even + odd, even - 2.0 * odd, odd))
     return result
+
+
+BOOTSTRAP_EVALUATIONS = {4: 1, 5: 3}
+"""Evaluations of the derivative that `bootstrap` takes to reach a degree above 3."""
+
+
+def smooth(
+    degree: int, derivative: Callable[[Tensor, Tensor], Tensor], y: Tensor, cubic: Powers, t: Tensor, h: Tensor
+) -> Powers:
+    """The powers of theta of the dense output of an adaptive step, raised from its cubic to ``degree``.
+
+    Args:
+        degree: Up to 5.
+        derivative: ``f(y, t)`` on ``(*batch, n)`` and ``(*batch,)``.
+        y: ``(*batch, n)`` at the beginning.
+        cubic: Its powers from the first on.
+        t: ``(*batch,)``.
+        h: ``(*batch,)``.
+    """
+    step = h.unsqueeze(-1).to(y.dtype)
+
+    def slopes_at(known: list[Powers], theta: float) -> list[Tensor]:
+        return [step * derivative(evaluate(known[0], theta), t + theta * h)]
+
+    return bootstrap(max(3, degree), [(y, *cubic)], slopes_at)[0][1:]
 
 
 _THETA = 0.2113248654051871  # (1 - 1/sqrt(3)) / 2, where the slope of theta^2 (1 - theta)^2 is largest
@@ -78,22 +121,18 @@ def _bend(theta: float) -> tuple[float, float]:
     return 2.0 * rest * (1.0 - 2.0 * theta), theta * rest * (3.0 - 5.0 * theta)
 
 
-def _shape(like: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    return like.new_tensor(coefficients).reshape(-1, *(1,) * (like.dim() - 1))
-
-
-def evaluate(powers: Tensor, theta: Tensor | float) -> Tensor:
+def evaluate(powers: Tensor | Powers, theta: Tensor | float) -> Tensor:
     """``sum_q powers[q] theta^q``."""
     value = powers[-1]
-    for q in range(powers.shape[0] - 2, -1, -1):
+    for q in range(len(powers) - 2, -1, -1):
         value = value * theta + powers[q]
     return value
 
 
-def _evaluate_slope(powers: Tensor, theta: Tensor | float) -> Tensor:
+def _evaluate_slope(powers: Tensor | Powers, theta: Tensor | float) -> Tensor:
     """The derivative with respect to theta."""
-    value = (powers.shape[0] - 1.0) * powers[-1]
-    for q in range(powers.shape[0] - 2, 0, -1):
+    value = (len(powers) - 1.0) * powers[-1]
+    for q in range(len(powers) - 2, 0, -1):
         value = value * theta + q * powers[q]
     return value
 

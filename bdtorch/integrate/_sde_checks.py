@@ -12,7 +12,7 @@ from torch import Tensor
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._door import Walk, renamed
-from bdtorch.integrate._equation import blind, report_nonfinite, unwritten
+from bdtorch.integrate._equation import blind, moves, read_times, report_nonfinite, unwritten
 from bdtorch.integrate._sde_adaptive import Tolerance
 from bdtorch.integrate._stochastic import Calculus, StochasticEquation, StochasticIntegrator
 from bdtorch.integrate.brownian import BrownianPath
@@ -83,22 +83,27 @@ def check_tolerance(method: StochasticIntegrator, noise: Noise, rtol: Any, atol:
 
 def checked_times(t: Any) -> tuple[Tensor, list[float]]:
     """Output times as float64 on the CPU, and as numbers."""
-    if not isinstance(t, Tensor):
-        try:
-            numbers = [float(time) for time in t]
-        except (TypeError, ValueError):
-            raise TypeError(f"`sdeint(t=...)`: expected a 1-D tensor or a sequence of times, got {t!r}") from None
-        times = torch.tensor(numbers, dtype=torch.float64)
-    elif t.dim() != 1:
-        raise ValueError(f"`sdeint(t=...)`: expected a 1-D tensor of times, got shape {tuple(t.shape)}")
-    else:
-        times = t.detach().to(torch.float64).cpu()
-        numbers = times.tolist()
+    with renamed("sdeint"):
+        times, numbers = read_times(t)
     if not numbers:
         raise ValueError("`sdeint(t=...)`: expected a 1-D tensor of times, got shape (0,)")
-    if not all(math.isfinite(number) for number in numbers):
-        raise ValueError("`sdeint(t=...)`: expected finite times, got NaN or infinity")
-    return times, numbers
+    if moves(times):
+        raise ValueError(
+            "`sdeint(t=...)`: expected times without requires_grad, since paths have no derivative by time"
+        )
+    return times.cpu(), numbers
+
+
+def check_path(path: Any, seed: Any, batch_shape: Any) -> None:
+    """Either paths, or what makes them."""
+    if not isinstance(batch_shape, (tuple, list)):
+        raise TypeError(f"`sdeint(batch_shape=...)`: expected a tuple of whole numbers, got {batch_shape!r}")
+    if path is None:
+        return
+    if not isinstance(path, BrownianPath):
+        raise TypeError(f"`sdeint(path=...)`: expected a BrownianPath or None, got {path!r}")
+    if tuple(batch_shape) != () or not (isinstance(seed, int) and seed == 0):
+        raise ValueError("`sdeint(path=...)`: expected None beside seed and batch_shape, since paths have theirs")
 
 
 def count_steps(times: list[float], dt: float) -> tuple[float, list[int]]:
@@ -184,7 +189,7 @@ def check_equation(
     if noise.additive:
         _check_additive(equation, y0, g, t)
     elif method.needs_structure and isinstance(noise, Diagonal):
-        _check_diagonal(equation, y0, g, t)
+        _check_diagonal(equation, y0, t)
     elif method.needs_structure and isinstance(noise, General):
         _check_commutative(equation, y0, t)
 
@@ -221,9 +226,12 @@ def _check_additive(equation: StochasticEquation, y0: State, g: State, t: Tensor
             raise ValueError("`sdeint(g=...)`: expected a function of time alone for Additive noise, got one of y")
 
 
-def _check_diagonal(equation: StochasticEquation, y0: State, g: State, t: Tensor) -> None:
+def _check_diagonal(equation: StochasticEquation, y0: State, t: Tensor) -> None:
     """Nudge half of the elements: the diffusion of the others must stay. Halves by each bit of a number meet all."""
-    flat, spec = tree.flatten(y0)
+    flat, spec = tree.flatten(
+        tree.map(lambda leaf: leaf + 0.7 * _nudge(leaf), y0)
+    )  # away from special points such as 0
+    g = equation.diffusion(tree.unflatten(flat, spec), t)
     offsets = [sum(leaf.numel() for leaf in flat[:k]) for k in range(len(flat))]
     numbers = [
         torch.arange(o, o + leaf.numel(), device=leaf.device).reshape(leaf.shape)
@@ -236,7 +244,8 @@ def _check_diagonal(equation: StochasticEquation, y0: State, g: State, t: Tensor
             moved = [torch.where(n, leaf + _nudge(leaf), leaf) for n, leaf in zip(nudged, flat, strict=True)]
             there = tree.leaves(equation.diffusion(tree.unflatten(moved, spec), t))
             for n, before, after in zip(nudged, tree.leaves(g), there, strict=True):
-                if bool(((before != after) & ~n).any()):
+                differs = (before != after) & ~(before.isnan() & after.isnan())
+                if bool((differs & ~n).any()):
                     raise ValueError(
                         "`sdeint(g=...)`: expected each element of g to depend on its own element of y for Diagonal "
                         "noise, got one that depends on another; declare it as General(processes=...)"

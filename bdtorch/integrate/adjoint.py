@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Integrator
+from bdtorch.integrate._equation import shared_time
 from bdtorch.integrate._loop import Prepared, PythonLoop, Step
 
 if TYPE_CHECKING:
@@ -111,9 +112,11 @@ def _check_closure(
     def detached(leaf: Any) -> Any:
         return leaf.detach() if isinstance(leaf, Tensor) else leaf
 
-    leaf = tree.leaves(y0)[0]
-    t = times[0] if any(one.dim() for one in tree.leaves(y0)) else times[0].to(leaf.dtype)
-    arguments = (t, tree.map(detached, y0), *tree.unflatten([detached(leaf) for leaf in flat_args], args_spec))
+    arguments = (
+        shared_time(times[0], y0),
+        tree.map(detached, y0),
+        *tree.unflatten([detached(leaf) for leaf in flat_args], args_spec),
+    )
     with torch.enable_grad():
         if isinstance(solver.f, nn.Module):
             own = dict(solver.f.named_parameters())
@@ -153,11 +156,13 @@ class _Context:
         """The derivative, and its products with the adjoint: by the state, and by each parameter."""
 
         def slope(state: list[Tensor], inputs: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
-            arguments = (t, tree.unflatten(state, self.y_spec), *self.arguments(tuple(inputs)))
+            y = tree.unflatten(state, self.y_spec)
+            arguments = (t, y, *self.arguments(tuple(inputs)))
             if not parameters:
-                return tree.leaves(self.solver.f(*arguments))
+                return tree.leaves(tree.aligned(self.solver.f(*arguments), y))
             named = dict(zip(self.names, parameters, strict=True))
-            return tree.leaves(torch.func.functional_call(self.solver.f, named, arguments))  # type: ignore[arg-type]
+            value = torch.func.functional_call(self.solver.f, named, arguments)  # type: ignore[arg-type]
+            return tree.leaves(tree.aligned(value, y))
 
         # By `torch.func`, so that it also runs within the transforms by which implicit methods find Jacobians.
         value, pulled = torch.func.vjp(slope, y, list(tensors), self.parameters)[:2]

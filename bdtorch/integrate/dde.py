@@ -21,14 +21,16 @@ from bdtorch.integrate._dde_fixed import DelayEquation, DelayStep
 from bdtorch.integrate._delays import checked_lags
 from bdtorch.integrate._door import (
     Walk,
+    check_arguments,
     check_derivative,
     check_finite,
     check_function,
     check_number,
+    check_whole,
     renamed,
     rising_times,
 )
-from bdtorch.integrate._equation import blind, check_method, check_state, unwritten
+from bdtorch.integrate._equation import blind, check_linear, check_method, check_state, unwritten
 from bdtorch.integrate._history import History, Ring
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate, stacked
 from bdtorch.integrate.runge_kutta import RK4, Tsit5
@@ -142,13 +144,17 @@ def ddeint(
     Source: Bellen & Zennaro, Numerical Methods for Delay Differential Equations (2003),
         doi:10.1093/acprof:oso/9780198506546.001.0001.
     """
+    check_arguments("ddeint", args, loop)
     check_function("ddeint", "f", f, "t, y, past, *args")
     past, y, times, numbers = start_of("ddeint", history, y0, t)
     lags, slopes = checked_lags("ddeint", "delays", delays, y), checked_lags("ddeint", "neutral", neutral, y)
     equation = DelayEquation(f, tuple(args), lags, slopes, linear)
     longest = _check_delays(equation, max_delay, dt)
     check_reach("ddeint", history, past, y, numbers[0], longest)
-    roots = [(float(kink), -1) for kink in kinks] + [(numbers[0], 0 if y0 is None else -1)]
+    if levels is not None:
+        check_whole("ddeint", "levels", levels, 0)
+    check_whole("ddeint", "max_steps", max_steps, 1)
+    roots = [(kink, -1) for kink in _checked_kinks(kinks, numbers[0])] + [(numbers[0], 0 if y0 is None else -1)]
     if dt is not None:
         if rtol is not None:
             raise ValueError("`ddeint(dt=...)`: expected None with rtol: steps are either fixed or adaptive")
@@ -176,6 +182,17 @@ def ddeint(
     return DDESolution(times, stack, found.history(), found.steps, found.rejections, found.evaluations)
 
 
+def _checked_kinks(kinks: Any, start: float) -> list[float]:
+    try:
+        times = [float(kink) for kink in kinks]
+    except (TypeError, ValueError):
+        raise TypeError(f"`ddeint(kinks=...)`: expected a sequence of times, got {kinks!r}") from None
+    wrong = next((time for time in times if not -math.inf < time < start), None)
+    if wrong is not None:
+        raise ValueError(f"`ddeint(kinks=...)`: expected times before the start, t = {start:g}, got {wrong:g}")
+    return times
+
+
 def start_of(
     door: str, history: Any, y0: State | None, t: Any
 ) -> tuple[Callable[[Tensor], State], State, Tensor, list[float]]:
@@ -184,8 +201,13 @@ def start_of(
         raise ValueError(f"`{door}(history=...)`: expected the past, as a state or a function of time, got None")
     times, numbers = rising_times(door, t, None)
     if callable(history):
-        past = history
         first = _first(door, history, numbers[0])
+        like = first if y0 is None else y0
+
+        def aligned(s: Tensor) -> State:
+            return tree.aligned(history(s), like)
+
+        past: Callable[[Tensor], State] = history if isinstance(history, History) else aligned
     else:
         past, first = (lambda s: history), history
     with renamed(door, y0="history"):
@@ -195,7 +217,7 @@ def start_of(
     else:
         with renamed(door):
             check_state(y0, 0)
-        check_like(door, "history", first, y0, "y0")
+        check_like(door, "history", tree.aligned(first, y0), y0, "y0")
         y = tree.map(lambda leaf: leaf.contiguous(), y0)
     return past, y, times.to(tree.leaves(y)[0].device), numbers
 
@@ -332,6 +354,9 @@ def _check_first(
     with unwritten("ddeint", "f", y):
         slope = equation.derivative(look)(y, t)
     check_derivative("ddeint", slope, y, start)
+    if equation.linear is not None:
+        with renamed("ddeint"):
+            check_linear(equation.slopes(look)(y, t), y)
 
 
 def _check_variable(reach: Tensor, ring: Ring) -> None:

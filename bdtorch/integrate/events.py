@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import IntegrationError
 
@@ -49,8 +50,10 @@ class Event:
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(f"`Event(function=...)`: expected a function of (t, y, *args), got {self.function!r}")
-        if self.direction not in (-1, 0, 1):
+        if isinstance(self.direction, bool) or self.direction not in (-1, 0, 1):
             raise ValueError(f"`Event(direction=...)`: expected -1, 0 or 1, got {self.direction!r}")
+        if not isinstance(self.terminal, bool):
+            raise TypeError(f"`Event(terminal=...)`: expected True or False, got {self.terminal!r}")
         if self.reset is not None and not callable(self.reset):
             raise TypeError(f"`Event(reset=...)`: expected a function of (t, y, *args) or None, got {self.reset!r}")
         if self.terminal and self.reset is not None:
@@ -254,8 +257,9 @@ class EventWatch:
                 low, high = torch.where(late, low, middle), torch.where(late, middle, high)
             theta = 0.5 * (low + high)
         for number in range(_POLISHES):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number == _POLISHES - 1):
-                theta = self._polished(function, driver, args, t, y, step, theta.detach())
+            traced = number >= _POLISHES - 2  # the first of two gives gradients, and both together theirs
+            with torch.set_grad_enabled(torch.is_grad_enabled() and traced):
+                theta = self._polished(function, driver, args, t, y, step, theta)
         return theta
 
     def _polished(
@@ -263,12 +267,26 @@ class EventWatch:
     ) -> Tensor:
         """One Newton step, whose derivative is that of the implicit function."""
         time, rows = t + theta * step, self._moved(driver, args, t, y, theta * step)
-        with torch.no_grad():
-            slope = driver.rows(rows, time, args)
-            rate = torch.func.jvp(function, (time, rows.detach()), (torch.ones_like(time), slope))[1]
+        rate = torch.func.jvp(function, (time, rows), (torch.ones_like(time), driver.rows(rows, time, args)))[1]
         value = function(time, rows)
         change = value / torch.where(rate * step == 0, torch.inf, rate * step)
         return (theta - change).clamp(0.0, 1.0)
+
+
+def check_reset(after: State, y: State) -> None:
+    """Reject a state after a reset that is of another structure, shape or dtype than the one before."""
+    if tree.flatten(after)[1] != tree.flatten(y)[1]:
+        want, got = [name for name, _ in tree.named_leaves(y)], [name for name, _ in tree.named_leaves(after)]
+        raise ValueError(f"`Event(reset=...)`: expected a state of the structure of y, {want}, got {got}")
+    for (name, before), leaf in zip(tree.named_leaves(y), tree.leaves(after), strict=True):
+        of = f" for {name!r}" if name else ""
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"`Event(reset=...)`: expected tensors, got {type(leaf).__name__}{of}")
+        if leaf.shape != before.shape or leaf.dtype != before.dtype:
+            raise ValueError(
+                f"`Event(reset=...)`: expected shape {tuple(before.shape)} and {before.dtype}, "
+                f"got {tuple(leaf.shape)} and {leaf.dtype}{of}"
+            )
 
 
 def _interpolated(y: Tensor, powers: list[Tensor], theta: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import Derivative, Integrator
-from bdtorch.integrate._coupling import Coupling, Dense
+from bdtorch.integrate._coupling import Coupling, Dense, widened
 from bdtorch.integrate._derivatives import time_slope
 from bdtorch.integrate._methods import Method
 
@@ -105,7 +105,8 @@ def matrix_phis(matrix: Tensor) -> tuple[Tensor, Tensor]:
     nothing = torch.zeros_like(matrix)
     upper = torch.cat([matrix, identity, nothing], -1)
     middle = torch.cat([nothing, nothing, identity], -1)
-    exponential = torch.linalg.matrix_exp(torch.cat([upper, middle, torch.zeros_like(upper)], -2))
+    block = torch.cat([upper, middle, torch.zeros_like(upper)], -2)
+    exponential = torch.linalg.matrix_exp(widened(block)).to(matrix.dtype)
     return exponential[..., :n, n : 2 * n], exponential[..., :n, 2 * n :]
 
 

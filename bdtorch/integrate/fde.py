@@ -19,6 +19,7 @@ from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import checked_lags
 from bdtorch.integrate._door import (
     Walk,
+    check_arguments,
     check_derivative,
     check_finite,
     check_function,
@@ -27,7 +28,7 @@ from bdtorch.integrate._door import (
     rising_times,
     whole_steps,
 )
-from bdtorch.integrate._equation import blind, check_state, unwritten
+from bdtorch.integrate._equation import blind, check_state, shared_time, unwritten
 from bdtorch.integrate._history import Ring, piece
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
@@ -105,6 +106,7 @@ def fdeint(
 
     Source: Diethelm (2010), The Analysis of Fractional Differential Equations, doi:10.1007/978-3-642-14574-2.
     """
+    check_arguments("fdeint", args, loop)
     check_function("fdeint", "f", f, "t, y, *args")
     chosen = checked_method(AdamsBashforthMoulton() if method is None else method)
     dt = check_number("fdeint", "dt", dt)
@@ -199,8 +201,7 @@ class _PlainStep:
     start: float
 
     def derivative(self, y: State, t: Tensor) -> State:
-        leaf = tree.leaves(y)[0]
-        return self.function(t if leaf.dim() else t.to(leaf.dtype), y, *self.args)
+        return tree.aligned(self.function(shared_time(t, y), y, *self.args), y)
 
     def begin(self, y: State) -> dict[str, Any]:
         t = torch.tensor(self.start, dtype=torch.float64, device=tree.leaves(y)[0].device)

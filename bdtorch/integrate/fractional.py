@@ -15,6 +15,7 @@ from bdtorch.integrate import _memory as memory
 from bdtorch.integrate._base import Derivative
 from bdtorch.integrate._coupling import Coupling, Dense
 from bdtorch.integrate._memory import Direct, Exponentials, SumOfExponentials
+from bdtorch.integrate.implicit import largest
 
 
 class FractionalIntegrator(abc.ABC):
@@ -354,6 +355,5 @@ class _Lines(Solver):
             change = solve(constant + scale * slope(guess, t) - guess)
             guess = guess + change
         bound = torch.finfo(guess.dtype).eps ** (1 / 3)
-        largest = guess.detach().abs().amax(-1, keepdim=True)
-        settled = change.detach().abs().amax(-1, keepdim=True) <= bound * (largest + bound)
-        return unpack(torch.where(settled, guess, torch.nan))
+        settled = largest(change) <= bound * (largest(guess) + bound)
+        return unpack(torch.where(settled.unsqueeze(-1), guess, torch.nan))

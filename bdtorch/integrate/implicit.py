@@ -35,6 +35,8 @@ class DiagonallyImplicit(Adaptive):
         error_order: Power of ``dt`` with which the estimate shrinks.
         iterations: Newton iterations per stage.
         coupling: Which variables are coupled; default all, within each trajectory of `odeint`.
+        dense: For each stage the coefficients of ``theta, theta^2, ...`` of its weight in the dense output; empty for the
+            cubic Hermite interpolant.
 
     Source: Hairer & Wanner, Solving Ordinary Differential Equations II (1996), section IV.6,
         doi:10.1007/978-3-642-05221-7.
@@ -47,6 +49,7 @@ class DiagonallyImplicit(Adaptive):
     error_order: int = 0
     iterations: int = 5
     coupling: Coupling | None = None
+    dense: Rows = ()
 
     def __post_init__(self) -> None:
         check_iterations(self.iterations)
@@ -73,7 +76,12 @@ class DiagonallyImplicit(Adaptive):
         after = combine(y, step, self.b, slopes)
         errors = tuple(combine(torch.zeros_like(y), step, row, slopes) for row in self.error)
         end = derivative(after, t + h)
-        powers = hermite(y, after, step, slope, end) if dense else ()
+        if not dense:
+            return Trial(after, end, errors, (), sound)
+        if not self.dense:
+            return Trial(after, end, errors, hermite(y, after, step, slope, end), sound)
+        columns = zip(*self.dense, strict=True)
+        powers = tuple(combine(torch.zeros_like(y), step, column, slopes) for column in columns)
         return Trial(after, end, errors, powers, sound)
 
     def _stages(
@@ -119,8 +127,13 @@ class DiagonallyImplicit(Adaptive):
             change = solve(base + scale * derivative(stage, s) - stage)
             stage = stage + change
         bound = torch.finfo(stage.dtype).eps ** (1 / 3)
-        size = torch.maximum(stage.detach().abs().amax(-1), base.detach().abs().amax(-1))
-        return stage, change.detach().abs().amax(-1) <= bound * (size + bound)
+        size = torch.maximum(largest(stage), largest(base))
+        return stage, largest(change) <= bound * (size + bound)
+
+
+def largest(rows: Tensor) -> Tensor:
+    """The largest magnitude in each row, 0 where a row is empty; carries no gradient."""
+    return rows.detach().abs().amax(-1) if rows.shape[-1] else torch.zeros_like(rows.detach().sum(-1))
 
 
 def _safe(scale: Any) -> Any:
@@ -168,6 +181,17 @@ _KVAERNO5_A: Rows = (
     _KVAERNO5,
 )
 
+_KVAERNO5_DENSE: Rows = (
+    (1.0, -2.072037588795689, 1.6904652246969905, -0.48183012412489756),
+    (0.0, 0.0, 0.0, 0.0),
+    (0.0, 0.8427243190616588, -1.9053249899848497, 1.0076315829578075),
+    (0.0, -0.6665857136422443, 1.1684263581516436, -0.5430269117926095),
+    (0.0, 3.256928814399382, -3.9941254328381075, 1.3671296674288884),
+    (0.0, -0.6050255205696883, 1.4885502190674877, -0.8138999040157717),
+    (0.0, -0.7560043104534008, 1.5520086209067976, -0.5360043104533976),
+)
+# The conditions of order 4 at every theta, with values and slopes of both ends; of all such weights those of least norm.
+
 
 def _minus(b: Row, embedded: Row) -> Rows:
     return (tuple(x - y for x, y in zip(b, (*embedded, 0.0), strict=True)),)
@@ -183,7 +207,7 @@ def Kvaerno3(iterations: int = 5, coupling: Coupling | None = None) -> Diagonall
 def Kvaerno5(iterations: int = 5, coupling: Coupling | None = None) -> DiagonallyImplicit:
     """Kvaerno's pair of orders 5 and 4, L-stable and stiffly accurate."""
     error = _minus(_KVAERNO5, _KVAERNO5_4)
-    return DiagonallyImplicit(_KVAERNO5_A, _KVAERNO5, 5, error, 5, iterations, coupling)
+    return DiagonallyImplicit(_KVAERNO5_A, _KVAERNO5, 5, error, 5, iterations, coupling, _KVAERNO5_DENSE)
 
 
 _HAIRER = "Hairer & Wanner (1996), doi:10.1007/978-3-642-05221-7"

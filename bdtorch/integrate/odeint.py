@@ -16,11 +16,12 @@ from bdtorch._types import State
 from bdtorch.integrate import _fixed, exponential, implicit, rosenbrock, runge_kutta
 from bdtorch.integrate._adaptive import Driver, Tolerance, unlimited
 from bdtorch.integrate._base import Adaptive, Integrator
-from bdtorch.integrate._control import PIController
+from bdtorch.integrate._control import PIController, check_resolution, checked_tolerance
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._equation import (
     Equation,
     blind,
+    check_linear,
     check_method,
     check_slope,
     check_state,
@@ -28,13 +29,14 @@ from bdtorch.integrate._equation import (
     component_names,
     coupled,
     equation,
+    moves,
     unwritten,
 )
 from bdtorch.integrate._loop import Pace, Prepared, PythonLoop, TimeLoop
 from bdtorch.integrate.adjoint import Adjoint, solve_with_adjoint
-from bdtorch.integrate.events import Event, EventWatch, Occurrences
+from bdtorch.integrate.events import Event, EventWatch, Occurrences, check_reset
 from bdtorch.integrate.external import External
-from bdtorch.integrate.runge_kutta import Tsit5
+from bdtorch.integrate.runge_kutta import RK4, Tsit5
 
 KINDS = tuple(m.name for module in (runge_kutta, exponential, implicit, rosenbrock) for m in module.METHODS)
 
@@ -194,7 +196,7 @@ class ODESolver:
         times, numbers = checked_times(t)
         model, tensors = equation(self.f, self.linear, args, self.batch_dims)
         times = times.to(tree.leaves(y0)[0].device)
-        if times.requires_grad:
+        if moves(times):
             return self._with_time_gradients(y0, times, numbers, model, tensors, args)
         if self.gradient is not None:
             plain = ODESolver(self.f, **self._options(gradient=None))
@@ -221,18 +223,20 @@ class ODESolver:
         tensors: list[Tensor],
         args: tuple[Any, ...],
     ) -> ODESolution:
-        """Time enters once at each end: to begin later is to begin from a state shifted back along its slope."""
-        shift = times - times.detach()
-        derivative = model.derivative(tensors)
+        """Time enters once at each end: to begin later is to begin from a state moved back along the solution.
 
-        def shifted(y: State, k: int) -> State:
-            slope, by = derivative(y, times[k].detach()), shift[k]
-            return tree.map(lambda f, z: z + by * f, slope, y)
+        The steps that do so have length 0, and the derivatives of one of Runge and Kutta, up to the fourth.
+        """
+        fixed = times.detach()
+        shift = times - fixed
+        derivative, slopes, method = model.derivative(tensors), model.slopes(tensors), RK4()
 
-        start = tree.map(lambda z, moved: z - (moved - z), y0, shifted(y0, 0))
-        solution = self(start, times.detach(), args=args)
+        def shifted(y: State, t: Tensor, by: Tensor) -> State:
+            return tree.map(lambda z, moved: moved.to(z.dtype), y, method.step(derivative, slopes, y, t, by))  # type: ignore[arg-type]
+
+        solution = self(shifted(y0, times[0], -shift[0]), fixed, args=args)
         rows = [tree.map(lambda leaf, k=k: leaf[k], solution.y) for k in range(len(numbers))]
-        moved = [y0] + [shifted(rows[k], k) for k in range(1, len(numbers))]
+        moved = [y0] + [shifted(rows[k], fixed[k], shift[k]) for k in range(1, len(numbers))]
         y = tree.map(lambda *leaves: torch.stack(leaves), *moved)
         return ODESolution(times, y, solution.steps, solution.rejections, solution.evaluations, solution.events)
 
@@ -242,6 +246,8 @@ class ODESolver:
         with unwritten("odeint", "f", y0):
             slope = model.derivative(tensors)(y0, times[0])
         check_slope(slope, y0, numbers[0])
+        if self.linear is not None:
+            check_linear(model.slopes(tensors)(y0, times[0]), y0)
         if isinstance(self.method, External):
             y, evaluations = self.method.solve(model.derivative(tensors), y0, times, self.tolerance.rtol, self.atol)
             none = torch.full((), -1, dtype=torch.int64)
@@ -286,6 +292,7 @@ class ODESolver:
         dense = len(numbers) > 2 or bool(self.events)
         driver = Driver(self.method, rows, self.tolerance, dense, component_names(y0, self.batch_dims), sign)
         atol = checked_tolerance(self.atol, y0, layout)
+        check_resolution(packed, self.tolerance.rtol, atol)
         walk = driver.begin(packed, sign * numbers[0], sign * numbers[-1], atol, tensors, sign * layout.pack(slope)[0])
         watch = self._watch(model, tensors, sign, unpack)
         if watch:
@@ -295,7 +302,8 @@ class ODESolver:
         table, walk, trials = driver.run(
             walk, outputs, loop=self.loop, prepared=prepared, watch=watch, progress=self.progress, pace=pace
         )
-        extra = len(getattr(self.method, "extra", ())) if dense else 0
+        check_resolution(walk["y"], self.tolerance.rtol, atol)
+        extra = self.method.dense_evaluations if dense else 0
         evaluations = trials * (self.method.evaluations + extra) + 1 + (self.tolerance.first_step is None)
         happened = (
             tuple(_occurrences(notes, sign, unpack, packed, self.batch_dims) for notes in watch.noted) if watch else ()
@@ -313,12 +321,18 @@ class ODESolver:
 
         def wrapped(function: Any, packs: bool) -> Any:
             def call(s: Tensor, z: Tensor) -> Tensor:
-                value = function(sign * s, unpack(z), *arguments)
+                y = unpack(z)
+                value = function(sign * s, y, *arguments)
                 if packs:
-                    return layout.pack(value)[0]
-                if not isinstance(value, Tensor) or value.shape != s.shape:
-                    got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                    raise ValueError(f"`Event(function=...)`: expected a tensor of shape {tuple(s.shape)}, got {got}")
+                    after = tree.aligned(value, y)
+                    check_reset(after, y)
+                    return layout.pack(after)[0]
+                if not isinstance(value, Tensor) or value.shape != s.shape or not value.is_floating_point():
+                    got = (
+                        f"{value.dtype} of {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                    )
+                    want = f"a floating tensor of shape {tuple(s.shape)}, whose sign changes"
+                    raise ValueError(f"`Event(function=...)`: expected {want}, got {got}")
                 return value
 
             return call
@@ -339,28 +353,6 @@ def _occurrences(notes: list[Any], sign: float, unpack: Any, example: Tensor, ba
 def _signature(tree_of_tensors: Any) -> Any:
     flat, spec = tree.flatten(tree_of_tensors)
     return spec, tuple((tuple(leaf.shape), leaf.dtype, leaf.device) for leaf in flat)
-
-
-def checked_tolerance(atol: Any, y0: State, layout: Dense) -> Tensor:
-    """The absolute tolerance as a row that broadcasts to the packed state."""
-    flat, spec = tree.flatten(y0)
-    given, given_spec = tree.flatten(atol)
-    if given_spec != spec and len(given) == 1:
-        given = given * len(flat)
-    if len(given) != len(flat):
-        raise ValueError(f"`odeint(atol=...)`: expected a number or the structure of y0, got {atol!r}")
-    full: list[Tensor] = []
-    for leaf, value in zip(flat, given, strict=True):
-        row = torch.as_tensor(value, dtype=leaf.dtype, device=leaf.device).detach()
-        if not blind() and not bool((row > 0).all() & row.isfinite().all()):
-            raise ValueError(f"`odeint(atol=...)`: expected finite numbers above 0, got {row.min().item():g}")
-        try:
-            full.append(row.expand(leaf.shape))
-        except RuntimeError:
-            raise ValueError(
-                f"`odeint(atol=...)`: expected a shape that broadcasts to {tuple(leaf.shape)}, got {tuple(row.shape)}"
-            ) from None
-    return layout.pack(tree.unflatten(full, spec))[0].contiguous()
 
 
 def _check_numbers(rtol: Any, first_step: Any, max_step: Any, max_steps: Any) -> None:

@@ -11,6 +11,7 @@ from bdtorch._types import State
 from bdtorch.integrate import _dop853
 from bdtorch.integrate import _tableaus as tableaus
 from bdtorch.integrate._base import Adaptive, Derivative, Trial, combine, hermite
+from bdtorch.integrate._history import BOOTSTRAP_EVALUATIONS, smooth
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._tableaus import Row, Rows
 
@@ -29,7 +30,8 @@ class RungeKutta(Adaptive):
             empty for methods that estimate none.
         error_order: Power of ``dt`` with which the (first) estimate shrinks.
         dense: For each stage, the slope at the end and each row of ``extra``, the coefficients of
-            ``theta, theta^2, ...`` of its weight in the dense output; empty for the cubic Hermite interpolant.
+            ``theta, theta^2, ...`` of its weight in the dense output; empty for the cubic Hermite interpolant, which for
+            methods of higher order is raised to their degree.
         extra: Rows of stages that only the dense output uses.
 
     Source: Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I (1993), chapter II,
@@ -53,6 +55,10 @@ class RungeKutta(Adaptive):
     def evaluations(self) -> int:  # type: ignore[override]
         return len(self.a) - 1 if self.first_same_as_last else len(self.a)
 
+    @property
+    def dense_evaluations(self) -> int:  # type: ignore[override]
+        return len(self.extra) if self.dense else BOOTSTRAP_EVALUATIONS.get(self.order, 0)
+
     def step(self, derivative: Derivative, linear: Derivative, y: State, t: Tensor, dt: float) -> State:
         slopes: list[State] = []
         for row in self.a[:-1] if self.first_same_as_last else self.a:
@@ -73,7 +79,8 @@ class RungeKutta(Adaptive):
         if not dense:
             return Trial(after, end, errors, ())
         if not self.dense:
-            return Trial(after, end, errors, hermite(y, after, step, slope, end))
+            cubic = hermite(y, after, step, slope, end)
+            return Trial(after, end, errors, smooth(self.order, derivative, y, cubic, t, h))
         for row in self.extra:
             slopes.append(derivative(y + _weighted(row, slopes, step), t + sum(row) * h))
         powers = tuple(_weighted(column, slopes, step) for column in zip(*self.dense, strict=True))

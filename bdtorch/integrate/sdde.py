@@ -16,7 +16,15 @@ from bdtorch.integrate import _dde_fixed as fixed
 from bdtorch.integrate import _sde_checks as checks
 from bdtorch.integrate._dde_fixed import DelayEquation
 from bdtorch.integrate._delays import checked_lags
-from bdtorch.integrate._door import Walk, check_finite, check_function, check_number, renamed, whole_steps
+from bdtorch.integrate._door import (
+    Walk,
+    check_arguments,
+    check_finite,
+    check_function,
+    check_number,
+    renamed,
+    whole_steps,
+)
 from bdtorch.integrate._history import History, Ring, piece
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._stochastic import Calculus, Kick, StochasticEquation, StochasticIntegrator
@@ -106,6 +114,7 @@ def sddeint(
     """
     check_function("sddeint", "f", f, "t, y, past, *args")
     check_function("sddeint", "g", g, "t, y, past, *args")
+    check_arguments("sddeint", args, loop)
     dt = check_number("sddeint", "dt", dt)
     noise = Diagonal() if noise is None else noise
     if method is None:
@@ -122,10 +131,10 @@ def sddeint(
             f"`sddeint(t=...)`: expected multiples of dt={dt:g} after t[0]={numbers[0]:g}, got {numbers[1:]}"
         )
     lags = checked_lags("sddeint", "delays", delays, y)
+    with renamed("sddeint"):
+        checks.check_path(path, seed, batch_shape)
     if path is None:
         path = BrownianPath(dt, seed, tuple(batch_shape), numbers[0], tree.leaves(y)[0].device)
-    elif batch_shape != () or not (isinstance(seed, int) and seed == 0):
-        raise ValueError("`sddeint(path=...)`: expected None with seed or batch_shape, since a path has its own")
     with renamed("sddeint", y0="history"):
         checks.check_state(y, path.batch_shape)
     drift = DelayEquation(f, tuple(args), lags, (), linear)

@@ -13,7 +13,8 @@ from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate import _sde_checks as checks
 from bdtorch.integrate._derivatives import own_slopes
-from bdtorch.integrate._door import Walk, check_function
+from bdtorch.integrate._door import Walk, check_arguments, check_function, renamed
+from bdtorch.integrate._equation import check_linear, shared_time
 from bdtorch.integrate._loop import PythonLoop, TimeLoop, iterate
 from bdtorch.integrate._methods import Method
 from bdtorch.integrate._sde_adaptive import solve_adaptively
@@ -110,6 +111,7 @@ def sdeint(
     """
     for name, function in (("f", f), ("g", g)):
         check_function("sdeint", name, function, "t, y, *args")
+    check_arguments("sdeint", args, loop)
     noise = Diagonal() if noise is None else noise
     if method is None:
         method = StochasticHeun() if calculus is Calculus.STRATONOVICH else EulerMaruyama()
@@ -117,14 +119,16 @@ def sdeint(
     checks.check_step(dt)
     times, numbers = checks.checked_times(t)
     start, counts = checks.count_steps(numbers, dt)
+    checks.check_path(path, seed, batch_shape)
     if path is None:
         device = next((leaf.device for leaf in tree.tensors(y0)), None)
         path = BrownianPath(dt, seed, tuple(batch_shape), start, device)
-    elif batch_shape != () or not (isinstance(seed, int) and seed == 0):
-        raise ValueError("`sdeint(path=...)`: expected None beside seed and batch_shape, since paths have theirs")
     checks.check_state(y0, path.batch_shape)
     equation = _equation(f, g, linear, args, noise, calculus)
     checks.check_equation(equation, method, y0, start, len(path.batch_shape))
+    if linear is not None:
+        with renamed("sdeint"):
+            check_linear(equation.linear(y0, torch.full((), start, dtype=torch.float64, device=path.key.device)), y0)
     driver = _Driver(equation, method, path, dt, start, checks.first_number(path, start, dt))
     if rtol is not None:
         if loop is not None:
@@ -144,12 +148,15 @@ def _equation(
     f: Function, g: Function, linear: Function | None, args: tuple[Any, ...], noise: Noise, calculus: Calculus
 ) -> StochasticEquation:
     def drift(y: State, t: Tensor) -> State:
-        return f(t, y, *args)
+        return tree.aligned(f(shared_time(t, y), y, *args), y)
+
+    def diffusion(y: State, t: Tensor) -> State:
+        return tree.aligned(g(shared_time(t, y), y, *args), y)
 
     def slopes(y: State, t: Tensor) -> State:
-        return own_slopes(drift, y, t) if linear is None else linear(t, y, *args)
+        return own_slopes(drift, y, t) if linear is None else tree.aligned(linear(shared_time(t, y), y, *args), y)
 
-    return StochasticEquation(drift, lambda y, t: g(t, y, *args), slopes, noise, calculus)
+    return StochasticEquation(drift, diffusion, slopes, noise, calculus)
 
 
 @dataclass(frozen=True, eq=False)

@@ -70,9 +70,11 @@ def test_components_of_matrices_batches_and_single_numbers_have_their_names() ->
 
 def test_a_tolerance_beyond_the_dtype_is_told_from_stiffness() -> None:
     def f(t: Tensor, y: Tensor) -> Tensor:
-        return torch.cos(t) * y
+        return torch.cos(t) * (y + 1.0)
 
+    with pytest.raises(ValueError, match=r"odeint\(rtol=...\)`: expected tolerances that torch.float32 resolves"):
+        odeint(f, torch.ones(2), [0.0, 10.0], rtol=1e-12, atol=1e-12)
     with pytest.raises(IntegrationError, match=r"rtol=1e-12 and atol ask for more digits than torch.float32 has"):
-        odeint(f, torch.ones(2), [0.0, 10.0], rtol=1e-12, atol=1e-12, max_steps=200)
+        odeint(f, torch.zeros(2), [0.0, 10.0], rtol=1e-12, atol=1e-12, max_steps=200)
     with pytest.raises(IntegrationError, match="for a stiff equation take"):
         odeint(f, torch.ones(2, dtype=torch.float64), [0.0, 10.0], rtol=1e-12, atol=1e-12, max_steps=20)

@@ -16,7 +16,10 @@ from benchmarks import solvers_standard as standard
 from tests.integrate.problems import FORCED, SPIRAL, robertson, van_der_pol
 
 ADAPTIVE = [entry.name for entry in integrate.methods("ODE") if entry.embedded_order is not None]
-EXACT_DENSE = {"DormandPrince5": 4, "Tsit5": 4, "DOP853": 7, "Rodas4": 3}
+EXACT_DENSE = {
+    "DormandPrince5": 4, "Tsit5": 4, "DOP853": 7, "Rodas4": 3, "BogackiShampine": 3, "RKF45": 4, "CashKarp": 5,
+    "Kvaerno3": 3, "Kvaerno5": 4,
+}  # fmt: skip
 
 
 def _reference(f: Any, y0: torch.Tensor, times: Any, method: str = "DOP853") -> np.ndarray:

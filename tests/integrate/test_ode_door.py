@@ -40,7 +40,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"method": RK4(), "dt": 0.3}, ValueError, "expected output times a whole number of steps dt=0.3"),
     ({"rtol": 0.0}, ValueError, r"odeint\(rtol=...\)`: expected a finite number above 0, got 0.0"),
     ({"rtol": -1e-3}, ValueError, "got -0.001"),
-    ({"atol": 0.0}, ValueError, r"odeint\(atol=...\)`: expected finite numbers above 0, got 0"),
+    ({"atol": 0.0}, ValueError, r"odeint\(atol=...\)`: expected finite numbers above 0 in torch.float64, got 0"),
     ({"atol": (1e-3, 1e-3)}, ValueError, "expected a number or the structure of y0"),
     ({"atol": torch.ones(2)}, ValueError, r"expected a shape that broadcasts to \(3,\), got \(2,\)"),
     ({"f": lambda t, y: y.mul_(-1.0), "y0": Y0.clone()}, ValueError, "expected a function that leaves its arguments"),
@@ -60,6 +60,14 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": lambda t, y: 1.0}, (TypeError, ValueError), "expected a derivative of"),  # type: ignore[list-item]
     ({"events": 3}, TypeError, r"odeint\(events=...\)`: expected Event objects, got 3"),
     ({"y0": torch.ones(0)}, ValueError, r"odeint\(y0=...\)`: expected at least one number"),
+    ({"linear": lambda t, y: {"v": y}}, ValueError, r"odeint\(linear=...\)`: expected slopes of the structure of y0"),
+    (
+        {"linear": lambda t, y: y[:2]},
+        ValueError,
+        r"expected a shape that broadcasts to \(3,\) and torch.float64, got \(2,\)",
+    ),
+    ({"linear": lambda t, y: None}, TypeError, "expected tensors or numbers, got NoneType"),
+    ({"y0": torch.ones(3, dtype=torch.float16)}, ValueError, "above 0 in torch.float16, got 0 from 1e-09"),
     ({"loop": "native"}, TypeError, r"expected a loop object such as bdtorch.Native\(\), got 'native'"),
     ({"gradient": "adjoint"}, TypeError, "expected None or an Adjoint object"),
     (

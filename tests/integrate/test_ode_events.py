@@ -157,7 +157,9 @@ def test_wrong_events(wrong: dict[str, Any], error: type[Exception], message: st
 def test_events_want_an_adaptive_method_and_a_value_for_each_trajectory() -> None:
     with pytest.raises(ValueError, match="expected an adaptive method"):
         odeint(_leaky, _zero(1), [0.0, 1.0], method=integrate.RK4(), dt=0.1, events=SPIKE)
-    with pytest.raises(ValueError, match=r"Event\(function=...\)`: expected a tensor of shape \(\), got \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"Event\(function=...\)`: expected a floating tensor of shape \(\), .* of \(1,\)"
+    ):
         odeint(_leaky, _zero(1), [0.0, 1.0], events=Event(lambda t, y: y))
     with pytest.raises(TypeError, match="expected Event objects"):
         odeint(_leaky, _zero(1), [0.0, 1.0], events=[3])
@@ -221,3 +223,46 @@ def test_what_a_reset_lands_on_or_jumps_over_has_not_been_crossed(jump: float) -
                       events=[first, Event(lambda t, y: y[0] - 2.0, direction=1)])  # fmt: skip
     assert [len(happened.t) for happened in solution.events] == [1, 0]
     assert solution.y[-1].item() == pytest.approx(2.5 + jump)
+
+
+def test_second_and_third_derivatives_of_an_event_time_and_through_resets() -> None:
+    # y' = w - y from 0 reaches 1 at log(w / (w - 1)).
+    def first(w: Tensor, reset: Any = None) -> Any:
+        event = Event(lambda t, y, w: y[0] - 1.0, reset=reset)
+        return odeint(lambda t, y, w: w - y, _zero(1), [0.0, 1.0, 2.2], args=(w,), events=event, rtol=1e-10, atol=1e-12)
+
+    w = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    value, found = first(w).events[0].t[0], []
+    for _ in range(3):
+        (value,) = torch.autograd.grad(value, w, create_graph=True)
+        found.append(float(value.detach()))
+    assert found == pytest.approx([-0.5, 0.75, -1.75], rel=1e-6)
+
+    def after_resets(w: Tensor) -> tuple[Tensor, Tensor]:
+        solution = first(w, lambda t, y, w: 0.0 * y + 0.1 * w)
+        return solution.y, solution.events[0].t
+
+    assert torch.autograd.gradcheck(after_resets, (w,))
+    assert torch.autograd.gradgradcheck(after_resets, (w,), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("after", "error", "message"),
+    [
+        (lambda y: y[:1], ValueError, r"expected shape \(2,\) and torch.float64, got \(1,\)"),
+        (lambda y: y.float(), ValueError, r"expected .* got \(2,\) and torch.float32"),
+        (lambda y: {"a": y}, ValueError, "expected a state of the structure of y"),
+        (lambda y: 1.0, TypeError, "expected tensors, got float"),
+    ],
+)
+def test_a_reset_to_another_kind_of_state_is_refused(after: Any, error: type[Exception], message: str) -> None:
+    event = Event(lambda t, y: y[0] - 0.5, reset=lambda t, y: after(y))
+    with pytest.raises(error, match=r"Event\(reset=...\)`: " + message):
+        odeint(lambda t, y: torch.ones_like(y), _zero(2), [0.0, 1.0], events=event)
+
+
+def test_an_event_needs_a_sign() -> None:
+    with pytest.raises(ValueError, match=r"expected a floating tensor .* whose sign changes, got torch.bool"):
+        odeint(lambda t, y: torch.ones_like(y), _zero(2), [0.0, 1.0], events=Event(lambda t, y: y[0] > 0.5))
+    with pytest.raises(TypeError, match=r"Event\(terminal=...\)`: expected True or False"):
+        Event(lambda t, y: y[0], terminal=3)  # type: ignore[arg-type]

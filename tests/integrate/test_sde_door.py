@@ -94,6 +94,13 @@ _COMMUTATIVE = General(processes=2, commutative=True)
         ({"method": Milstein(), "g": lambda t, y: y.roll(1)}, ValueError, "each element of g to depend"),
         ({"method": Milstein(), "g": _rotation, "noise": _COMMUTATIVE}, ValueError, "where the processes commute"),
         ({"path": BrownianPath(0.25), "seed": 3}, ValueError, "path=...)`: expected None beside seed"),
+        ({"path": 3}, TypeError, "path=...)`: expected a BrownianPath or None, got 3"),
+        ({"batch_shape": 2}, TypeError, "batch_shape=...)`: expected a tuple of whole numbers, got 2"),
+        ({"args": 1.0}, TypeError, "args=...)`: expected a tuple of further arguments, got float"),
+        ({"loop": "native"}, TypeError, "loop=...)`: expected a loop object such as bdtorch.Native(), got 'native'"),
+        ({"linear": lambda t, y: y[:2]}, ValueError, "linear=...)`: expected a shape that broadcasts to (3,)"),
+        # At 0 nothing shows it: the check looks beside the initial state.
+        ({"y0": 0.0 * _Y0, "g": lambda t, y: y * y.flip(0), "method": Milstein()}, ValueError, "its own element of y"),
         ({"path": BrownianPath(0.75)}, ValueError, "step of the path, 0.75, divided by a power of 2, got 0.25"),
         ({"path": BrownianPath(0.125)}, ValueError, "the step of the path, 0.125, divided by a power of 2"),
         ({"path": BrownianPath(0.25, start=0.1)}, ValueError, "a multiple of dt=0.25 after the start of the path, 0.1"),
