@@ -60,10 +60,10 @@ class Clock:
 def watch() -> Clock:
     """Time the parts of the native loop from now on."""
     from bdtorch.simulate.loops import native
-    from bdtorch.simulate.loops.native import gradient, outer, reverse
+    from bdtorch.simulate.loops.native import gradient, made, outer, reverse
 
     clock = Clock()
-    for module, names in ((native, ("trace", "generate", "compiled")), (gradient, ("trace", "reversed_graph")),
+    for module, names in ((native, ("trace",)), (made, ("generate", "compiled")), (gradient, ("trace", "reversed_graph")),
                           (reverse, ("trace",)), (outer, ("compiled",))):  # fmt: skip
         for name in names:
             kind = {"compiled": "compile", "generate": "generate"}.get(name, "trace")

@@ -12,6 +12,7 @@ import collections
 import dis
 import functools
 import gc
+import os
 import pickle
 import random
 import sys
@@ -19,6 +20,7 @@ import time
 import types
 import zlib
 from collections.abc import Callable, Iterable
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,19 @@ import torch
 from torch import Tensor
 
 _PACKAGES = (Path(torch.__file__).resolve().parent, Path(__file__).resolve().parents[1])
-_INTERNAL = set(vars(torch.nn.Module())) - {"training"} | {"_compiled_chunks"}
+_STANDARD, _INSTALLED = Path(os.__file__).resolve().parent, {"site-packages", "dist-packages"}
+_INTERNAL = set(vars(torch.nn.Module())) - {"training"} | {"_compiled_loops"}
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 _DEEPEST, _MOST = 6, 20_000  # levels of nesting, and values, that are looked at
 _LARGEST, _FIRST = 1 << 22, 512  # bytes of an array whose content is looked at; elements of a tensor
-_CLOCKS = (time.time, time.time_ns, time.perf_counter, time.perf_counter_ns, time.monotonic, time.process_time)
-_CALLS: dict[Any, str] = {builtins.print: "prints", builtins.input: "asks for input"} | dict.fromkeys(
-    _CLOCKS, "reads the clock"
-)
+_CLOCKS = (
+    time.time, time.time_ns, time.perf_counter, time.perf_counter_ns, time.monotonic, time.monotonic_ns, time.process_time,
+    time.process_time_ns, time.thread_time, time.thread_time_ns, time.clock_gettime, time.clock_gettime_ns, time.localtime,
+    time.gmtime, datetime.now, datetime.utcnow, datetime.today, date.today,
+)  # fmt: skip
+_CALLS: dict[Any, str] = {
+    builtins.print: "prints", builtins.input: "asks for input", os.urandom: "draws from the system's entropy",
+} | dict.fromkeys(_CLOCKS, "reads the clock")  # fmt: skip
 """Built-in functions that have an effect, or a result, which no state shows."""
 
 
@@ -96,9 +103,11 @@ class _Calls:
 
     def _note(self, frame: types.FrameType, event: str, called: Any) -> None:
         if event == "c_call" and isinstance(called, types.BuiltinFunctionType) and called in _CALLS:
-            code = frame.f_code
-            if not _is_in_a_package(code.co_filename):
-                self.found.append(f"{_CALLS[called]} ({Path(code.co_filename).name}:{frame.f_lineno})")
+            caller: types.FrameType | None = frame
+            while caller is not None and _is_of_the_library(caller.f_code.co_filename):
+                caller = caller.f_back
+            if caller is not None and not _is_in_a_package(caller.f_code.co_filename):
+                self.found.append(f"{_CALLS[called]} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
 
 
 class _Snapshot:
@@ -255,6 +264,13 @@ def _names(code: types.CodeType) -> set[str]:
         if isinstance(constant, types.CodeType):
             found |= _names(constant)
     return found
+
+
+@functools.cache
+def _is_of_the_library(filename: str) -> bool:
+    """Whether a file is of Python's own library, apart from what is installed with it."""
+    path = Path(filename).resolve()
+    return path.is_relative_to(_STANDARD) and not _INSTALLED.intersection(path.parts)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import torch
 
@@ -18,15 +19,25 @@ _STANDARD = Path(os.__file__).resolve().parent
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def site() -> str:
-    """The innermost line outside of the time loops, torch, NumPy and Python's own library, as "file:line: code"."""
+class Site(NamedTuple):
+    """A line of a file, which prints as "file:line: code"."""
+
+    filename: str
+    number: int
+
+    def __str__(self) -> str:
+        return line_of(self.filename, self.number) if self.number else "unknown line"
+
+
+def site() -> Site:
+    """The innermost line outside of the time loops, torch, NumPy and Python's own library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if is_of_a_model(name):
-            return line_of(name, frame.f_lineno)
+            return Site(name, frame.f_lineno)
         frame = frame.f_back
-    return "unknown line"
+    return Site("", 0)
 
 
 def site_in(traceback: str) -> str:

@@ -15,7 +15,7 @@ from bdtorch.connect import AllToAll, FixedProbability, OneToOne
 from bdtorch.network import Delay
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
-from bdtorch.simulate.loops.native import generate
+from bdtorch.simulate.loops.native.made import generate
 from bdtorch.simulate.loops.native.trace import trace
 
 F64 = torch.float64

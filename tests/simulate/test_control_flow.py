@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import array
 import copy
+import datetime
 import math
+import os
+import pickle
 import random
+import secrets
+import statistics
+import struct
+import time
+import uuid
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +69,19 @@ def expect(v: Tensor, t: Tensor) -> Tensor:
     return v + 1.0
 
 
+def with_data_of(v: Tensor, t: Tensor) -> Tensor:
+    x = torch.zeros(4)
+    x.data = v
+    return x + 1.0
+
+
+def swallowed(v: Tensor, t: Tensor) -> Tensor:
+    try:
+        return v + float(v[3]) + 1.0
+    except RuntimeError:
+        return v
+
+
 FLOW: dict[str, tuple[Function, str]] = {
     "branch": (branch, "value of a tensor"),
     "branch on time": (branch_on_time, "value of a tensor"),
@@ -81,6 +103,41 @@ FLOW: dict[str, tuple[Function, str]] = {
     "list by name": (lambda v, t: torch.tensor(data=[v[3] + 1.0, *v[:3]]), "makes a tensor of the values of others"),
     "as_tensor": (lambda v, t: torch.as_tensor([v[3] + 1.0, *v[:3]]), "as_tensor makes a tensor of the values of others"),
     "new_tensor": (lambda v, t: v.new_tensor([v[3] + 1.0, *v[:3]]), "new_tensor makes a tensor of the values of others"),
+    "older constructor": (lambda v, t: torch.Tensor([v[3] + 1.0, *v[:3]]), "value of a tensor"),
+    "of a tuple": (lambda v, t: torch.Tensor((v[3] + 1.0, *v[:3])), "value of a tensor"),
+    "of nested lists": (lambda v, t: torch.Tensor([[v[3] + 1.0], [v[0]]])[0] + v, "value of a tensor"),
+    "of time": (lambda v, t: torch.Tensor([t]) + v, "value of a tensor"),
+    "of floats": (lambda v, t: torch.FloatTensor([v[3] + 1.0, *v[:3]]), "value of a tensor"),
+    "of doubles": (lambda v, t: torch.DoubleTensor([v[3] + 1.0]).float() + v, "value of a tensor"),
+    "of integers": (lambda v, t: torch.LongTensor([(v[3] * 9.0).long()]) + v + 1.0, "value of a tensor"),
+    "of booleans": (lambda v, t: torch.BoolTensor([v[3] > 0.5]) + v + 1.0, "value of a tensor"),
+    "new": (lambda v, t: v.new([v[3] + 1.0, *v[:3]]), "new makes a tensor of the values of others"),
+    "asarray of a list": (lambda v, t: torch.asarray([v[3] + 1.0, *v[:3]]), "asarray makes a tensor"),
+    "complex": (lambda v, t: v + complex(v[3]).real + 1.0, "value of a tensor"),
+    "array of numbers": (lambda v, t: v + array.array("f", [v[3]])[0] + 1.0, "value of a tensor"),
+    "bytes of a number": (lambda v, t: v + struct.unpack("f", struct.pack("f", v[3]))[0] + 1.0, "value of a tensor"),
+    "mean of numbers": (lambda v, t: v + statistics.fmean(v.unbind()) + 1.0, "value of a tensor"),
+    "maximum": (lambda v, t: v * 0.5 + max(v[0], v[3]) + 1.0, "value of a tensor"),
+    "sorted": (lambda v, t: v + sorted(v)[0] + 1.0, "value of a tensor"),
+    "not": (lambda v, t: v + (not v[3] > 0.5) + 0.5, "value of a tensor"),
+    "list index": (lambda v, t: v + [1.0, 2.0, 3.0][(v[3] * 9.0).long() % 3], "value of a tensor"),
+    "slice": (lambda v, t: v + v[: (v[3] * 9.0).long() % 3 + 1].sum() + 1.0, "value of a tensor"),
+    "factor": (lambda v, t: torch.add(v, v, alpha=v[3]) + 1.0, "value of a tensor"),
+    "roll": (lambda v, t: v.roll((v[3] * 9.0).long()) + 1.0, "value of a tensor"),
+    "is nonzero": (lambda v, t: v + torch.is_nonzero(v[0]) + 0.5, "value of a tensor"),
+    "equal": (lambda v, t: v + torch.equal(v, v * t) + 0.5, "value of a tensor"),
+    "size of a mask": (lambda v, t: v + v[v > 1.0].numel() + 1.0, "has no lowering"),
+    "size of where": (lambda v, t: v + torch.where(v > 1.0)[0].numel() + 1.0, "value of a tensor"),
+    "number of values": (lambda v, t: v + torch.unique(v.round()).numel() + 1.0, "has no lowering"),
+    "data_ptr": (lambda v, t: v + v.data_ptr() * 0 + v[3], "takes a tensor out of PyTorch"),
+    "asarray": (lambda v, t: v + float(np.asarray(v)[3]) + 1.0, "takes a tensor out of PyTorch"),
+    "number of NumPy": (lambda v, t: v + float(np.float32(v[3])) + 1.0, "takes a tensor out of PyTorch"),
+    "memory": (lambda v, t: v + memoryview(v.numpy())[3] + 1.0, "takes a tensor out of PyTorch"),
+    "pickle": (lambda v, t: pickle.loads(pickle.dumps(v)) + 1.0, "takes a tensor out of PyTorch"),
+    "DLPack": (lambda v, t: torch.from_dlpack(v) + 1.0, "takes a tensor out of PyTorch"),
+    "a capsule": (lambda v, t: torch.from_dlpack(torch.utils.dlpack.to_dlpack(v)) + 1.0, "has become another tensor"),
+    "caught": (swallowed, "value of a tensor"),
+    "data that is set": (with_data_of, "data is set"),
     "numpy": (lambda v, t: torch.from_numpy(np.tanh(v.numpy())) + 1.0, "takes a tensor out of PyTorch"),
     "array": (lambda v, t: v + float(np.stack([v, v]).sum()) + 1.0, "takes a tensor out of PyTorch"),
     "tolist": (lambda v, t: torch.tensor([x + 1.0 for x in v.tolist()]), "takes a tensor out of PyTorch"),
@@ -89,7 +146,16 @@ FLOW: dict[str, tuple[Function, str]] = {
     "storage": (lambda v, t: v + v.storage()[3] + 1.0, "takes a tensor out of PyTorch"),
     "parameter": (lambda v, t: torch.nn.Parameter(v, requires_grad=False) + 1.0, "has become another tensor"),
 }  # fmt: skip
-COMPILED = {"branch", "branch on time", "item", "int", "math of time", "list of elements", "format"}
+COMPILED = {
+    "older constructor",
+    "branch",
+    "branch on time",
+    "item",
+    "int",
+    "math of time",
+    "list of elements",
+    "format",
+}
 """What is tried with the other compiled loop in the quick tests."""
 
 
@@ -147,6 +213,46 @@ def test_hidden_randomness_differs_from_step_to_step_in_the_inductor_loop() -> N
     out = run(lambda v, t: v + torch.rand(4), bt.Inductor(chunk=3)).out
     increments = out.diff(dim=0).flatten()
     assert len(increments.unique()) == len(increments)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda v, t: v + os.urandom(1)[0], "draws from the system's entropy"),
+        (lambda v, t: v + secrets.randbelow(100), "draws from the system's entropy"),
+        (lambda v, t: v + random.SystemRandom().random(), "draws from the system's entropy"),
+        (lambda v, t: v + uuid.uuid4().int % 7, "draws from the system's entropy"),
+        (lambda v, t: v + float(np.random.default_rng().random()), "draws from the system's entropy"),
+        (lambda v, t: v + time.monotonic_ns() % 7, "reads the clock"),
+        (lambda v, t: v + time.thread_time() % 1, "reads the clock"),
+        (lambda v, t: v + datetime.datetime.now().microsecond % 7, "reads the clock"),
+    ],
+)
+def test_what_no_two_runs_share_is_named(function: Function, message: str) -> None:
+    with pytest.raises(LoopError, match=rf"{message} \(test_control_flow.py:"):
+        run(function, "native")
+
+
+def test_a_seeded_generator_is_a_constant() -> None:
+    def draw(v: Tensor, t: Tensor) -> Tensor:
+        return v + float(np.random.default_rng(3).random())
+
+    assert torch.equal(run(draw, "native").out, run(draw, "reference").out)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda v, t: torch.Tensor(v) + 1.0,
+        lambda v, t: torch.FloatTensor(v) + 1.0,
+        lambda v, t: torch.scalar_tensor(2.0).fill_(v[3]) + v + 1.0,
+        lambda v, t: torch.empty(4).fill_(v[3]) + v + 1.0,
+        lambda v, t: torch.Tensor([float(torch.ones(1)), 2.0, 3.0, 4.0]) + v,
+        lambda v, t: v.data + t.detach().float() + 1.0,
+    ],
+)
+def test_copies_within_torch_are_followed(function: Function) -> None:
+    torch.testing.assert_close(run(function, "native").out, run(function, "reference").out)
 
 
 def test_randomness_of_python_is_named() -> None:

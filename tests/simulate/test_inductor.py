@@ -20,6 +20,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.loops import inductor
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of
+from bdtorch.simulate.loops._kept import kept_with
 from bdtorch.simulate.loops._replay import Recorder
 from bdtorch.simulate.loops.inductor import Inductor, InductorRunner
 from bdtorch.simulate.records import Record
@@ -141,7 +142,7 @@ def test_few_bodies_are_kept() -> None:
         body = body_of(system, float(k))
         body.dt = float(k + 1)
         chunks_of(body, list(system.init_state()))
-    assert len(vars(system)["_compiled_chunks"].chunks) == 8
+    assert len(kept_with(system, "inductor", 8).things) == 8
 
 
 def body_of(system: bt.DynamicalSystem, inputs: Any = 0.5) -> Body:

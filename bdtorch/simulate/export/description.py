@@ -14,7 +14,7 @@ from bdtorch import _tree as tree
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.graph import Graph
-from bdtorch.simulate.loops.native.memory import Buffer
+from bdtorch.simulate.loops.native.memory import Buffer, held
 from bdtorch.simulate.loops.native.plan import Plan
 
 _LINE = 64  # bytes; every array begins with a cache line
@@ -85,7 +85,7 @@ _LOOK_UPS = {
 def _buffer(buffer: Buffer, constants: list[Tensor]) -> tuple[str, int, int]:
     size = buffer.numel * buffer.dtype.itemsize
     if buffer.role == "constant":
-        constants.append(buffer.source.detach().contiguous())
+        constants.append(held(buffer, buffer.source))
         return "constant", len(constants) - 1, size
     if buffer.role in ("state", "sequence"):
         return buffer.role, buffer.source, size

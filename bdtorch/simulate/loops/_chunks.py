@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import types
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
+from bdtorch.simulate.loops._kept import kept_with
 
 _KEPT = 8  # bodies of one system whose chunks are kept
-_ATTRIBUTE = "_compiled_chunks"
 
 Steps = Callable[[list[Tensor], list[Tensor], Tensor], tuple[list[Tensor], list[Tensor]]]
 """``(state, windows, first step) -> (state, observed)``; windows and observed have a leading axis of the chunk's steps."""
@@ -60,32 +59,17 @@ class Chunks:
         return self.compiled[count]
 
 
-class _Kept:
-    """The chunks of the bodies of one system, the last used last. A copy of the system begins with none."""
-
-    def __init__(self) -> None:
-        self.chunks: OrderedDict[Hashable, Chunks] = OrderedDict()
-
-    def __deepcopy__(self, memo: Any) -> _Kept:
-        return _Kept()
-
-    def __reduce__(self) -> Any:
-        return _Kept, ()
-
-
 def chunks_of(body: Body, state: list[Tensor]) -> Chunks:
     """The chunks of this body: those of an earlier run of the same system, where it differed in values alone."""
     if type(body) is not Body:
         return Chunks(body)  # an ensemble is made of wrapped tensors that are gone afterwards
-    kept = vars(body.system).setdefault(_ATTRIBUTE, _Kept())
+    kept = kept_with(body.system, "inductor", _KEPT)
     key = _key(body, state)
-    chunks = kept.chunks.pop(key, None)
+    chunks: Chunks | None = kept.get(key)
     if chunks is None or chunks.body.system is not body.system:  # which a shallow copy leaves
         chunks = Chunks(body)
+        kept.put(key, chunks)
     chunks.body.inputs, chunks.body.parameters = body.inputs, body.parameters
-    kept.chunks[key] = chunks
-    while len(kept.chunks) > _KEPT:
-        kept.chunks.popitem(last=False)
     return chunks
 
 

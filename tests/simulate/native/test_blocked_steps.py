@@ -10,8 +10,7 @@ from torch import Tensor
 
 import bdtorch as bt
 from bdtorch.integrate import RK4, ODESolver
-from bdtorch.simulate.loops import native
-from bdtorch.simulate.loops.native import compiler, emit
+from bdtorch.simulate.loops.native import compiler, emit, made
 
 N = 20_001  # more than the innermost cache holds, and not a multiple of a block
 
@@ -20,7 +19,7 @@ N = 20_001  # more than the innermost cache holds, and not a multiple of a block
 def sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     make = compiler.compiled
-    monkeypatch.setattr(native, "compiled", lambda source: (found.append(source), make(source))[1])
+    monkeypatch.setattr(made, "compiled", lambda source: (found.append(source), make(source))[1])
     return found
 
 

@@ -11,7 +11,7 @@ import bdtorch as bt
 from bdtorch import _tree as tree
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
-from bdtorch.simulate.loops.native import generate
+from bdtorch.simulate.loops.native.made import generate
 from bdtorch.simulate.loops.native.trace import trace
 from tests.simulate.native.stepping import Step, assert_same, body_of, both
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 import bdtorch as bt
 from bdtorch.channels import exprel, linoid
-from bdtorch.simulate.loops import native as native_loop
-from bdtorch.simulate.loops.native import compiler
+from bdtorch.simulate.loops.native import compiler, made
 from bdtorch.simulate.loops.native.trace import trace
 from tests.simulate.native.stepping import Stepping, body_of, both
 
@@ -49,7 +48,7 @@ def _vmapped(
 ) -> tuple[Tensor, list[str]]:
     sources: list[str] = []
     make = compiler.compiled
-    monkeypatch.setattr(native_loop, "compiled", lambda source: (sources.append(source), make(source))[1])
+    monkeypatch.setattr(made, "compiled", lambda source: (sources.append(source), make(source))[1])
 
     def one(part: Tensor) -> Tensor:
         return bt.simulate(system, dt=0.1, duration=0.3, loop=loop, state={"x0": part}).state["x0"]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 import bdtorch as bt
 from bdtorch.ops.event_csr import event_csr, event_csr_t
+from bdtorch.simulate.loops.native import compiler
 from tests.simulate.native.stepping import assert_same, flat, run
 
 N, B = 150, 3  # more than two blocks of 64, in which threads share flat work
@@ -128,8 +129,7 @@ def step(programs: list[Program]) -> Callable[[list[Tensor], Tensor], tuple[list
 @pytest.fixture(autouse=True)
 def quick_compiler(monkeypatch):
     """The planner is on trial here, not the optimiser."""
-    compiler = bt.Native.start.__globals__["compiled"].__globals__
-    monkeypatch.setitem(compiler, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in compiler["FLAGS"]))
+    monkeypatch.setattr(compiler, "FLAGS", tuple("-O1" if flag == "-O3" else flag for flag in compiler.FLAGS))
 
 
 @pytest.mark.parametrize("first", range(0, CASES, PER_STEP))

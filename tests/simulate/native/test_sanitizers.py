@@ -16,18 +16,17 @@ RUN = """
     sys.path.insert(0, {root!r})
     import torch
     import bdtorch as bt
+    from bdtorch.simulate.loops.native import compiler, made
     from benchmarks import coba
     from tests.simulate.native.stepping import run
     from tests.simulate.native.test_random_graphs import Program, initial, step
 
     torch.set_num_threads(1)
-    compiler = bt.Native.start.__globals__["compiled"].__globals__
-    compiler["FLAGS"] = (*(flag for flag in compiler["FLAGS"] if flag != "-O3"), "-O1", "-g", "-fsanitize={kind}")
+    compiler.FLAGS = (*(flag for flag in compiler.FLAGS if flag != "-O3"), "-O1", "-g", "-fsanitize={kind}")
     programs = [Program(seed) for seed in range({programs})]
     if {fault}:  # a loop whose threads never meet
-        text = bt.Native.start.__globals__["generate"].__globals__
-        source = text["source"]
-        text["source"] = lambda *args: source(*args).replace("loop::meet(now.frame);", "")
+        source = made.source
+        made.source = lambda *args: source(*args).replace("loop::meet(now.frame);", "")
     state = [leaf for p in programs for leaf in initial(torch.Generator().manual_seed(p.seed))]
     run(step(programs), *state, loop=bt.Native(threads=3), steps=20)
     sol = bt.simulate(coba.build(400), 20.0, dt=0.1, duration=5.0, record={{"E": bt.spikes("E"), "v": bt.trace("E.v")}},

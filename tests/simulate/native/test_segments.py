@@ -10,8 +10,7 @@ from torch import Tensor
 
 import bdtorch
 from bdtorch.integrate import RK4, ODESolver
-from bdtorch.simulate.loops import native
-from bdtorch.simulate.loops.native import compiler, segments
+from bdtorch.simulate.loops.native import compiler, made, segments
 from bdtorch.simulate.loops.native.graph import Node
 from tests.simulate.native.stepping import both
 
@@ -73,7 +72,7 @@ def test_no_bit_depends_on_the_cuts(
     y0 = {name: torch.randn(shape, dtype=dtype, generator=generator) for name in "vwn"}
     sources: list[str] = []
     make = compiler.compiled
-    monkeypatch.setattr(native, "compiled", lambda source: (sources.append(source), make(source))[1])
+    monkeypatch.setattr(made, "compiled", lambda source: (sources.append(source), make(source))[1])
 
     def solve() -> dict[str, Tensor]:
         solver = ODESolver(_coupled, method=RK4(), dt=0.1, loop=bdtorch.Native(threads=threads), progress=False)
@@ -97,7 +96,7 @@ def test_a_pass_with_spikes_is_cut_where_many_elements_would_be_taken_one_by_one
 ) -> None:
     sources: list[str] = []
     make = compiler.compiled
-    monkeypatch.setattr(native, "compiled", lambda source: (sources.append(source), make(source))[1])
+    monkeypatch.setattr(made, "compiled", lambda source: (sources.append(source), make(source))[1])
     x = torch.linspace(-2.0, 2.0, n)
 
     def step(state: list[Tensor], t: Tensor) -> tuple[list[Tensor], Any]:

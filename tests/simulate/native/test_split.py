@@ -9,7 +9,7 @@ import bdtorch as bt
 from bdtorch.ops.event_csr import event_csr
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.inputs import resolve
-from bdtorch.simulate.loops.native import generate
+from bdtorch.simulate.loops.native.made import generate
 from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.trace import trace

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 import bdtorch as bt
-from bdtorch.simulate.loops import native
-from bdtorch.simulate.loops.native import events, runner
+from bdtorch.simulate.loops.native import events, made, runner
 from bdtorch.simulate.loops.native.runner import Crew
 from benchmarks import coba, cobahh
 
@@ -144,14 +143,14 @@ def test_cuts_reach_the_last_target_that_two_bytes_can_name():
 def test_threads_meet_once_a_step_in_a_network_without_delays():
     texts = []
     net = sparse_network((300, 100), 0.05)
-    generate = native.generate
+    generate = made.generate
 
     def kept(*args):
         texts.append(generate(*args))
         return texts[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "generate", kept)
+        patch.setattr(made, "generate", kept)
         bt.simulate(
             net, 5.0, dt=0.1, duration=1.0, record={"P0": bt.spikes("P0"), "P1": bt.spikes("P1")}, loop="native"
         )

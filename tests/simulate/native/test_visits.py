@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.plasticity import plasticity_dense
-from bdtorch.simulate.loops.native import generate
+from bdtorch.simulate.loops.native.made import generate
 from bdtorch.simulate.loops.native.trace import trace
 from tests.simulate.native.stepping import Step, assert_same, body_of, both
 

@@ -168,7 +168,16 @@ def at_ends(x: Tensor) -> Any:
     return y, F.pad(x[None], (2, 1), mode="circular")
 
 
-@pytest.mark.parametrize("write", [through_slices, through_columns, through_masks, at_ends])
+def into_views_of_themselves(x: Tensor) -> Any:
+    y, z = x.unsqueeze(1) * 2.0, torch.outer(x[:3], x[3:6])
+    row = z[1]
+    y.squeeze_(1)
+    y[0] += 1.0
+    z.t_()
+    return y + x, z.unsqueeze_(0).sum(1), row
+
+
+@pytest.mark.parametrize("write", [through_slices, through_columns, through_masks, at_ends, into_views_of_themselves])
 def test_writing_through_views_of_what_the_step_made(write: Callable[[Tensor], Any]) -> None:
     for native, reference in zip(*both(lambda x, t: ([x[0] * 0.9], write(x[0])), V), strict=True):
         assert_same(native, reference, exact=True)

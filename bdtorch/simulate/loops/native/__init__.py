@@ -9,18 +9,11 @@ from torch import Tensor
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure
-from bdtorch.simulate.loops.native.compiler import compiled
-from bdtorch.simulate.loops.native.emit import Recording, source
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
-from bdtorch.simulate.loops.native.narrow import narrowed
-from bdtorch.simulate.loops.native.plan import Plan, plan
-from bdtorch.simulate.loops.native.pointwise import CPP
+from bdtorch.simulate.loops.native.made import loop_of
 from bdtorch.simulate.loops.native.runner import Crew, NativeRunner
-from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.trace import trace
-from bdtorch.simulate.loops.native.visits import share_visits
-from bdtorch.simulate.loops.native.widen import widened
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
 _INTERVAL = 32  # steps between kept states where a run is to be recomputed
@@ -68,29 +61,11 @@ class Native(Loop):
         return self._made(body, graph)
 
     def _made(self, body: Body, graph: Graph) -> NativeRunner:
-        graph = prepared(graph)  # whose numbers the loop reports its errors by
-        layout, text = generate(body, graph)
-        return NativeRunner(body, graph, layout, compiled(text), self._crew(graph))
+        loop, constants = loop_of(body, graph)
+        return NativeRunner(body, loop, constants, self._crew(loop.work))
 
-    def _crew(self, graph: Graph) -> Crew:
+    def _crew(self, work: int) -> Crew:
         if self.threads is not None:
             return Crew(self.threads)
-        work = sum(node.numel for node in graph.nodes if node.kind == "op")
         most = min(torch.get_num_threads(), work // _ELEMENTS_PER_THREAD)
         return Crew(1, most) if most > 1 else Crew(1)
-
-
-def prepared(graph: Graph) -> Graph:
-    """A traced step in the form that is laid out."""
-    return narrowed(split(widened(graph)))
-
-
-def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
-    """Lay a traced step out and print it."""
-    for node in graph.nodes:
-        if node.dtype not in CPP:
-            raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
-    layout = plan(graph)
-    share_visits(layout)
-    recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
-    return layout, source(layout, recordings, body.dt)

@@ -52,6 +52,11 @@ def key_of(source: str, compiler: tuple[str, ...]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
+def toolchain() -> tuple[str | None, ...]:
+    """What of the environment chooses the compiler and what it finds."""
+    return tuple([os.environ.get(name) for name in ("CXX", "PATH", *_SEARCHED)])
+
+
 def _compiler() -> tuple[str, ...]:
     """The compiler's command: ``$CXX`` where it is set, or the first that is found."""
     chosen = tuple(shlex.split(os.environ.get("CXX", "")))

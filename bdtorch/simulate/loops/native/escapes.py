@@ -25,8 +25,14 @@ _LEAVES = {
     Tensor.__reduce_ex__,
     Tensor.storage,
 }  # fmt: skip
+_NUMBERS = {
+    Tensor.__bool__, Tensor.__complex__, Tensor.__float__, Tensor.__index__, Tensor.__int__, Tensor.item,
+}  # fmt: skip
+"""What makes a number of a tensor. Within torch's older constructors, such as `torch.Tensor`, no dispatch shows it."""
 _MAKERS = {torch.tensor, torch.as_tensor, torch.asarray, torch.scalar_tensor, Tensor.new_tensor, Tensor.new}
 """What reads numbers out of lists of tensors where no dispatch shows it; of one tensor they are copies."""
+
+_SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
 
 
 class Escapes(TorchFunctionMode):
@@ -39,6 +45,15 @@ class Escapes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in _LEAVES and self._changes(args[0]):
             raise self.tracer.error(func.__name__, "takes a tensor out of PyTorch; write the step in torch operations")
+        if func in _NUMBERS and self._changes(args[0]):
+            raise self.tracer.error(
+                func.__name__, "needs the value of a tensor while tracing: write the choice with torch.where, and put "
+                "tensors together with torch.stack or torch.cat"
+            )  # fmt: skip
+        if func == _SET_DATA and any(self._changes(x) for x in args):
+            raise self.tracer.error(
+                "data", "is set, which writes to tensors in a way that the native loop does not follow"
+            )
         if func in _MAKERS and any(self._changes(x) for x in _pytree.tree_leaves((args[1:], kwargs, _listed(args)))):
             raise self.tracer.error(
                 func.__name__, "makes a tensor of the values of others; use torch.stack or torch.cat"

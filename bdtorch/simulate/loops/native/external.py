@@ -10,7 +10,7 @@ import torch
 from bdtorch.ops import NativeKernel, native_kernel
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.along import AXIS_PRINTERS
-from bdtorch.simulate.loops.native.graph import Node, constant_tensor
+from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.linear_algebra import ALGEBRA_PRINTERS
 from bdtorch.simulate.loops.native.memory import Ref
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
@@ -212,7 +212,7 @@ def _product(bias: bool) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
             added_rows = _as_matrices(added, "right" if len(out.shape) == 1 and len(refs[right].shape) == 1 else "left")
             start = [pointer(added), *map(str, added_rows.strides)]
         # With zeros of `a` left out, silent neurons cost nothing; but 0 * inf is NaN.
-        skips = "true" if right.kind == "constant" and bool(constant_tensor(right).isfinite().all()) else "false"
+        skips = "true" if right.kind == "constant" and right.finite else "false"
         one_row = batch * rows == 1
         share = f"share({columns}" if one_row else f"share_rows({batch * rows}"
         span = "0, 1, r.begin, r.end" if one_row else f"r.begin, r.end, 0, {columns}"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdtorch.simulate._site import Site
+
 
 @dataclass(eq=False)
 class Node:
@@ -24,9 +26,10 @@ class Node:
         args: Positional arguments: nodes, Python values, and lists of them.
         kwargs: Keyword arguments.
         compute: Dtype in which an element-wise operation computes, after type promotion.
-        source: Number of the state leaf or input sequence; the tensor itself for a constant.
-        site: Line of the model's code that asked for the operation.
+        source: Number of the state leaf or input sequence; the tensor itself for a constant, perhaps of another dtype.
+        site: Line of the model's code that asked for the operation, which prints as such.
         output: Which tensor of an operation that returns several.
+        finite: Whether a constant is known to hold neither NaN nor infinity: all that code may depend on of its values.
     """
 
     number: int
@@ -38,8 +41,9 @@ class Node:
     kwargs: dict[str, Any] = field(default_factory=dict)
     compute: torch.dtype | None = None
     source: Any = None
-    site: str = ""
+    site: Site | None = None
     output: int | None = None
+    finite: bool = False
     _operands: tuple[tuple[Any, ...], list[Node]] | None = None  # found among which arguments
 
     @property
@@ -96,12 +100,6 @@ def pruned(state: list[Node], observed: list[Node], captured: list[Tensor]) -> G
 def is_constant(value: Any) -> bool:
     """Whether nothing in ``value`` changes during the loop."""
     return all(node.kind == "constant" or node.op == "full" for node in _nodes(value))
-
-
-def constant_tensor(node: Node) -> Tensor:
-    """The value of a constant node."""
-    tensor: Tensor = node.source
-    return tensor
 
 
 def replaced(nodes: list[Node], substitutes: dict[Node, Node]) -> list[Node]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bdtorch.simulate.loops.native.graph import Node
 
@@ -20,7 +21,7 @@ class Buffer:
         numel: Number of elements.
         role: ``"state"``, ``"sequence"``, ``"time"``, ``"constant"`` or ``"temporary"``; ``"threads"`` is memory that has
             so many elements for every thread, and keeps what they write from step to step.
-        source: Number of the state leaf or sequence, or the constant's tensor.
+        source: Number of the state leaf or sequence, or the constant's tensor (see `held`).
         alias: The state buffer that this temporary shares, where the new state may overwrite the old in place.
         number: Position among the buffers that the loop is handed.
     """
@@ -36,6 +37,11 @@ class Buffer:
     def home(self) -> Buffer:
         """The buffer that really holds the data."""
         return self if self.alias is None else self.alias
+
+
+def held(buffer: Buffer, constant: Tensor) -> Tensor:
+    """What a buffer holds of a constant: itself where it lies as the loop wants it, else a copy."""
+    return constant.detach().to(buffer.dtype).contiguous().resolve_conj().resolve_neg()
 
 
 @dataclass(frozen=True, eq=False)

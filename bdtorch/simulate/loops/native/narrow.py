@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor, pruned
+from bdtorch.simulate.loops.native.graph import Graph, Node, pruned
 
 _INDICES = 2  # position of the indices among the arguments
 _MOST = torch.iinfo(torch.int16).max + 1
@@ -21,8 +23,7 @@ def narrowed(graph: Graph) -> Graph:
         if _extent(node) <= _MOST and node.args[_INDICES].kind == "constant":
             wide = node.args[_INDICES]
             if wide not in made:
-                source = constant_tensor(wide).to(torch.int16)
-                made[wide] = Node(wide.number, "constant", wide.shape, torch.int16, source=source)
+                made[wide] = replace(wide, dtype=torch.int16)
             node.args = (*node.args[:_INDICES], made[wide], *node.args[_INDICES + 1 :])
     return pruned(graph.state, graph.observed, graph.captured) if made else graph
 

@@ -213,9 +213,11 @@ VISITS = {
 POINTWISE = set(ARITHMETIC) | set(COMPARISONS) | set(LOGIC) | set(BITWISE) | SPECIAL | COPIES | {"full"}
 
 
+_KNOWN = POINTWISE | VIEWS | set(REDUCTIONS) | PRODUCTS | EXTERNAL | CREATIONS
+
+
 def is_supported(name: str, kwargs: dict[str, Any]) -> bool:
     """Whether there is a lowering for the operation."""
     if name in PRODUCTS and kwargs:
         return False  # scaled: taken apart
-    known = any(name in table for table in (POINTWISE, VIEWS, REDUCTIONS, PRODUCTS, EXTERNAL, CREATIONS))
-    return known or native_kernel(name) is not None
+    return name in _KNOWN or native_kernel(name) is not None

@@ -8,7 +8,7 @@ import torch
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.components import components
-from bdtorch.simulate.loops.native.graph import Graph, Node, constant_tensor
+from bdtorch.simulate.loops.native.graph import Graph, Node
 from bdtorch.simulate.loops.native.inplace import update_in_place
 from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
@@ -143,10 +143,6 @@ class _Planner:
         strides = dense(node.shape)
         if node.kind == "state":
             self.state[node.source] = buffer
-        elif node.kind == "constant":
-            tensor = constant_tensor(node)
-            if not tensor.is_contiguous():
-                buffer.source = tensor.contiguous()
         self.refs[node] = Ref(buffer, node.shape, strides)
 
     def _declare_untouched_states(self) -> None:

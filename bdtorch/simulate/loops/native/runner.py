@@ -7,7 +7,6 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._memory import copied, in_huge_pages
 from bdtorch.simulate.loops._loop import Advance, Runner
-from bdtorch.simulate.loops.native.graph import Graph
-from bdtorch.simulate.loops.native.plan import Plan
+from bdtorch.simulate.loops.native.made import Made
+from bdtorch.simulate.loops.native.memory import Buffer, held
 
 # Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
 _BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
@@ -55,27 +54,30 @@ class Crew:
 
 
 class NativeRunner(Runner):
-    """Hands a compiled loop its memory, and takes its records."""
+    """Hands a compiled loop its memory, and takes its records.
+
+    Args:
+        body: The body at hand.
+        loop: Its loop.
+        constants: The constants of its traced step.
+        crew: Chooses the number of threads.
+    """
 
     backward = False  # whether steps are taken from the last to the first
     with_room = 0  # how many of the records, the last ones, leave room in memory for a row in front of theirs
 
-    def __init__(self, body: Body, graph: Graph, plan: Plan, library: ctypes.CDLL, crew: Crew) -> None:
+    def __init__(self, body: Body, loop: Made, constants: list[Tensor], crew: Crew) -> None:
         self.body = body
-        self.graph = graph
-        self.plan = plan
+        self.loop = loop
         self.crew = crew
-        self.function = library.bdtorch_loop
-        self.function.argtypes = [ctypes.c_void_p]
-        self.function.restype = ctypes.c_int
-        self.fixed = [self._fixed(buffer) for buffer in plan.buffers]
+        self.fixed = [self._fixed(buffer, constants) for buffer in loop.buffers]
         self.pace = [0.0 for sparse in body.sparse if sparse]  # entries of each sparse record in a step, as last seen
         self.lists = [_NO_LIST for _ in self.pace]  # what they are kept in until copied
 
-    def _fixed(self, buffer: Any) -> Tensor | None:
+    def _fixed(self, buffer: Buffer, constants: list[Tensor]) -> Tensor | None:
         """Memory that stays the same from call to call; states and sequences come with each."""
         if buffer.role == "constant":
-            return buffer.source.detach()
+            return held(buffer, constants[buffer.source])
         if buffer.role == "temporary":
             return torch.zeros(buffer.numel, dtype=buffer.dtype)  # kernels that add find it clear, and leave it so
         if buffer.role == "threads":
@@ -93,7 +95,7 @@ class NativeRunner(Runner):
         slices = [sequence.detach().contiguous() for sequence in sequences]
         targets = self._targets(first, count)
         capacities = torch.tensor([len(positions) for _, positions in targets if len(positions)] or [0])
-        memory = [self._memory(number, after, slices) for number in range(len(self.plan.buffers))]
+        memory = [self._memory(number, after, slices) for number in range(len(self.loop.buffers))]
         memory += [tensor for pair in targets for tensor in pair] + [capacities]
         addresses = torch.tensor([tensor.data_ptr() for tensor in memory])
         frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64).numpy()  # whose elements are quicker to reach
@@ -102,14 +104,14 @@ class NativeRunner(Runner):
         self._run(frame, count)
         done = int(frame[_DONE])
         if error := int(frame[_ERROR + (done - 1) % 2]):
-            node = next(node for node in self.graph.nodes if node.number == error)
-            raise IndexError(f"an index is out of range in step {first + done}: {node.op} ({node.site})")
+            name, site = self.loop.sites[error]
+            raise IndexError(f"an index is out of range in step {first + done}: {name} ({site})")
         counts = frame[_KEPT:].tolist()
         self.pace = [count / max(1, done) for count, _ in zip(counts, self.pace, strict=False)]
         return Advance(after, done, self._kept(targets, counts, first, done))
 
     def _memory(self, number: int, state: list[Tensor], slices: list[Tensor]) -> Tensor:
-        buffer = self.plan.buffers[number]
+        buffer = self.loop.buffers[number]
         fixed = self.fixed[number]
         if fixed is not None:
             return fixed
@@ -129,7 +131,7 @@ class NativeRunner(Runner):
 
     def _call(self, frame: int, threads: int) -> None:
         """Take steps, without the interpreter's lock."""
-        if error := self.function(frame):
+        if error := self.loop.function(frame):
             raise OSError(error, f"the native loop cannot begin {threads} threads: {os.strerror(error)}")
 
     def _targets(self, first: int, count: int) -> list[tuple[Tensor, Tensor]]:

@@ -7,8 +7,9 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from bdtorch.simulate.loops.native import decompositions
 from bdtorch.simulate.loops.native.autocast import casts_anew
 from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
+from bdtorch.simulate.loops.native.keys import key_of
 from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
 
 
@@ -49,7 +51,10 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     except LoopError:
         raise
     except Exception as error:  # the step has run outside the tracer, so what fails is the tracing of it
-        raise LoopError(f"the native loop cannot trace this model: {type(error).__name__}: {error}") from error
+        unknown = LoopError(f"the native loop cannot trace this model: {type(error).__name__}: {error}")
+        raise tracer.refused or unknown from error
+    if tracer.refused is not None:  # which the model, or C code, has caught
+        raise tracer.refused
     new_state, shown = [tracer.node_of(x) for x in after], [tracer.node_of(x) for x in observed]
     return pruned(new_state, shown, tracer.captured)
 
@@ -72,6 +77,7 @@ class _Tracer(TorchDispatchMode):
         self.known: dict[Any, list[Node]] = {}
         self.captured: list[Tensor] = []
         self.count = 0
+        self.refused: LoopError | None = None
 
     def enter(self, tensor: Tensor, kind: str, source: Any) -> Node:
         node = Node(self._next(), kind, tuple(tensor.shape), tensor.dtype, source=source)
@@ -84,7 +90,7 @@ class _Tracer(TorchDispatchMode):
             if any(not is_constant(self.nodes[twin]) for twin in self._twins(tensor)):
                 raise LoopError(
                     "the native loop cannot run this model: the memory of a tensor that changes has become another tensor, "
-                    f"as `torch.nn.Parameter(x)` makes it ({site()})"
+                    f"as `torch.nn.Parameter(x)` and DLPack make it ({site()})"
                 )
             if tensor.requires_grad:
                 self.captured.append(tensor)
@@ -93,7 +99,7 @@ class _Tracer(TorchDispatchMode):
 
     def _twins(self, tensor: Tensor) -> set[int]:
         """The tensors that look into the same memory."""
-        return self.sharing.get(tensor.untyped_storage()._cdata, set())
+        return self.sharing.get(_memory(tensor), set())
 
     def _next(self) -> int:
         self.count += 1
@@ -102,31 +108,37 @@ class _Tracer(TorchDispatchMode):
     def _bind(self, tensor: Tensor, node: Node) -> None:
         self.nodes[id(tensor)] = node
         self.alive[id(tensor)] = tensor
-        self.sharing.setdefault(tensor.untyped_storage()._cdata, set()).add(id(tensor))
+        self.sharing.setdefault(_memory(tensor), set()).add(id(tensor))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = str(func)
-        if torch.Tag.nondeterministic_seeded in func.tags and not decompositions.is_without_dropout(name, args, kwargs):
+        if torch._C._is_torch_function_mode_enabled():  # called by no function that `Escapes` has seen
+            with torch._C.DisableTorchFunction():
+                return self._taken(func, args, kwargs or {})
+        return self._taken(func, args, kwargs or {})
+
+    def _taken(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        facts = _facts(func)
+        name = facts.name
+        if facts.draws and not decompositions.is_without_dropout(name, args, kwargs):
             raise self.error(
                 func, "draws from torch's global generator; use bdtorch.ops.random, whose numbers are a function"
             )
-        if func._schema.is_mutable:
+        if facts.writes:
             return self._mutate(func, args, kwargs)
-        nodes = _pytree.tree_map(lambda x: self.node_of(x) if isinstance(x, Tensor) else x, (args, kwargs))
-        if is_constant(_pytree.tree_leaves(nodes)):
+        operands: list[Node] = []
+        nodes = self._with_nodes(args, operands), self._with_nodes(kwargs, operands) if kwargs else kwargs
+        if all(node.kind == "constant" or node.op == "full" for node in operands):
             result = func(*args, **kwargs)
-            made_of_numbers = not any(isinstance(x, Node) for x in _pytree.tree_leaves(nodes))
             single = isinstance(result, Tensor) and result.numel() == 1 and result.dtype in _REAL
-            if made_of_numbers and single and not _is_lazy_zero(result):
+            if single and not operands and not _is_lazy_zero(result):
                 # A number, which the model may well have written in several places.
                 self._record("full", ((result.item(),), {}), (), result)
                 return result
             return self._constant(result)
-        if not any("Tensor" in str(result.type) for result in func._schema.returns) and name not in _READS:
-            return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if name in _READS:
             raise self.error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
+        if not facts.makes:
+            return func(*args, **kwargs)  # asks about metadata, which stay as they are
         if not is_supported(name, kwargs) or decompositions.is_apart(name, args, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -136,6 +148,18 @@ class _Tracer(TorchDispatchMode):
             self._check_divisor(func, nodes[0][1])
         self._record(name, nodes, args, result)
         return result
+
+    def _with_nodes(self, value: Any, found: list[Node]) -> Any:
+        """Arguments with the node of each tensor in its place, and a list of these."""
+        if isinstance(value, Tensor):
+            node = self.nodes.get(id(value)) or self.node_of(value)
+            found.append(node)
+            return node
+        if isinstance(value, (list, tuple)):
+            return type(value)([self._with_nodes(item, found) for item in value])
+        if isinstance(value, dict):
+            return {key: self._with_nodes(item, found) for key, item in value.items()}
+        return value
 
     def _check_divisor(self, func: Any, divisor: Any) -> None:
         """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
@@ -156,17 +180,12 @@ class _Tracer(TorchDispatchMode):
 
     def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
         name, arguments, keywords = _simplified(name, *nodes)
-        outputs = [leaf for leaf in _pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        outputs = [result] if isinstance(result, Tensor) else [x for x in _pytree.tree_leaves(result) if _is_tensor(x)]
         if name in _RELABELS and outputs[0].shape == arguments[0].shape:
             self.fresh.add(id(outputs[0]))
             self._bind(outputs[0], arguments[0])
             return
-        key: Any = (
-            name,
-            _key(arguments),
-            _key(tuple(sorted(keywords.items(), key=lambda item: item[0]))),
-            _kinds(outputs),
-        )
+        key = name, key_of(arguments), key_of(keywords), tuple([(x.shape, x.dtype) for x in outputs])
         if key not in self.known:
             several = isinstance(result, (list, tuple))
             compute, line = _promoted(args), site()
@@ -188,6 +207,8 @@ class _Tracer(TorchDispatchMode):
         if target is None or functional is None:
             raise self.error(func, "writes to tensors in a way that the native loop does not follow")
         sharing = self._twins(target)
+        if functional.is_view and id(target) in self.fresh:
+            return self._reshape(func, functional, args, kwargs)
         if id(target) not in self.fresh or not sharing <= self.fresh:
             raise self.error(func, "writes to the state, an input, a parameter or a buffer; step must be pure")
         twins = [self.alive[number] for number in sharing]
@@ -205,6 +226,17 @@ class _Tracer(TorchDispatchMode):
             self.nodes[id(twin)] = node
         return target
 
+    def _reshape(self, func: Any, functional: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """What turns a tensor into a view of itself, as ``x.squeeze_()``, leaves all memory as it is."""
+        target: Tensor = args[0]
+        with self:
+            seen = functional(*args, **kwargs)
+        node = self.node_of(seen)
+        self.sharing[_memory(seen)].discard(id(seen))  # nobody else sees it
+        func(*args, **kwargs)
+        self.nodes[id(target)] = node
+        return target
+
     def _seen_through(self, func: Any, target: Tensor, result: Tensor, twins: list[Tensor]) -> list[Node]:
         """What each of several views into one memory holds once one of them, ``target``, has become ``result``."""
         storage = target.untyped_storage()
@@ -214,12 +246,12 @@ class _Tracer(TorchDispatchMode):
             raise self.error(
                 func, "writes to memory of which there are other views; use torch.where, torch.cat or torch.scatter"
             )
-        seen = set(self.sharing[storage._cdata])  # without the views that are made here, which nobody sees
+        seen = set(self.sharing[_memory(target)])  # without the views that are made here, which nobody sees
         before = whole[0].reshape(-1)
         if (node := self.node_of(before)).source is before:
             node.source = before.clone()  # a constant, whose memory is about to change
         after = before.scatter(0, _places(target, before).reshape(-1), result.reshape(-1))
-        self.sharing[storage._cdata] = seen
+        self.sharing[_memory(target)] = seen
         return [self.node_of(after.index_select(0, _places(x, before).reshape(-1)).view(x.shape)) for x in twins]
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -263,7 +295,32 @@ class _Tracer(TorchDispatchMode):
             self._record(name, ((self.nodes[id(operand)],), {}), (operand,), result)
 
     def error(self, func: Any, problem: str) -> LoopError:
-        return LoopError(f"the native loop cannot run this model: {func} {problem} ({site()})")
+        self.refused = LoopError(f"the native loop cannot run this model: {func} {problem} ({site()})")
+        return self.refused
+
+
+class _Facts(NamedTuple):
+    """What matters here about an operation, whatever its arguments."""
+
+    name: str
+    draws: bool
+    """Whether it draws from torch's global generators."""
+    writes: bool
+    """Whether it writes to an argument."""
+    makes: bool
+    """Whether any of its results is a tensor."""
+
+
+@functools.cache
+def _facts(func: Any) -> _Facts:
+    makes = any("Tensor" in str(result.type) for result in func._schema.returns)
+    return _Facts(str(func), torch.Tag.nondeterministic_seeded in func.tags, func._schema.is_mutable, makes)
+
+
+def _memory(x: Tensor) -> int:
+    """Where the memory lies that a tensor looks into: one storage may have been made of another, as DLPack does it."""
+    storage = x.untyped_storage()
+    return storage.data_ptr() or -storage._cdata
 
 
 def _is_lazy_zero(x: Any) -> bool:
@@ -322,16 +379,8 @@ def _geometry(x: Tensor) -> tuple[Any, ...]:
     return x.shape, x.stride(), x.storage_offset(), x.dtype
 
 
-def _kinds(outputs: list[Tensor]) -> tuple[Any, ...]:
-    return tuple((x.shape, x.dtype) for x in outputs)
-
-
-def _key(value: Any) -> Any:
-    if isinstance(value, Node):
-        return ("node", value.number)
-    if isinstance(value, (list, tuple)):
-        return tuple(_key(item) for item in value)
-    return (type(value).__name__, repr(value))
+def _is_tensor(x: Any) -> bool:
+    return isinstance(x, Tensor)
 
 
 def _promoted(args: tuple[Any, ...]) -> torch.dtype | None:

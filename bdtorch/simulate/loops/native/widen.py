@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bdtorch.ops.csr import TWO_BYTES
+from bdtorch.simulate._site import Site
 from bdtorch.simulate.loops.native.graph import Graph, Node, pruned
 from bdtorch.simulate.loops.native.operations import POINTWISE, VIEWS
 
@@ -35,7 +36,7 @@ def widened(graph: Graph) -> Graph:
         order.append(node)
         return node
 
-    def copied(node: Node, dtype: torch.dtype, site: str) -> Node:
+    def copied(node: Node, dtype: torch.dtype, site: Site | None) -> Node:
         args = (node,)
         return add(Node(0, "op", node.shape, dtype, "aten._to_copy.default", args, compute=dtype, site=site))
 

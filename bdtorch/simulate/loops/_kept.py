@@ -1,0 +1,55 @@
+"""What loops have made for a system, kept with it for its next run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+
+ATTRIBUTE = "_compiled_loops"
+
+
+class Kept:
+    """Things by their keys, of which those that were used last are kept.
+
+    Args:
+        most: How many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.things: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable) -> Any:
+        """The thing of a key, or None."""
+        thing = self.things.pop(key, None)
+        if thing is not None:
+            self.things[key] = thing
+        return thing
+
+    def put(self, key: Hashable, thing: Any) -> None:
+        """Keep a thing, in place of the one that was used longest ago."""
+        self.things[key] = thing
+        while len(self.things) > self.most:
+            self.things.popitem(last=False)
+
+
+class _Store:
+    """The things of all loops for one system. They live as long as it; a copy of the system begins with none."""
+
+    def __init__(self) -> None:
+        self.of_loops: dict[str, Kept] = {}
+
+    def __deepcopy__(self, memo: Any) -> _Store:
+        return _Store()
+
+    def __reduce__(self) -> Any:
+        return _Store, ()
+
+
+def kept_with(system: torch.nn.Module, loop: str, most: int) -> Kept:
+    """What the loop of that name has made for a system; a shallow copy of the system shares it."""
+    store: _Store = vars(system).setdefault(ATTRIBUTE, _Store())
+    return store.of_loops.setdefault(loop, Kept(most))
