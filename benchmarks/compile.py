@@ -103,10 +103,10 @@ def measure(case: str) -> dict[str, Any]:
     }
 
 
-def in_a_process(case: str, cache: str) -> dict[str, Any]:
-    """Run a case in a process with a cache folder of its own."""
+def in_a_process(case: str, cache: str, module: str = "benchmarks.compile", *further: str) -> dict[str, Any]:
+    """Run a case of a module in a process with a cache folder of its own."""
     environment = os.environ | {"BDTORCH_CACHE_DIR": cache, "MPLBACKEND": "Agg"}
-    command = [sys.executable, "-m", "benchmarks.compile", "--one", case]
+    command = [sys.executable, "-m", module, *further, "--one", case]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{case} failed:\n{done.stderr[-2000:]}")

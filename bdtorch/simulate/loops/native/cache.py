@@ -35,6 +35,11 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bdtorch"
 
 
+def path_of(key: str) -> Path:
+    """Where the library of a key is kept."""
+    return cache_dir() / f"loop-{key}.so"
+
+
 def entry(key: str, make: Make) -> Path:
     """The library of a key: one that was made before, and is as it was written, or a new one.
 
@@ -47,7 +52,7 @@ def entry(key: str, make: Make) -> Path:
     Raises:
         LoopError: the library can be written nowhere, or `make` fails.
     """
-    target = cache_dir() / f"loop-{key}.so"
+    target = path_of(key)
     if is_whole(target, key):
         with contextlib.suppress(OSError):
             os.utime(target)  # which says that it is in use
@@ -70,7 +75,7 @@ def entry(key: str, make: Make) -> Path:
 def forget(key: str) -> None:
     """Remove an entry that cannot be loaded."""
     with contextlib.suppress(OSError):
-        (cache_dir() / f"loop-{key}.so").unlink()
+        path_of(key).unlink()
 
 
 def is_whole(target: Path, key: str) -> bool:

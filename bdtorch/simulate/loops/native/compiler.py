@@ -15,7 +15,7 @@ from pathlib import Path
 from bdtorch._version import __version__
 from bdtorch.ops import include_dir
 from bdtorch.simulate.loops._loop import LoopError
-from bdtorch.simulate.loops.native import cache
+from bdtorch.simulate.loops.native import cache, headers
 
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
@@ -35,7 +35,9 @@ def compiled(source: str) -> ctypes.CDLL:
     """
     compiler = _compiler()
     key = key_of(source, compiler)
-    make = functools.partial(_compile, compiler, source)
+    make: cache.Make = functools.partial(_compile, compiler, source)
+    if headers.includes_others(source):
+        key, make = headers.library(key, functools.partial(_compile_and_list, compiler, source))
     try:
         return ctypes.CDLL(str(cache.entry(key, make)))
     except OSError:  # removed before it was loaded
@@ -105,6 +107,13 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
         raise LoopError(f"the native loop cannot run the C++ compiler {command[0]!r}: {error}") from error
+
+
+def _compile_and_list(compiler: tuple[str, ...], source: str, folder: Path) -> tuple[Path, list[str]]:
+    """Compile, and say which files the compiler has read."""
+    rule = folder / "loop.d"
+    library = _compile((*compiler, "-MD", "-MF", str(rule)), source, folder)
+    return library, headers.read_by_compiler(rule.read_text(), folder)
 
 
 def _compile(compiler: tuple[str, ...], source: str, folder: Path) -> Path:

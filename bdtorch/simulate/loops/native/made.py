@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._site import Site
 from bdtorch.simulate.loops._kept import kept_with
@@ -21,6 +22,7 @@ from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.compiler import compiled, toolchain
 from bdtorch.simulate.loops.native.emit import Recording, source
 from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.headers import includes_others
 from bdtorch.simulate.loops.native.keys import key_of_step
 from bdtorch.simulate.loops.native.memory import Buffer
 from bdtorch.simulate.loops.native.narrow import narrowed
@@ -55,6 +57,8 @@ def loop_of(body: Body, graph: Graph) -> tuple[Made, list[Tensor]]:
     """The loop of a traced step, kept or new, and the constants that it is to be handed."""
     note_finite(graph)
     constants = [node.source for node in graph.nodes if node.kind == "constant"]
+    if any(includes_others(kernel.source) for node in graph.nodes if (kernel := native_kernel(node.op)) is not None):
+        return _make(body, graph, constants), constants  # who knows what became of these files
     kept = kept_with(body.system, "native", _KEPT)
     key: Hashable = key_of_step(graph, body.every, body.sparse, body.dt), toolchain()
     loop: Made | None = kept.get(key)
