@@ -11,7 +11,6 @@ import builtins
 import collections
 import dis
 import functools
-import gc
 import os
 import pickle
 import random
@@ -26,6 +25,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from bdtorch.simulate._collector import collector_paused
 
 _PACKAGES = (Path(torch.__file__).resolve().parent, Path(__file__).resolve().parents[1])
 _STANDARD, _INSTALLED = Path(os.__file__).resolve().parent, {"site-packages", "dist-packages"}
@@ -58,14 +59,13 @@ class Watch:
         self.calls = _Calls()
 
     def __enter__(self) -> None:
-        self.collecting = gc.isenabled()
-        gc.disable()  # it may begin at any allocation, and what it calls, such as others' `gc.callbacks`, is not the step's doing
+        self.paused = collector_paused()  # what it calls, such as others' `gc.callbacks`, is not the step's doing
+        self.paused.__enter__()
         self.calls.start()
 
     def __exit__(self, *error: object) -> None:
         self.calls.stop()
-        if self.collecting:
-            gc.enable()
+        self.paused.__exit__(None, None, None)
 
     def _snapshot(self) -> _Snapshot:
         return _Snapshot(self.system, self.functions)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._collector import collector_paused
 from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
@@ -53,6 +54,10 @@ class Native(Loop):
     def start(self, body: Body, state: list[Tensor]) -> Runner:
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
+        with collector_paused():
+            return self._start(body, state)
+
+    def _start(self, body: Body, state: list[Tensor]) -> Runner:
         if body.differentiable:
             expect_pure(body, self.name)
             return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())

@@ -8,7 +8,7 @@ from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.events import Events, print_product
 from bdtorch.simulate.loops.native.external import print_external
 from bdtorch.simulate.loops.native.kernel import Kernel, kernel_reads, loads
-from bdtorch.simulate.loops.native.memory import Ref
+from bdtorch.simulate.loops.native.memory import Buffer, Ref
 from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
@@ -65,7 +65,7 @@ class _Printer:
         self.functions: list[str] = []
         self.passes: dict[str, str] = {}  # names of passes by what follows them
         self.body: list[str] = []
-        self.pending: list[Access] = []  # since the threads last met
+        self.pending: dict[Buffer, list[Access]] = {}  # since the threads last met, by the memory
         self.before: list[str] = []  # the first step
         self.after: list[str] = []  # the threads have met at the end of a step
         self.last: list[str] = []  # what thread 0 does once the last step is done
@@ -158,10 +158,13 @@ class _Printer:
 
     def _order(self, accesses: list[Access]) -> None:
         """Let the threads meet before a kernel where it needs that."""
-        if any(access.conflicts(earlier) for access in accesses for earlier in self.pending):
+        if any(
+            access.conflicts(earlier) for access in accesses for earlier in self.pending.get(access.ref.buffer.home, ())
+        ):
             self.body.append("loop::meet(now.frame);")
-            self.pending = []
-        self.pending += accesses
+            self.pending = {}
+        for access in accesses:
+            self.pending.setdefault(access.ref.buffer.home, []).append(access)
 
     def _records(self) -> None:
         """Records are kept by the first thread, but for spikes that are listed: of these each thread keeps its own."""

@@ -82,6 +82,7 @@ class Events:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.reads = [(kernel, kernel_reads(kernel, plan.refs)) for kernel in plan.kernels]
         self.lists: list[ActiveList] = []
         self.products: dict[int, Product] = {}
         for number, kernel in enumerate(plan.kernels):
@@ -111,9 +112,10 @@ class Events:
     def _pieces(self, out: Ref) -> list[Ref]:
         """The parts in which passes read a result, if they make up the whole and each is read by shares."""
         found: dict[tuple[int, int], Ref] = {}
-        for kernel in self.plan.kernels:
-            for ref in kernel_reads(kernel, self.plan.refs):
-                if ref.buffer.home is not out.buffer.home:
+        home = out.buffer.home
+        for kernel, reads in self.reads:
+            for ref in reads:
+                if ref.buffer.home is not home:
                     continue
                 if not kernel.fused or not ref.contiguous or self._partition(kernel) != f"flat {ref.numel}":
                     return [out]

@@ -45,6 +45,7 @@ class Node:
     output: int | None = None
     finite: bool = False
     _operands: tuple[tuple[Any, ...], list[Node]] | None = None  # found among which arguments
+    _loads: tuple[tuple[Any, ...], list[Node]] | None = None  # see `kernel.loads`
 
     @property
     def numel(self) -> int:

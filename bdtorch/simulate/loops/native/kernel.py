@@ -41,4 +41,7 @@ def kernel_reads(kernel: Kernel, refs: dict[Node, Ref]) -> list[Ref]:
 
 def loads(node: Node) -> list[Node]:
     """The operands that a node takes from other nodes; element-wise operations have numbers as literals."""
-    return [x for x in node.operands() if not (x.op == "full" and node.op in POINTWISE)]
+    if node._loads is None or node._loads[0] is not node.args:
+        literals = node.op in POINTWISE
+        node._loads = node.args, [x for x in node.operands() if not (literals and x.op == "full")]
+    return node._loads[1]

@@ -256,9 +256,12 @@ class _Planner:
 
     def _last_reader(self, old: Ref) -> int:
         """The last kernel that reads any of this memory, or -1."""
+        home = old.buffer.home
         for number in reversed(range(len(self.kernels))):
-            if any(ref.overlaps(old) for ref in self.reads(self.kernels[number])):
-                return number
+            for x in self._operands(self.kernels[number]):
+                ref = self.refs[x]
+                if ref.buffer.home is home and ref.overlaps(old):
+                    return number
         return -1
 
     def _operands(self, kernel: Kernel) -> list[Node]:
@@ -338,6 +341,10 @@ class _Planner:
 
     def _clear(self, results: set[Buffer]) -> None:
         """Spare kernels that add to their output from clearing it: the passes that read it do so while it is at hand."""
+        readers_of: dict[Buffer, list[tuple[Kernel, Node]]] = {}
+        for kernel in self.kernels:
+            for x in kernel_operands(kernel):
+                readers_of.setdefault(self.refs[x].buffer, []).append((kernel, x))
         for producer in self.kernels:
             node = producer.nodes[0] if producer.nodes else None
             if producer.fused or node is None or node.op not in ONTO_ZEROS:
@@ -345,9 +352,7 @@ class _Planner:
             buffer = self.refs[node].buffer
             if buffer.alias is not None or buffer in results:
                 continue
-            readers = [
-                (kernel, x) for kernel in self.kernels for x in kernel_operands(kernel) if self.refs[x].buffer is buffer
-            ]
+            readers = readers_of.get(buffer, [])
             if self._covers([self.refs[x] for _, x in readers], buffer) and all(
                 kernel.fused and self.refs[x].shape == kernel.shape for kernel, x in readers
             ):
