@@ -120,6 +120,7 @@ class _Snapshot:
         ] = {}  # of attributes: the classes that may touch it, and its name
         self.kept: list[Any] = []  # so that no address becomes another object's
         self.seen: set[int] = set()
+        self.classes: dict[type, tuple[type, ...]] = {}  # of a module's own, from outside of this package
         self.left = _MOST
         for path, module in system.named_modules():
             self._module(module, f"of {type(module).__name__}" + (f" ({path!r})" if path else ""))
@@ -138,7 +139,10 @@ class _Snapshot:
     def _module(self, module: torch.nn.Module, owner: str) -> None:
         own = {name: value for name, value in vars(module).items() if name not in _INTERNAL}
         held = (("the parameter", module._parameters), ("the buffer", module._buffers), ("the attribute", own))
-        classes = tuple(base for base in type(module).__mro__ if not _is_of_a_package(base.__module__))
+        kind_of_module = type(module)
+        if (classes := self.classes.get(kind_of_module)) is None:
+            classes = tuple([base for base in kind_of_module.__mro__ if not _is_of_a_package(base.__module__)])
+            self.classes[kind_of_module] = classes
         for kind, values in held:
             for name, value in values.items():
                 label = f"{kind} {name!r} {owner}"
@@ -279,5 +283,6 @@ def _is_in_a_package(filename: str) -> bool:
     return any(path.is_relative_to(package) for package in _PACKAGES)
 
 
+@functools.cache
 def _is_of_a_package(module: str) -> bool:
     return module.partition(".")[0] in ("torch", "bdtorch", "builtins", "abc", "typing")

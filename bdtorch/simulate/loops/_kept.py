@@ -11,6 +11,20 @@ import torch
 ATTRIBUTE = "_compiled_loops"
 
 
+class Key:
+    """A large key, of which the hash is taken once."""
+
+    def __init__(self, value: Hashable) -> None:
+        self.value = value
+        self.hash = hash(value)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Key) and self.value == other.value
+
+
 class Kept:
     """Things by their keys, of which those that were used last are kept.
 

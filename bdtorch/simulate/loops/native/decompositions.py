@@ -218,8 +218,13 @@ def is_without_dropout(name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether an operation that has a lowering is asked for in a way that has none, and is to be taken apart."""
+    if name not in _APART:
+        return False
     if name == "aten.index.Tensor":
         tensors = [x for x in args[1] if x is not None]
         return len(tensors) != 1 or tensors[0].dtype != torch.int64
     axis = args[1] if len(args) > 1 else kwargs.get("dim")
-    return name in ("aten.argmax.default", "aten.argmin.default") and axis is None
+    return axis is None
+
+
+_APART = {"aten.index.Tensor", "aten.argmax.default", "aten.argmin.default"}

@@ -9,7 +9,7 @@ has changed makes no new loop, and a number that has changed does.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._site import Site
-from bdtorch.simulate.loops._kept import kept_with
+from bdtorch.simulate.loops._kept import Key, kept_with
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.compiler import compiled, toolchain
 from bdtorch.simulate.loops.native.emit import Recording, source
@@ -60,7 +60,7 @@ def loop_of(body: Body, graph: Graph) -> tuple[Made, list[Tensor]]:
     if any(includes_others(kernel.source) for node in graph.nodes if (kernel := native_kernel(node.op)) is not None):
         return _make(body, graph, constants), constants  # who knows what became of these files
     kept = kept_with(body.system, "native", _KEPT)
-    key: Hashable = key_of_step(graph, body.every, body.sparse, body.dt), toolchain()
+    key = Key((key_of_step(graph, body.every, body.sparse, body.dt), toolchain()))
     loop: Made | None = kept.get(key)
     if loop is None:
         loop = _make(body, graph, constants)

@@ -7,9 +7,7 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +25,7 @@ from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
 from bdtorch.simulate.loops.native.keys import key_of
 from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
+from bdtorch.simulate.loops.native.overloads import facts_of, functional_twin, promoted, simplified
 
 
 def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
@@ -117,7 +116,7 @@ class _Tracer(TorchDispatchMode):
         return self._taken(func, args, kwargs or {})
 
     def _taken(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        facts = _facts(func)
+        facts = facts_of(func)
         name = facts.name
         if facts.draws and not decompositions.is_without_dropout(name, args, kwargs):
             raise self.error(
@@ -146,7 +145,7 @@ class _Tracer(TorchDispatchMode):
             return self._constant(result)
         if name in DIVISIONS and not result.is_floating_point():
             self._check_divisor(func, nodes[0][1])
-        self._record(name, nodes, args, result)
+        self._record(name, nodes, args, result, operands)
         return result
 
     def _with_nodes(self, value: Any, found: list[Node]) -> Any:
@@ -178,8 +177,11 @@ class _Tracer(TorchDispatchMode):
                 self.enter(leaf, "constant", torch.zeros(leaf.shape, dtype=leaf.dtype) if lazy else leaf)
         return result
 
-    def _record(self, name: str, nodes: Any, args: tuple[Any, ...], result: Any) -> None:
-        name, arguments, keywords = _simplified(name, *nodes)
+    def _record(
+        self, name: str, nodes: Any, args: tuple[Any, ...], result: Any, operands: list[Node] | None = None
+    ) -> None:
+        given = nodes[0]
+        name, arguments, keywords = simplified(name, *nodes)
         outputs = [result] if isinstance(result, Tensor) else [x for x in _pytree.tree_leaves(result) if _is_tensor(x)]
         if name in _RELABELS and outputs[0].shape == arguments[0].shape:
             self.fresh.add(id(outputs[0]))
@@ -188,11 +190,12 @@ class _Tracer(TorchDispatchMode):
         key = name, key_of(arguments), key_of(keywords), tuple([(x.shape, x.dtype) for x in outputs])
         if key not in self.known:
             several = isinstance(result, (list, tuple))
-            compute, line = _promoted(args), site()
+            compute, line = promoted(args), site()
+            found = (arguments, operands) if operands is not None and arguments is given else None
             self.known[key] = [
                 Node(
                     self._next(), "op", tuple(x.shape), x.dtype, name, arguments, keywords, compute,
-                    site=line, output=k if several else None,
+                    site=line, output=k if several else None, _operands=found,
                 )
                 for k, x in enumerate(outputs)
             ]  # fmt: skip
@@ -203,7 +206,7 @@ class _Tracer(TorchDispatchMode):
     def _mutate(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """An in-place operation on a tensor that the step made is its functional twin, bound to the same tensor."""
         target = args[0] if args and isinstance(args[0], Tensor) else None
-        functional = _functional(func)
+        functional = functional_twin(func)
         if target is None or functional is None:
             raise self.error(func, "writes to tensors in a way that the native loop does not follow")
         sharing = self._twins(target)
@@ -299,24 +302,6 @@ class _Tracer(TorchDispatchMode):
         return self.refused
 
 
-class _Facts(NamedTuple):
-    """What matters here about an operation, whatever its arguments."""
-
-    name: str
-    draws: bool
-    """Whether it draws from torch's global generators."""
-    writes: bool
-    """Whether it writes to an argument."""
-    makes: bool
-    """Whether any of its results is a tensor."""
-
-
-@functools.cache
-def _facts(func: Any) -> _Facts:
-    makes = any("Tensor" in str(result.type) for result in func._schema.returns)
-    return _Facts(str(func), torch.Tag.nondeterministic_seeded in func.tags, func._schema.is_mutable, makes)
-
-
 def _memory(x: Tensor) -> int:
     """Where the memory lies that a tensor looks into: one storage may have been made of another, as DLPack does it."""
     storage = x.untyped_storage()
@@ -346,29 +331,6 @@ _READS = {
 }
 
 
-_FILLED: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "aten.fill.Scalar": lambda args: args[1],
-    "aten.full_like.default": lambda args: args[1],
-    "aten.new_full.default": lambda args: args[2],
-    "aten.new_ones.default": lambda args: 1,
-    "aten.new_zeros.default": lambda args: 0,
-    "aten.ones_like.default": lambda args: 1,
-    "aten.zero.default": lambda args: 0,
-    "aten.zeros_like.default": lambda args: 0,
-}
-
-
-def _simplified(
-    name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Without the operands of which an operation only takes the shape."""
-    if name in _FILLED:
-        return "full", (_FILLED[name](args),), {}
-    if name in ("aten.copy.default", "aten.fill.Tensor"):
-        return "aten.clone.default", (args[1],), {}
-    return name, tuple(args), kwargs
-
-
 def _places(x: Tensor, flat: Tensor) -> Tensor:
     """The index in its flat memory of each element of a view."""
     with torch.utils._python_dispatch._disable_current_modes():
@@ -381,20 +343,3 @@ def _geometry(x: Tensor) -> tuple[Any, ...]:
 
 def _is_tensor(x: Any) -> bool:
     return isinstance(x, Tensor)
-
-
-def _promoted(args: tuple[Any, ...]) -> torch.dtype | None:
-    operands = [x for x in args if isinstance(x, (Tensor, int, float, bool))]
-    if len(operands) == 2 and any(isinstance(x, Tensor) for x in operands):
-        return torch.result_type(operands[0], operands[1])
-    tensors = [x for x in operands if isinstance(x, Tensor)]
-    return tensors[0].dtype if tensors else None
-
-
-def _functional(func: Any) -> Any:
-    """The functional twin of an in-place ATen overload, or None."""
-    namespace, _, packet = func._schema.name.partition("::")
-    if namespace != "aten" or not packet.endswith("_") or packet.endswith("__"):
-        return None
-    twin = getattr(torch.ops.aten, packet[:-1], None)
-    return getattr(twin, func._overloadname, None) or getattr(twin, "default", None) if twin is not None else None
