@@ -99,7 +99,7 @@ BDTORCH_INLINE void visit_four(W* w, int64_t n_columns, int64_t ahead, S spike, 
   if (delivers) *reinterpret_cast<Four*>(y) += event ? old : old * T(spike);
   Four change = *reinterpret_cast<const Four*>(a);
   if (with_b) change += *reinterpret_cast<const Four*>(b) * old;
-  const Four lowest = Four{} + low, highest = Four{} + high;
+  const Four lowest = {low, low, low, low}, highest = {high, high, high, high};
   Four moved = old + (event ? change : change * T(spike));
   moved = moved < lowest ? lowest : moved;  // as `clipped`
   moved = moved > highest ? highest : moved;
