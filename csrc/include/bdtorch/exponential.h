@@ -109,34 +109,55 @@ BDTORCH_INLINE T bounded_magnitude(T x, T bound) {
   return from_bits(typename F::Bits(magnitude < most ? magnitude : most));
 }
 
-}  // namespace detail
-
-// |x| = k ln(2)/2 + s, |s| <= ln(2)/4: the addition formula with tanh(k ln(2)/2) = (2^k - 1) / (2^k + 1)
+// The functions below come in stages, which a loop may take one after the other for many elements: each waits less.
+//
+// |x| = k ln(2)/2 + s, |s| <= ln(2)/4: k + bias, in the lowest bits
 template <class T>
-BDTORCH_INLINE T tanh(T x) {
-  using F = detail::Format<T>;
-  using Bits = typename F::Bits;
-  constexpr T biased = F::shifter + T(F::bias);  // adding it leaves the exponent's bits of 2^k lowest
-  const T bounded = detail::bounded_magnitude(x, F::tanh_limit);
-  const T shifted = detail::fused(bounded, T(2) * F::log2_e, biased);
-  const T k = shifted - biased;
-  const T s = detail::fused(k, -F::half_ln2_low, detail::fused(k, -F::half_ln2, bounded));
-  const T z = s * s;
-  const T t = detail::fused(s * z, detail::tanh_tail(z), s);
-  const T scale = detail::from_bits(Bits(detail::to_bits(shifted) << F::mantissa_bits));
-  const T sum = scale + T(1), difference = scale - T(1);
-  const T y = detail::fused(sum, t, difference) / detail::fused(difference, t, sum);
-  return x == x ? detail::from_bits(Bits(detail::to_bits(y) | (detail::to_bits(x) & F::sign))) : x;
+BDTORCH_INLINE T tanh_whole(T x) {
+  using F = Format<T>;
+  return fused(bounded_magnitude(x, F::tanh_limit), T(2) * F::log2_e, F::shifter + T(F::bias));
 }
 
-// 1 / (1 + e^-x), written in e^-|x| so that neither end overflows; what rounding 1 + e loses is put back
+// tanh(s)
 template <class T>
-BDTORCH_INLINE T sigmoid(T x) {
-  const T e = exp(-abs(x));
+BDTORCH_INLINE T tanh_near(T x) {
+  using F = Format<T>;
+  const T k = tanh_whole(x) - (F::shifter + T(F::bias));
+  const T s = fused(k, -F::half_ln2, bounded_magnitude(x, F::tanh_limit));
+  const T z = s * s;
+  return fused(s * z, tanh_tail(z), fused(k, -F::half_ln2_low, s));
+}
+
+// The addition formula, with tanh(k ln(2)/2) = (2^k - 1) / (2^k + 1)
+template <class T>
+BDTORCH_INLINE T tanh_joined(T x, T near, T whole) {
+  using F = Format<T>;
+  using Bits = typename F::Bits;
+  const T scale = from_bits(Bits(to_bits(whole) << F::mantissa_bits));
+  const T sum = scale + T(1), difference = scale - T(1);
+  const T y = fused(sum, near, difference) / fused(difference, near, sum);
+  return x == x ? from_bits(Bits(to_bits(y) | (to_bits(x) & F::sign))) : x;
+}
+
+// 1 / (1 + e^-x), written in e = e^-|x| so that neither end overflows; what rounding 1 + e loses is put back
+template <class T>
+BDTORCH_INLINE T sigmoid_joined(T x, T e) {
   const T denominator = T(1) + e;
   const T lost = e - (denominator - T(1));
   const T y = (x < T(0) ? e : T(1)) / denominator;
   return y - y * (x < T(0) ? T(1) - y : y) * lost;
+}
+
+}  // namespace detail
+
+template <class T>
+BDTORCH_INLINE T tanh(T x) {
+  return detail::tanh_joined(x, detail::tanh_near(x), detail::tanh_whole(x));
+}
+
+template <class T>
+BDTORCH_INLINE T sigmoid(T x) {
+  return detail::sigmoid_joined(x, exp(-abs(x)));
 }
 
 }  // namespace bdtorch

@@ -12,6 +12,9 @@ import bdtorch
 from bdtorch.integrate import RK4, ODESolver
 from bdtorch.simulate.loops.native import compiler, made, segments
 from bdtorch.simulate.loops.native.graph import Node
+from bdtorch.simulate.loops.native.kernel import Kernel
+from bdtorch.simulate.loops.native.memory import Buffer, Ref
+from bdtorch.simulate.loops.native.stages import staged
 from tests.simulate.native.stepping import both
 
 N = 1000  # not a multiple of a block
@@ -113,3 +116,37 @@ def test_a_pass_with_spikes_is_cut_where_many_elements_would_be_taken_one_by_one
     whole, _ = both(step, x, x > 1.0, steps=5)
     assert "_block" not in sources[1]
     assert all(torch.equal(ours, other) for ours, other in zip(native_run, whole, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_functions_in_stages_are_the_functions(dtype: torch.dtype) -> None:
+    """Short rows take a function as one, and long ones in stages: the bits are the same."""
+    special = torch.tensor(
+        [0.0, -0.0, torch.inf, -torch.inf, torch.nan, 1e30, -1e30, torch.finfo(dtype).tiny], dtype=dtype
+    )
+    x = torch.cat([special, torch.linspace(-25.0, 25.0, 80, dtype=dtype), torch.linspace(-1.0, 1.0, N, dtype=dtype)])
+
+    def step(state: list[Tensor], t: Tensor) -> tuple[list[Tensor], Any]:
+        y = torch.tanh(state[0]) + 1.0 / torch.cosh(torch.sigmoid(state[0]))
+        return state, (torch.tanh(state[0]), torch.sigmoid(state[0]), torch.tanh(torch.sigmoid(y)))
+
+    (*long, _), _ = both(step, x, steps=1)
+    (*short, _), _ = both(step, x[:88], steps=1)
+    for rows, row in zip(long, short, strict=True):
+        staged_values, values = (y.reshape(-1)[:88].nan_to_num(7.0) for y in (rows, row))
+        assert torch.equal(staged_values, values) and torch.equal(staged_values.signbit(), values.signbit())
+
+
+def test_stages_are_cut_apart() -> None:
+    start = Node(0, "state", (N,), torch.float64)
+    tanh = Node(1, "op", (N,), torch.float64, "aten.tanh.default", (start,))
+    twice = Node(2, "op", (N,), torch.float64, "aten.mul.Tensor", (tanh, tanh))
+    buffer = Buffer(torch.float64, N, "temporary")
+    ref = Ref(buffer, (N,), (1,))
+    kernel, writes = staged(Kernel((N,), [tanh, twice], True, {twice: ref}), {twice: ref})
+    assert [node.op for node in kernel.nodes] == [
+        "bdtorch.tanh_near", "bdtorch.tanh_whole", "bdtorch.tanh_joined", "aten.mul.Tensor",
+    ]  # fmt: skip
+    assert list(writes) == list(kernel.stores) == [kernel.nodes[-1]]
+    assert kernel.nodes[-1].args == (kernel.nodes[-2], kernel.nodes[-2])
+    assert [len(part) for part in segments.segments(kernel.nodes)] == [2, 2]

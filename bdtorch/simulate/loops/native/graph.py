@@ -106,14 +106,6 @@ def is_constant(value: Any) -> bool:
 def replaced(nodes: list[Node], substitutes: dict[Node, Node]) -> list[Node]:
     """The nodes with some of what they are made of replaced; what depends on none of that stays as it is."""
     done = dict(substitutes)
-
-    def rebuilt(value: Any) -> Any:
-        if isinstance(value, Node):
-            return done[value]
-        if isinstance(value, (tuple, list)):
-            return type(value)(rebuilt(item) for item in value)
-        return value
-
     needed = pruned(nodes, [], []).nodes  # in an order in which what a node is made of comes first
     for node in needed:
         if node in done:
@@ -121,6 +113,14 @@ def replaced(nodes: list[Node], substitutes: dict[Node, Node]) -> list[Node]:
         if all(done[operand] is operand for operand in node.operands()):
             done[node] = node
             continue
-        arguments = {"args": rebuilt(node.args), "kwargs": {key: rebuilt(x) for key, x in node.kwargs.items()}}
-        done[node] = dataclasses.replace(node, **arguments)
+        done[node] = dataclasses.replace(node, args=rebuilt(node.args, done), kwargs=rebuilt(node.kwargs, done))
     return [done[node] for node in nodes]
+
+
+def rebuilt(value: Any, done: dict[Node, Node]) -> Any:
+    """Arguments of an operation with some of the nodes among them replaced."""
+    if isinstance(value, Node):
+        return done.get(value, value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(rebuilt(item, done) for item in value)
+    return {key: rebuilt(item, done) for key, item in value.items()} if isinstance(value, dict) else value

@@ -13,6 +13,7 @@ from bdtorch.simulate.loops.native.memory import Buffer, Ref
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, computed, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
 from bdtorch.simulate.loops.native.segments import segments
+from bdtorch.simulate.loops.native.stages import staged
 
 _WHOLE = {4: torch.int32, 8: torch.int64}
 _VECTOR = 64  # bytes
@@ -21,6 +22,8 @@ _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may
 
 def print_pass(kernel: Kernel, reads: dict[Node, Ref], writes: dict[Node, Ref], iteration: Space) -> tuple[str, str]:
     """Parameters and body of a function over a range of the outermost axis, and the arguments of its call."""
+    if iteration.shape[-1] >= _LEAST:
+        kernel, writes = staged(kernel, writes)
     printer = _Pass(kernel, reads, writes, iteration)
     return printer.function(), ", ".join(printer.arguments)
 

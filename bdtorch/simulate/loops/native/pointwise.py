@@ -13,6 +13,7 @@ from bdtorch.ops.csr import TWO_BYTES
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.operations import ARITHMETIC, BITWISE, COMPARISONS, COPIES, LOGIC
 from bdtorch.simulate.loops.native.reciprocal import known_divisor
+from bdtorch.simulate.loops.native.stages import STAGES
 
 CPP = {
     torch.float32: "float",
@@ -112,6 +113,8 @@ def _expression(node: Node, names: dict[Node, str], stored: torch.dtype) -> str:
     as_they_are = [args[k] for k in places if not isinstance(args[k], Node) or not args[k].shape]
     if stored == dtype and (known := known_divisor(node)):
         return f"bdtorch::divided({operand(args[0], dtype)}, {', '.join(literal(x, dtype) for x in known)})"
+    if op in STAGES:
+        return f"{STAGES[op]}({', '.join(operand(x, dtype) for x in args)})"
     if op in ARITHMETIC:
         return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args))})"
     if op in COMPARISONS:

@@ -13,11 +13,14 @@ import itertools
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.kernel import loads
 from bdtorch.simulate.loops.native.reciprocal import known_divisor
+from bdtorch.simulate.loops.native.stages import STAGES
 
 _COSTS = {
     "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (18, 55), "expm1": (22, 60),
     "exprel": (28, 75), "linoid": (28, 75),
     "log": (30, 80), "log1p": (36, 90), "sin": (40, 90), "cos": (40, 90), "sigmoid": (32, 90), "tanh": (26, 80),
+    "bdtorch.sigmoid_joined": (10, 30), "bdtorch.tanh_joined": (10, 30), "bdtorch.tanh_near": (15, 45),
+    "bdtorch.tanh_whole": (3, 6),
 }  # fmt: skip
 """Instructions, and cycles from operand to result, of the operations that take many."""
 
@@ -25,6 +28,7 @@ _KNOWN_DIVISOR = (2, 8)
 _SIMPLE = (1, 4)  # of all others
 _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' work
 _WHOLE = 100  # cycles of the longest chain below which a pass stays one loop: compilers make no vectors of some loops
+_LEAST = 60  # the same where a function comes in stages, of which compilers make vectors
 _HANDED = 2  # instructions by which a value gets from one loop to a later one
 
 
@@ -43,7 +47,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
     for node in nodes:
         ready[node] = max((ready[x] for x in loads(node) if x in ready), default=0) + _cost(node)[1]
     edges = sorted(set(ready.values()))
-    if not edges or edges[-1] < _WHOLE:
+    whole = _LEAST if any(node.op in STAGES for node in nodes) else _WHOLE
+    if not edges or edges[-1] < whole:
         return [nodes]
     place = {edge: number for number, edge in enumerate(edges)}
     instructions, begins = [0] * len(edges), list(edges)  # of the nodes that are ready at each edge
@@ -61,6 +66,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
 def _cost(node: Node) -> tuple[int, int]:
     if known_divisor(node):
         return _KNOWN_DIVISOR
+    if node.op in _COSTS:
+        return _COSTS[node.op]
     return _COSTS.get(node.op.split(".")[-2] if "." in node.op else node.op, _SIMPLE)
 
 
