@@ -203,9 +203,9 @@ def draw(predictions: dict[str, Tensor], series: Series) -> None:
     for name, prediction in predictions.items():
         axes[0].plot(t, prediction[stretch, 0], lw=0.9, label=name)
         axes[1].semilogy(t, (prediction - series.y)[stretch].norm(dim=1), lw=0.9, label=name)
-    axes[0].set(ylabel="x", title="held-out forecast, five samples ahead")
-    axes[1].set(xlabel="time", ylabel="distance from the truth")
-    axes[0].legend(loc="upper right", ncol=4)
+    axes[0].set(ylabel="x", title="held-out forecast, five samples ahead", ylim=(-20.0, 30.0))
+    axes[1].set(xlabel="time (units of the Lorenz equations)", ylabel="distance from the truth")
+    axes[0].legend(loc="upper right", ncols=4, frameon=False)
     _show.keep(figure, "echo_state_lorenz")
 
 

@@ -86,7 +86,7 @@ class HopfLocus:
     Args:
         evaluator: The field, with two active parameters.
         z: A Hopf point, ``(n + 2,)``.
-        omega: Its frequency.
+        omega: Its frequency; 0 at a Bogdanov-Takens point.
         scale: Scales of variables and parameters, ``(n + 2,)``.
         low: Lower limits of these.
         high: Upper limits.
@@ -98,11 +98,21 @@ class HopfLocus:
     def __init__(self, evaluator: Evaluator, z: Array, omega: float, scale: Array, low: Array, high: Array) -> None:
         self.evaluator, self.n = evaluator, evaluator.n
         n = self.n
-        q = null_vectors(evaluator.slopes(z)[:, :n] - 1j * omega * np.eye(n))[0]
-        v = q.real / np.linalg.norm(q.real)
-        across = q.imag - (q.imag @ v) * v
+        matrix = evaluator.slopes(z)[:, :n]
+        square = omega**2
+        if omega > 0.0:
+            q = null_vectors(matrix - 1j * omega * np.eye(n))[0]
+            v, across = q.real / np.linalg.norm(q.real), q.imag
+        else:
+            # The pair has merged: its plane is spanned by the null vector and one that is mapped to it.
+            across = null_vectors(matrix)[0]
+            v = np.linalg.lstsq(matrix, across, rcond=1e-5)[0]
+            v = v - (v @ across) * across
+            omega = 1.0 / float(np.linalg.norm(v))
+            v = v * omega
+        across = across - (across @ v) * v
         self._across = across / np.linalg.norm(across)
-        self.start = np.concatenate([z[:n], v, [omega**2], z[n:]])
+        self.start = np.concatenate([z[:n], v, [square], z[n:]])
         self.scale = np.concatenate([scale[:n], np.ones(n), [omega**2], scale[n:]])
         free = np.full(n, np.inf)
         names = (*evaluator.field.names, *("v",) * n, "the square of the frequency", *evaluator.active)

@@ -149,9 +149,13 @@ def begin(
     remarks: tuple[str, ...] = ()
     if left:
         remarks += (f"{left} equilibria on further branches were not followed: max_branches={max_branches}",)
-    points = np.vstack([[p.y for p in path] for path in engine.paths]) * engine.scale
-    if not evaluator.jacobian(points)[:, :, -1].any():
-        remarks += (f"the derivative does not depend on {parameter} anywhere on the branches",)
+    points = np.vstack([[p.y for p in path] for path in engine.paths])
+    # Beside the branches too: on an equilibrium at the origin many a parameter drops out.
+    beside = points + 0.1 * np.random.default_rng(0).standard_normal(points.shape) * np.append(
+        np.ones(evaluator.n), 0.0
+    )
+    if not evaluator.jacobian(np.vstack([points, beside]) * engine.scale)[:, :, -1].any():
+        remarks += (f"the derivative does not depend on {parameter} anywhere near the branches",)
     return engine, remarks
 
 

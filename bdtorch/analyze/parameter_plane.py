@@ -90,7 +90,8 @@ def parameter_plane(
     """Follow folds and Hopf points in two parameters.
 
     Equilibria are first continued in the first parameter, at three values of the second; each fold and Hopf point found
-    there is then followed in both. A closed curve that none of the three lines meets is not found.
+    there is then followed in both, and so are the curves that leave from Bogdanov-Takens points on these. A closed curve that
+    none of the three lines meets is not found.
 
     Args:
         system: A `bdtorch.Flow`, a function ``f(state, parameters)`` or a `VectorField`.
@@ -121,6 +122,7 @@ def parameter_plane(
     remarks = field.remarks
     for value in (middle, low, high):
         remarks += search.line(value, start, window)
+    search.from_takens_points()
     if not search.wholes:
         remarks += (f"no fold and no Hopf point was found along {two}={middle:g}, {low:g} and {high:g}",)
     return ParameterPlane(
@@ -147,6 +149,7 @@ class _Search:
         self.wholes: list[tuple[FoldLocus | HopfLocus, Whole]] = []
         self.points: list[SpecialPoint] = []
         self._evaluator: Evaluator | None = None
+        self._scale = np.zeros(0)
 
     def line(self, value: float, start: Any, window: Any) -> tuple[str, ...]:
         """Follow what is met along the first parameter at a value of the second."""
@@ -163,25 +166,45 @@ class _Search:
                 self._follow(engine, point, value)
         return remarks
 
+    def from_takens_points(self) -> None:
+        """Follow the curves through Bogdanov-Takens points, where a fold and a Hopf curve meet, that no line has met."""
+        done = 0
+        while done < len(self.points):
+            point = self.points[done]
+            done += 1
+            if point.kind == "Bogdanov-Takens":
+                z = np.append(point.x.numpy(), [point.parameters[name] for name in self.names])
+                for omega in (None, 0.0):
+                    self._through(z, omega)
+
     def _follow(self, engine: Equilibria, point: Located, value: float) -> None:
         z = np.append(point.z, value)
         n = engine.evaluator.n
         if self._evaluator is None:
             self._evaluator = Evaluator(self.field, self.names, z)
-        scale = np.append(engine.scale, self.bounds[1][1] - self.bounds[1][0])
-        far = FAR * engine.scale[:n]
+            self._scale = np.append(engine.scale, self.bounds[1][1] - self.bounds[1][0])
+        if point.kind == "fold":
+            self._through(z, None)
+            return
+        pair = critical_pair(np.linalg.eigvals(self._evaluator.slopes(z)[:, :n]).astype(complex))
+        if pair is not None:
+            self._through(z, pair.imag)
+
+    def _through(self, z: Array, omega: float | None) -> None:
+        """Follow the curve of Hopf points of frequency ``omega`` through ``z``, or of folds, if it is new."""
+        assert self._evaluator is not None
+        scale, n = self._scale, self._evaluator.n
+        far = FAR * scale[:n]
         low = np.concatenate([-far, [b[0] for b in self.bounds]])
         high = np.concatenate([far, [b[1] for b in self.bounds]])
+        kind = FoldLocus.kind if omega is None else HopfLocus.kind
+        if any(old.kind == kind and self._near(old, whole, z, scale) for old, whole in self.wholes):
+            return
         locus: FoldLocus | HopfLocus
-        if point.kind == "fold":
+        if omega is None:
             locus = FoldLocus(self._evaluator, z, scale, low, high)
         else:
-            pair = critical_pair(np.linalg.eigvals(self._evaluator.slopes(z)[:, :n]).astype(complex))
-            if pair is None:
-                return
-            locus = HopfLocus(self._evaluator, z, pair.imag, scale, low, high)
-        if any(old.kind == locus.kind and self._near(old, whole, z, scale) for old, whole in self.wholes):
-            return
+            locus = HopfLocus(self._evaluator, z, omega, scale, low, high)
         begun = locus.curve.begin(locus.start)
         if begun is not None:
             whole = locus.curve.both_ways(begun, self.steps)

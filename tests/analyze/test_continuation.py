@@ -290,3 +290,8 @@ def test_a_parameter_without_effect_is_said() -> None:
         parameters={"a": 1.0},
     )  # fmt: skip
     assert any("does not depend on b" in remark for remark in diagram.remarks)
+    pendulum = continuation(
+        lambda s, p: [s["y"], -s["x"].sin() - p["c"] * s["y"]], parameter="c", bounds=(-1.0, 1.0),
+        start={"x": 0.0, "y": 0.0}, cycles=False,
+    )  # fmt: skip
+    assert pendulum.remarks == () and pendulum.points[0].criticality == "degenerate"

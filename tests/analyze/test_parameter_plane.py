@@ -116,3 +116,22 @@ def test_where_nothing_bifurcates_that_is_said() -> None:
         lambda s, p: [p["a"] + p["b"] - s["x"]], {"a": (0.0, 1.0), "b": (0.0, 1.0)}, start={"x": 0.0}
     )
     assert plane.curves == () and "no fold and no Hopf point" in plane.remarks[0]
+
+
+def test_the_hopf_curve_of_bazykins_predators_leaves_from_its_bogdanov_takens_point() -> None:
+    # Kuznetsov (2004), section 8.5.2, with gamma = 1, epsilon = 0.01. None of the three lines meets the Hopf curve.
+    def predators(s: Any, p: Any) -> list[Any]:
+        eaten = s["x"] * s["y"] / (1.0 + p["alpha"] * s["x"])
+        return [s["x"] - eaten - 0.01 * s["x"] ** 2, -s["y"] + eaten - p["delta"] * s["y"] ** 2]
+
+    plane = parameter_plane(predators, {"alpha": (0.2, 0.6), "delta": (0.0, 1.0)}, start={"x": 2.0, "y": 1.0})
+    (takens,) = plane.of("Bogdanov-Takens")
+    assert takens.parameters["alpha"] == pytest.approx(0.4536, abs=1e-4)
+    assert takens.parameters["delta"] == pytest.approx(0.1751, abs=1e-4)
+    (curve,) = [c for c in plane.curves if c.kind == "Hopf"]
+    (alpha, delta), (x, y) = curve.parameters.T, curve.x.T
+    below = 1.0 + alpha * x
+    trace = 1.0 - y / below**2 - 0.02 * x - 1.0 + x / below - 2.0 * delta * y
+    assert trace.abs().max() < 1e-9 and len(x) > 5
+    ends = torch.stack([alpha[[0, -1]] - takens.parameters["alpha"], delta[[0, -1]] - takens.parameters["delta"]])
+    assert ends.norm(dim=0).amin() < 1e-6
