@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils import _pytree
 
@@ -107,3 +108,19 @@ def replace_leaf(tree: Any, index: int, value: Any) -> Any:
     """The same tree with leaf number ``index`` exchanged."""
     flat, spec = flatten(tree)
     return unflatten([*flat[:index], value, *flat[index + 1 :]], spec)
+
+
+def marks(flat: Sequence[Tensor]) -> list[Any]:
+    """What tells of each tensor, later, whether it has been written to: see `written`."""
+    return [leaf.clone() if leaf.is_inference() else leaf._version for leaf in flat]
+
+
+def written(flat: Sequence[Tensor], before: list[Any]) -> list[bool]:
+    """Which tensors have been written to since their `marks` were taken.
+
+    Those made under `torch.inference_mode` count no writes, and are compared by their values, among which NaN is none.
+    """
+    return [
+        not torch.equal(leaf.nan_to_num(), mark.nan_to_num()) if isinstance(mark, Tensor) else leaf._version != mark
+        for leaf, mark in zip(flat, before, strict=True)
+    ]

@@ -67,7 +67,7 @@ class Body:
         """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
         t = torch.full((), start * self.dt, dtype=torch.float64, device=self.system.device)
         slices = self.inputs.example()
-        versions = [leaf._version for leaf in state]
+        marks = tree.marks(state)
         before = tree.unflatten(state, self.spec)
         watch = Watch(self.system, self._functions())
         try:
@@ -75,8 +75,8 @@ class Body:
                 after, out = self._step(before, slices, t)
         except (RuntimeError, IndexError) as error:
             raise self._with_shapes(error, slices) from error
-        for name, leaf, version in zip(self.names, state, versions, strict=True):
-            if leaf._version != version:
+        for name, changed in zip(self.names, tree.written(state, marks), strict=True):
+            if changed:
                 raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")
         self._check_state(state, after)
         for name, record in self.records.items():

@@ -22,7 +22,7 @@ from benchmarks import coba, stdp
 from tests.simulate.native.stepping import Stepping
 
 PROGRAM = Path(__file__).with_name("export_program.c")
-FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fwrapv")
 STEPS = 600
 
 

@@ -279,3 +279,23 @@ def test_backward_takes_time_linear_in_the_number_of_steps():
 def test_an_empty_run_returns_the_state_it_was_given():
     sol = run(duration=0.0)
     assert sol.steps == 0 and sol.out.shape == (0, 3) and torch.equal(sol.state.v, torch.zeros(3, **DOUBLE))
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_inference_mode_changes_nothing(loop):
+    """Tensors made there count no writes, by which a step that writes to its state is found elsewhere."""
+    system = bt.neurons.LIF(3, v_th=20.0)
+    expected = bt.simulate(system, 25.0, dt=0.1, duration=3.0, loop=loop)
+    with torch.inference_mode():
+        inside = bt.simulate(system, 25.0, dt=0.1, duration=3.0, loop=loop)
+    assert torch.equal(inside.state.v, expected.state.v)
+    after = bt.simulate(system, 25.0, dt=0.1, duration=3.0, loop=loop, state=inside.state, t0=3.0)
+    assert torch.equal(after.state.v, bt.simulate(system, 25.0, dt=0.1, duration=6.0, loop=loop).state.v)
+
+    class Writing(bt.neurons.LIF):
+        def step(self, state, inputs, t, dt):
+            state.v.add_(1.0)
+            return super().step(state, inputs, t, dt)
+
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="step must not write to its arguments"):
+        bt.simulate(Writing(3), 25.0, dt=0.1, duration=3.0, loop=loop)

@@ -168,7 +168,7 @@ BDTORCH_INLINE T pow(T a, T b) {
 }
 
 template <class T>
-BDTORCH_INLINE T lerp(T a, T b, T w) { return w < T(0.5) ? a + w * (b - a) : b - (b - a) * (T(1) - w); }
+BDTORCH_INLINE T lerp(T a, T b, T w) { return abs(w) < T(0.5) ? a + w * (b - a) : b - (b - a) * (T(1) - w); }
 
 }  // namespace op
 

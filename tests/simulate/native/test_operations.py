@@ -272,6 +272,7 @@ SHAPED: dict[str, tuple[Callable[..., Tensor], bool]] = {
         lambda m, r, c, k, o, d, i, b: m.scatter_add(0, i, m * 2).scatter_add(1, i[:2, :1], m[:2, :1]),
         False,
     ),
+    "scatter_reduce": (lambda m, r, c, k, o, d, i, b: m.scatter_reduce(0, i, m * 2, "amax"), True),
     "scatter part": (lambda m, r, c, k, o, d, i, b: m.scatter(1, i[:2, :1], m.t()[:2, :1]), True),
     "index_select": (lambda m, r, c, k, o, d, i, b: m.index_select(1, i[0]) + d.index_select(0, i[0] % 2).sum(), False),
     "index": (lambda m, r, c, k, o, d, i, b: m[i[0]] + r[i].sum() + m[:, -i[1] - 1].sum(), False),

@@ -19,9 +19,9 @@ from bdtorch.simulate.loops.native import cache, headers
 
 FLAGS = (
     "-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
-    "-fPIC", "-shared", "-pthread", "-w",
+    "-fwrapv", "-fPIC", "-shared", "-pthread", "-w",
 )  # fmt: skip
-"""IEEE arithmetic: no flag changes a result, so loops agree with eager PyTorch wherever the operations do."""
+"""IEEE arithmetic, and integers that wrap: loops agree with eager PyTorch wherever the operations do."""
 
 _SEARCHED = ("CPATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH")  # variables that compilers heed
 _CPUINFO = Path("/proc/cpuinfo")

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdtorch.simulate.loops.native import indexing
+
 
 def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
     axes = list(range(x.dim())) if not dim else [axis % x.dim() for axis in dim]
@@ -52,37 +54,6 @@ def _roll(x: Tensor, shifts: list[int], dims: Any = ()) -> Tensor:
     return x
 
 
-def _index_put(x: Tensor, indices: list[Tensor | None], values: Tensor, accumulate: bool = False) -> Tensor:
-    mask = indices[0]
-    if len(indices) == 1 and mask is not None and mask.dtype == torch.bool and values.numel() == 1:
-        mask = mask.reshape(*mask.shape, *(1 for _ in x.shape[mask.dim() :]))
-        return torch.where(mask, x + values if accumulate else values, x)
-    chosen = [axis for axis, index in enumerate(indices) if index is not None]
-    index = indices[chosen[0]] if len(chosen) == 1 else None
-    if index is None or index.dtype != torch.int64:
-        raise NotImplementedError("index_put with other than one tensor of int64 indices; write it with torch.scatter")
-    (axis,) = chosen
-    shape = (*x.shape[:axis], index.numel(), *x.shape[axis + 1 :])
-    flat = torch.where(index < 0, index + x.shape[axis], index).reshape(-1)
-    spread = flat.reshape(-1, *(1 for _ in x.shape[axis + 1 :])).expand(shape)
-    values = values.expand(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]).reshape(shape)
-    return x.scatter_add(axis, spread, values) if accumulate else x.scatter(axis, spread, values)
-
-
-def _index(x: Tensor, indices: list[Tensor | None]) -> Tensor:
-    """Several tensors of indices for the first axes, as one for all of these."""
-    chosen = [index for index in indices if index is not None]
-    if len(chosen) < 2 or None in [*indices[: len(chosen)]] or any(index.dtype != torch.int64 for index in chosen):
-        raise NotImplementedError("indices other than int64 for the first axes; use torch.where or torch.gather")
-    extents = x.shape[: len(chosen)]
-    flat, outside = torch.zeros((), dtype=torch.int64), torch.zeros((), dtype=torch.bool)
-    for index, extent in zip(chosen, extents, strict=True):
-        outside = outside | (index < -extent) | (index >= extent)
-        flat = flat * extent + torch.where(index < 0, index + extent, index)
-    total = math.prod(extents)
-    return x.reshape(total, *x.shape[len(chosen) :])[torch.where(outside, total, flat)]
-
-
 def _max_of_all(x: Tensor, dim: int | None = None, keepdim: bool = False, *, least: bool = False) -> Tensor:
     """Argmax and argmin without an axis."""
     find = torch.argmin if least else torch.argmax
@@ -97,6 +68,11 @@ def _diagonal(x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     first = max(0, offset) - min(0, offset) * columns
     flat = x.reshape(*x.shape[:-2], rows * columns)
     return flat[..., first : first + (count - 1) * (columns + 1) + 1 : columns + 1] if count else flat[..., :0]
+
+
+def _diagonal_backward(g: Tensor, shape: list[int], offset: int, dim1: int, dim2: int) -> Tensor:
+    places = torch.arange(math.prod(shape)).reshape(shape).diagonal(offset, dim1, dim2).reshape(-1)
+    return torch.zeros(math.prod(shape), dtype=g.dtype).scatter(0, places, g.reshape(-1)).reshape(shape)
 
 
 def _as_strided(x: Tensor, size: list[int], stride: list[int], offset: int | None = None) -> Tensor:
@@ -183,9 +159,12 @@ TABLE: dict[str, Callable[..., Any]] = {
         upper=True,
     ),
     "aten.diagonal.default": _diagonal,
+    "aten.diagonal_backward.default": _diagonal_backward,
     "aten.diagonal_copy.default": _diagonal,
-    "aten.index.Tensor": _index,
+    "aten.index.Tensor": indexing.index,
     "aten.median.default": lambda x: x.reshape(-1).median(0)[0],
+    "aten.remainder.Scalar_Tensor": lambda a, b: torch.remainder(torch.full((), a, dtype=torch.result_type(a, b)), b),
+    "aten.scatter_reduce.two": indexing.scatter_reduce,
     "aten.searchsorted.Tensor": _search,
     "aten.signbit.default": lambda x: torch.copysign(torch.ones_like(x), x) < 0 if x.is_floating_point() else x < 0,
     "aten.unfold.default": _unfold,
@@ -197,7 +176,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "prims.round.default": torch.ops.aten.round,
     "prims.sum.default": lambda x, dims, **options: x.sum(dims, **options) if dims else x,
     "prims.where.default": torch.ops.aten.where,
-    "aten.index_put.default": _index_put,
+    "aten.index_put.default": indexing.index_put,
     "aten.native_group_norm.default": _group_norm,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.roll.default": _roll,
@@ -221,10 +200,11 @@ def is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     if name not in _APART:
         return False
     if name == "aten.index.Tensor":
-        tensors = [x for x in args[1] if x is not None]
-        return len(tensors) != 1 or tensors[0].dtype != torch.int64
+        return not indexing.is_direct(args[1])
+    if name == "aten.scatter_reduce.two":
+        return not indexing.is_direct_reduction(args, kwargs)
     axis = args[1] if len(args) > 1 else kwargs.get("dim")
     return axis is None
 
 
-_APART = {"aten.index.Tensor", "aten.argmax.default", "aten.argmin.default"}
+_APART = {"aten.index.Tensor", "aten.scatter_reduce.two", "aten.argmax.default", "aten.argmin.default"}

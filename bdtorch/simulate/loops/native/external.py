@@ -269,6 +269,8 @@ def _gather(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     source, index = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]])
     out = _with_axis(out)
     axis = node.args[1] % len(source.shape)
+    if not index.numel:  # which may have any number of axes
+        return [], "single"
     return _indexed_read(node, source, index, index.strides, axis, out)
 
 
@@ -318,18 +320,28 @@ def _indexed(
     return [" ".join(heads[:depth]), f"{{ const int64_t at = {look_up};", *inner, "}"], "single"
 
 
+_ONTO = {"prod": "{} * {}", "amax": "op::maximum({}, {})", "amin": "op::minimum({}, {})"}
+"""How `scatter_reduce` joins what is in a place and what comes to it."""
+
+
 def _scatter(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     target, index = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]])
     out = _with_axis(out)
     axis = node.args[1] % len(target.shape)
+    lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
+    if not index.numel:
+        return lines, "single"
     _, axes = nested(index.shape)
     moved = [*axes]
     moved[axis] = "at"
     value = node.args[3]
     text = element(_with_axis(refs[value]), axes) if isinstance(value, Node) else literal(value, node.dtype)
-    lines = [] if out.buffer.home is target.buffer.home else [_assign(target, out)]
-    assign = "+=" if node.op == "aten.scatter_add.default" else "="
-    statement = f"{element(out, moved)} {assign} {text};"
+    place = element(out, moved)
+    if node.op == "aten.scatter_reduce.two":
+        text = _ONTO[node.args[4]].format(place, text)
+    elif node.op == "aten.scatter_add.default":
+        text = f"{place} + {text}"
+    statement = f"{place} = {CPP[node.dtype]}({text});"
     written, partition = _indexed(node, index.shape, index, index.strides, target.shape[axis], statement)
     return [*lines, *written], partition
 
@@ -348,6 +360,7 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "aten.scatter.src": _scatter,
     "aten.scatter.value": _scatter,
     "aten.scatter_add.default": _scatter,
+    "aten.scatter_reduce.two": _scatter,
     "bdtorch._csr_outer_raw.default": _csr_outer,
     "bdtorch._event_csr_raw.default": _event_csr(clears=True),
     ONTO_ZEROS["bdtorch._event_csr_raw.default"]: _event_csr(clears=False),

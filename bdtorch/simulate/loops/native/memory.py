@@ -132,12 +132,12 @@ def view(node: Node, base: Ref) -> Ref | None:
         order = [axis % rank for axis in args[0]]
         return Ref(base.buffer, node.shape, tuple(strides[axis] for axis in order), offset)
     if op in ("aten.t.default", "aten.transpose.int"):
-        first, second = (0, rank - 1) if op == "aten.t.default" else (args[0] % rank, args[1] % rank)
         if rank:
+            first, second = (0, rank - 1) if op == "aten.t.default" else (args[0] % rank, args[1] % rank)
             strides[first], strides[second] = strides[second], strides[first]
         return Ref(base.buffer, node.shape, tuple(strides), offset)
     if op == "aten.flip.default":
-        for axis in {axis % rank for axis in args[0]}:
+        for axis in {axis % rank for axis in args[0] if rank}:
             offset += max(0, shape[axis] - 1) * strides[axis]
             strides[axis] = -strides[axis]
         return Ref(base.buffer, node.shape, tuple(strides), offset)
@@ -154,7 +154,7 @@ def view(node: Node, base: Ref) -> Ref | None:
 def _squeezed(shape: list[int], strides: list[int], args: tuple[Any, ...]) -> list[int]:
     rank = len(shape)
     axes = args[0] if args else list(range(rank))
-    chosen = {axis % rank for axis in (axes if isinstance(axes, (list, tuple)) else [axes])}
+    chosen = {axis % rank for axis in (axes if isinstance(axes, (list, tuple)) else [axes]) if rank}
     return [stride for axis, stride in enumerate(strides) if not (axis in chosen and shape[axis] == 1)]
 
 

@@ -181,7 +181,7 @@ EXTERNAL = {
     "aten.linalg_cholesky_ex.default", "aten.linalg_inv_ex.default", "aten.linalg_solve_triangular.default",
     "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
     "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
-    "aten.scatter_add.default",
+    "aten.scatter_add.default", "aten.scatter_reduce.two",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",
     "bdtorch._procedural_event_raw.default", "bdtorch._procedural_gather_raw.default",
     "bdtorch._event_dense_raw.default", "bdtorch._event_dense_t_raw.default",
@@ -196,7 +196,7 @@ ONTO_ZEROS = {"bdtorch._event_csr_raw.default": "bdtorch._event_csr_raw.onto_zer
 """Kernels that add to their output, by the name of the twin that finds it cleared by those who read it last."""
 
 UPDATES = {
-    "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default",
+    "aten.scatter.src", "aten.scatter.value", "aten.scatter_add.default", "aten.scatter_reduce.two",
     "bdtorch._plasticity_csr_raw.default", "bdtorch._plasticity_dense_raw.default",
     "bdtorch._event_csr_delayed_raw.default", "bdtorch._eligibility_csr_raw.default", "bdtorch._rls_update_raw.default",
 }  # fmt: skip

@@ -62,7 +62,15 @@ def promoted(args: tuple[Any, ...]) -> torch.dtype | None:
 def functional_twin(func: Any) -> Any:
     """The functional twin of an in-place ATen overload, or None."""
     namespace, _, packet = func._schema.name.partition("::")
-    if namespace != "aten" or not packet.endswith("_") or packet.endswith("__"):
+    if namespace != "aten":
         return None
-    twin = getattr(torch.ops.aten, packet[:-1], None)
+    if packet == "pow_":  # the one whose overloads have other names
+        return getattr(torch.ops.aten.pow, f"Tensor_{func._overloadname}")
+    if packet.startswith("__i"):  # of `<<=` and its like
+        name = f"__{packet[3:]}"
+    elif packet.endswith("_"):
+        name = packet[:-1]
+    else:
+        return None
+    twin = getattr(torch.ops.aten, name, None)
     return getattr(twin, func._overloadname, None) or getattr(twin, "default", None) if twin is not None else None

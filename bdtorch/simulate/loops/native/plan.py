@@ -107,7 +107,9 @@ class _Planner:
         self._place_whole(node)
 
     def _place_whole(self, node: Node) -> None:
-        self.place[node] = max((self.place[part] for part, whole in self.wholes.items() if whole is node), default=-1)
+        places = [self.place[part] for part, whole in self.wholes.items() if whole is node]
+        if places:  # nothing makes what has no elements
+            self.place[node] = max(places)
 
     def _lower_external(self, node: Node) -> None:
         """Kernels of this package take contiguous operands; those of ATen's operations take any strides."""

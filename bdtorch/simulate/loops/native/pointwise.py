@@ -116,7 +116,10 @@ def _expression(node: Node, names: dict[Node, str], stored: torch.dtype) -> str:
     if op in STAGES:
         return f"{STAGES[op]}({', '.join(operand(x, dtype) for x in args)})"
     if op in ARITHMETIC:
-        return f"{CPP[dtype]}({ARITHMETIC[op](*(operand(x, dtype) for x in args))})"
+        values = [operand(x, dtype) for x in args]
+        if dtype == torch.bool:  # which is loaded as a byte
+            values = [f"bool({value})" for value in values]
+        return f"{CPP[dtype]}({ARITHMETIC[op](*values)})"
     if op in COMPARISONS:
         common = node.compute or dtype
         return COMPARISONS[op](*(operand(x, common) for x in args))

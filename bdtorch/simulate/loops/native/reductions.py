@@ -19,14 +19,16 @@ def print_reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     rank = len(ref.shape)
     axes = node.args[1] if node.op.split(".")[2] in ("dim", "dim_int", "dim_IntList") or len(node.args) > 1 else None
     axes = [axes] if isinstance(axes, int) else axes
-    reduced = {axis % rank for axis in axes} if axes else set(range(rank))
+    reduced = {axis % rank for axis in axes} if axes and rank else set(range(rank))
     neutral, combine = REDUCTIONS[node.op]
     kind = CPP[node.dtype]
     _, names = nested(ref.shape, "r")
     kept = [axis for axis in range(rank) if axis not in reduced]
     outer = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in kept)
     inner = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in sorted(reduced))
-    value = cast(element(ref, names), ref.buffer.dtype, node.dtype)
+    truth = REDUCTIONS[node.op][1] in ("a | b", "a & b")  # also where the result is a uint8, as of a uint8 it is
+    value = element(ref, names)
+    value = f"({value} != 0)" if truth else cast(value, ref.buffer.dtype, node.dtype)
     count = math.prod(ref.shape[axis] for axis in reduced)
     finish = f"a / {literal(count, node.dtype)}" if ".mean." in node.op else "a"
     row = _row_sum(node, ref, reduced)
