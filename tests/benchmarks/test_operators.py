@@ -19,7 +19,9 @@ def test_there_is_a_benchmark_for_every_family() -> None:
         assert (ROOT / "benchmarks" / "ops" / f"{NAMES.get(family, family)}.py").is_file(), family
 
 
-@pytest.mark.parametrize("name", ["csr_order", "draw", "event_dense", "plasticity", "delay", "eligibility", "segments"])
+@pytest.mark.parametrize(
+    "name", ["csr_order", "draw", "event_dense", "plasticity", "delay", "eligibility", "segments", "elementary"]
+)
 def test_both_sides_agree(name: str) -> None:
     rows = _compare.measure(importlib.import_module(f"benchmarks.ops.{name}").cases(60), rounds=1)
     assert rows and all(row["ratio"] > 0 and row["steps"] >= 0 for row in rows)
