@@ -104,6 +104,15 @@ FLOW: dict[str, tuple[Function, str]] = {
     "as_tensor": (lambda v, t: torch.as_tensor([v[3] + 1.0, *v[:3]]), "as_tensor makes a tensor of the values of others"),
     "new_tensor": (lambda v, t: v.new_tensor([v[3] + 1.0, *v[:3]]), "new_tensor makes a tensor of the values of others"),
     "older constructor": (lambda v, t: torch.Tensor([v[3] + 1.0, *v[:3]]), "value of a tensor"),
+    "numpy": (lambda v, t: torch.from_numpy(np.tanh(v.numpy())) + 1.0, "takes a tensor out of PyTorch"),
+    "array": (lambda v, t: v + float(np.stack([v, v]).sum()) + 1.0, "takes a tensor out of PyTorch"),
+    "tolist": (lambda v, t: torch.tensor([x + 1.0 for x in v.tolist()]), "takes a tensor out of PyTorch"),
+    "format": (lambda v, t: v + len(f"{v[3]:.3g}"), "takes a tensor out of PyTorch"),
+    "deepcopy": (lambda v, t: copy.deepcopy(v) + 1.0, "takes a tensor out of PyTorch"),
+    "storage": (lambda v, t: v + v.storage()[3] + 1.0, "takes a tensor out of PyTorch"),
+    "parameter": (lambda v, t: torch.nn.Parameter(v, requires_grad=False) + 1.0, "has become another tensor"),
+}  # fmt: skip
+FROZEN: dict[str, tuple[Function, str]] = {
     "of a tuple": (lambda v, t: torch.Tensor((v[3] + 1.0, *v[:3])), "value of a tensor"),
     "of nested lists": (lambda v, t: torch.Tensor([[v[3] + 1.0], [v[0]]])[0] + v, "value of a tensor"),
     "of time": (lambda v, t: torch.Tensor([t]) + v, "value of a tensor"),
@@ -138,14 +147,8 @@ FLOW: dict[str, tuple[Function, str]] = {
     "a capsule": (lambda v, t: torch.from_dlpack(torch.utils.dlpack.to_dlpack(v)) + 1.0, "has become another tensor"),
     "caught": (swallowed, "value of a tensor"),
     "data that is set": (with_data_of, "data is set"),
-    "numpy": (lambda v, t: torch.from_numpy(np.tanh(v.numpy())) + 1.0, "takes a tensor out of PyTorch"),
-    "array": (lambda v, t: v + float(np.stack([v, v]).sum()) + 1.0, "takes a tensor out of PyTorch"),
-    "tolist": (lambda v, t: torch.tensor([x + 1.0 for x in v.tolist()]), "takes a tensor out of PyTorch"),
-    "format": (lambda v, t: v + len(f"{v[3]:.3g}"), "takes a tensor out of PyTorch"),
-    "deepcopy": (lambda v, t: copy.deepcopy(v) + 1.0, "takes a tensor out of PyTorch"),
-    "storage": (lambda v, t: v + v.storage()[3] + 1.0, "takes a tensor out of PyTorch"),
-    "parameter": (lambda v, t: torch.nn.Parameter(v, requires_grad=False) + 1.0, "has become another tensor"),
 }  # fmt: skip
+"""What the native loop alone is asked for."""
 COMPILED = {
     "older constructor",
     "branch",
@@ -160,9 +163,9 @@ COMPILED = {
 
 
 @pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
-@pytest.mark.parametrize("name", FLOW)
+@pytest.mark.parametrize("name", [*FLOW, *FROZEN])
 def test_the_native_loop_names_what_it_cannot_follow(name: str) -> None:
-    function, message = FLOW[name]
+    function, message = (FLOW | FROZEN)[name]
     with pytest.raises(LoopError, match=message) as caught:
         run(function, "native")
     assert "(test_control_flow.py:" in str(caught.value)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 import bdtorch as bt
 from bdtorch.simulate.loops import native
 from bdtorch.simulate.loops._kept import ATTRIBUTE, kept_with
-from bdtorch.simulate.loops.native import made
+from bdtorch.simulate.loops.native import compiler, made
 
 GAIN = 1.0
 SETTINGS = types.ModuleType("settings")
@@ -171,6 +171,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "a parameter that is folded": {"parameters": {"scale": torch.zeros(4)}},
     "another structure": {"batch_shape": (2, 1)},
 }
+
+
+@pytest.fixture(autouse=True)
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept is on trial here, not the optimiser."""
+    monkeypatch.setattr(compiler, "FLAGS", tuple("-O0" if flag == "-O3" else flag for flag in compiler.FLAGS))
 
 
 @pytest.fixture(params=[True, False], ids=["kept", "naive"])
@@ -365,12 +371,13 @@ def test_copies_begin_with_none_and_checkpoints_hold_none(tmp_path: Any) -> None
         torch.testing.assert_close(simulated(model), simulated(model, "reference"))
 
 
-def test_few_loops_are_kept_and_no_tensor_of_the_model() -> None:
+def test_few_loops_are_kept_and_no_tensor_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made, "_KEPT", 3)
     system = Reaching()
-    for k in range(20):
+    for k in range(5):
         system.tau = 10.0 + k
         simulated(system)
-    assert len(kept_with(system, "native", 16).things) == 16
+    assert len(kept_with(system, "native", 3).things) == 3
     gone = [weakref.ref(system.weight), weakref.ref(system.scale)]
     system.weight = nn.Parameter(torch.eye(4), requires_grad=False)
     system.scale = torch.ones(4)
