@@ -156,7 +156,18 @@ def checked_times(t: Any) -> tuple[Tensor, list[float]]:
     return times, numbers
 
 
+@torch.compiler.assume_constant_result
+def _known(times: Tensor) -> tuple[float, ...]:
+    """What a compiler, which lays the steps out, takes the times to be."""
+    return tuple(times.tolist())
+
+
 def _listed(times: Tensor) -> list[float]:
+    if torch.compiler.is_compiling():
+        known = list(_known(times))
+        same = (times.detach() == torch.tensor(known, dtype=torch.float64, device=times.device)).all()
+        torch._assert_async(same, _OTHER_TIMES)
+        return known
     plain = times.detach()
     while torch._C._functorch.is_functorch_wrapped_tensor(plain):
         if torch._C._functorch.is_batchedtensor(plain):
@@ -167,6 +178,12 @@ def _listed(times: Tensor) -> list[float]:
         plain = torch._C._functorch.get_unwrapped(plain)
     numbers: list[float] = plain.detach().tolist()
     return numbers
+
+
+_OTHER_TIMES = (
+    "`odeint(t=...)`: expected the times that the graph was compiled for, got other ones; as a list of numbers they are "
+    "compiled anew"
+)
 
 
 def moves(times: Tensor) -> bool:

@@ -143,7 +143,8 @@ def rectangle_weights(power: Tensor, count: int) -> Tensor:
 def trapezoid_weights(power: Tensor, count: int) -> Tensor:
     """``(k + 2) ** power - 2 (k + 1) ** power + k ** power`` for k = 0, 1, ..., without cancellation, ``(count, *power)``."""
     m = _column(torch.arange(1, count + 1, dtype=torch.float64, device=power.device), power)
-    plain = (m + 1.0) ** power - 2.0 * m**power + (m - 1.0) ** power
+    latest = torch.where(m > 1.0, torch.where(m > 1.0, m - 1.0, 1.0) ** power, 0.0)  # 0 ** power bends to NaN
+    plain = (m + 1.0) ** power - 2.0 * m**power + latest
     far = m > 60.0
     square = torch.where(far, m, 60.0) ** -2.0
     series, term = torch.zeros_like(plain), torch.ones_like(plain)

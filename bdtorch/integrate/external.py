@@ -11,12 +11,15 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch._types import State
-from bdtorch.integrate._base import Derivative
+from bdtorch.integrate._base import Derivative, IntegrationError
 from bdtorch.integrate._coupling import Dense
 
 
 class External(abc.ABC):
     """A solver of another library. The state goes to it as one flat vector, so all trajectories share their steps."""
+
+    example = "options={}"
+    """How its steps are set."""
 
     @abc.abstractmethod
     def solve(self, derivative: Derivative, y0: State, times: Tensor, rtol: float, atol: Any) -> tuple[State, int]:
@@ -42,6 +45,7 @@ class SciPy(External):
 
     method: str = "RK45"
     options: dict[str, Any] = field(default_factory=dict)
+    example = 'SciPy(options={"max_step": 0.1})'
 
     def __post_init__(self) -> None:
         known = ("RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA")
@@ -52,8 +56,13 @@ class SciPy(External):
         from scipy.integrate import solve_ivp  # heavy, and not needed elsewhere
 
         packed, unpack = Dense().pack(y0)
-        if packed.requires_grad or torch._C._are_functorch_transforms_active():
-            raise ValueError("`odeint(method=SciPy(...))`: expected no gradients and no torch.func transform")
+        slope = tree.leaves(derivative(y0, times[0]))
+        traced = torch.is_grad_enabled() and any(leaf.requires_grad for leaf in slope)
+        if packed.requires_grad or traced or torch._C._are_functorch_transforms_active():
+            raise ValueError(
+                "`odeint(method=SciPy(...))`: expected no gradients and no torch.func transform; for a solution without "
+                "gradients wrap the call in torch.no_grad()"
+            )
         number = torch.float64
 
         def right(t: float, y: Any) -> Any:
@@ -76,7 +85,7 @@ class SciPy(External):
             **self.options,
         )
         if not result.success:
-            raise RuntimeError(f"`odeint(method={self!r})`: {result.message}")
+            raise IntegrationError(f"`odeint(method={self!r})`: {result.message}")
         rows = torch.as_tensor(result.y.T.copy()).to(packed.dtype)
         return _stacked(unpack, rows), int(result.nfev)
 
@@ -92,6 +101,7 @@ class TorchDiffEq(External):
 
     method: str = "dopri5"
     options: dict[str, Any] = field(default_factory=dict)
+    example = 'TorchDiffEq("rk4", options={"step_size": 0.1})'
 
     def solve(self, derivative: Derivative, y0: State, times: Tensor, rtol: float, atol: Any) -> tuple[State, int]:
         try:

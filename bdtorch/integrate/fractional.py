@@ -90,6 +90,9 @@ class CaputoEuler(FractionalIntegrator):
 
     fast: SumOfExponentials | None = None
 
+    def __post_init__(self) -> None:
+        _check_fast("CaputoEuler", self.fast)
+
     def order(self, alpha: float) -> float:
         return 1.0
 
@@ -150,6 +153,7 @@ class AdamsBashforthMoulton(FractionalIntegrator):
     fast: SumOfExponentials | None = None
 
     def __post_init__(self) -> None:
+        _check_fast("AdamsBashforthMoulton", self.fast)
         if not isinstance(self.corrections, int) or isinstance(self.corrections, bool) or self.corrections < 1:
             raise ValueError(
                 f"`AdamsBashforthMoulton(corrections=...)`: expected a positive integer, got {self.corrections!r}"
@@ -209,6 +213,11 @@ class _Adams(Solver):
             if isinstance(total, Exponentials):
                 past[k] = total.push(past[k], slopes[k], ahead[k])
         return {**state, "y": self.tree(after), "past": past, "f": ahead}
+
+
+def _check_fast(name: str, fast: Any) -> None:
+    if fast is not None and not isinstance(fast, SumOfExponentials):
+        raise TypeError(f"`{name}(fast=...)`: expected a SumOfExponentials object or None, got {fast!r}")
 
 
 def _check_memory(name: str, rows: Any) -> None:
@@ -294,6 +303,7 @@ class L1(FractionalIntegrator):
 
     def __post_init__(self) -> None:
         _check_memory("L1", self.memory)
+        _check_fast("L1", self.fast)
         if self.memory is not None and self.fast is not None:
             raise ValueError("`L1(memory=...)`: expected None with fast, which keeps the whole past at no cost")
         if not isinstance(self.iterations, int) or isinstance(self.iterations, bool) or self.iterations < 1:

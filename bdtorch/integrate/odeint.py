@@ -168,10 +168,10 @@ class ODESolver:
         self.adaptive = dt is None and isinstance(self.method, Adaptive) and self.method.error_order > 0
         _check_numbers(rtol, first_step, max_step, max_steps)
         self.tolerance = Tolerance(rtol, controller or PIController(), first_step, unlimited(max_step), max_steps)
-        self._check_choices()
+        self._check_choices(first_step, max_step)
         self._prepared: dict[Any, tuple[Any, Prepared, Pace]] = {}
 
-    def _check_choices(self) -> None:
+    def _check_choices(self, first_step: float | None, max_step: float | None) -> None:
         for event in self.events:
             if not isinstance(event, Event):
                 raise TypeError(f"`odeint(events=...)`: expected Event objects, got {event!r}")
@@ -189,6 +189,13 @@ class ODESolver:
             self.events or self.gradient or not isinstance(self.loop, PythonLoop)
         ):
             raise ValueError(f"`odeint(method={self.method!r})`: expected no events, gradient or loop with this method")
+        if isinstance(self.method, External):
+            for name, value in (("dt", self.dt), ("first_step", first_step), ("max_step", max_step)):
+                if value is not None:
+                    raise ValueError(
+                        f"`odeint({name}=...)`: expected None with {type(self.method).__name__}, whose steps its `options` set, "
+                        f"such as {self.method.example}, got {value!r}"
+                    )
 
     def __call__(self, y0: State, t: Tensor | Sequence[float], *, args: tuple[Any, ...] = ()) -> ODESolution:
         """Solve; see `odeint`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import integrate
-from bdtorch.integrate import Additive, Diagonal, SumOfExponentials, ddeint, fdeint, sddeint, sdeint
+from bdtorch.integrate import Additive, Diagonal, SumOfExponentials, ddeint, fdeint, odeint, sddeint, sdeint
 
 _FRACTIONAL: dict[str, Any] = {entry.name: getattr(integrate, entry.name)() for entry in integrate.methods("FDE")} | {
     "L1": integrate.L1(iterations=8),
@@ -103,3 +103,24 @@ def test_delays_beside_memory_or_noise_under_vmap_and_in_a_graph(solve: Callable
     torch._dynamo.reset()
     compiled = torch.compile(solve, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(y[0]), singles[0], rtol=1e-12, atol=1e-14)
+
+
+_TIMED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "odeint": lambda y, t: odeint(lambda s, y: -y * torch.cos(s), y, t, method=integrate.RK4(), dt=0.25).y,
+    "sdeint": lambda y, t: sdeint(lambda s, y: -y, lambda s, y: 0.1 * y, y, t, dt=0.25).y,
+    "ddeint": lambda y, t: ddeint(lambda s, y, past: -past[0], y, t, delays=0.5, dt=0.25).y,
+    "fdeint": lambda y, t: fdeint(lambda s, y: -y, y, t, alpha=0.5, dt=0.25).y,
+}
+
+
+@pytest.mark.parametrize("door", _TIMED)
+def test_a_graph_takes_times_in_a_tensor_and_only_those(door: str) -> None:
+    torch._dynamo.reset()
+    solve = _TIMED[door]
+    compiled = torch.compile(solve, backend="aot_eager", fullgraph=True)
+    y, t = torch.ones(2, dtype=torch.float64), torch.tensor([0.0, 0.5, 1.0])
+    torch.testing.assert_close(compiled(y, t), solve(y, t), rtol=1e-13, atol=0)
+    with pytest.raises(
+        RuntimeError, match=r"t=...\)`: expected the times that the graph was compiled for, got other ones"
+    ):
+        compiled(y, torch.tensor([0.0, 0.25, 1.0]))

@@ -175,6 +175,14 @@ def test_constructors_refuse(make: Any, message: str) -> None:
         make()
 
 
+@pytest.mark.parametrize("kind", [integrate.CaputoEuler, AdamsBashforthMoulton, L1], ids=lambda kind: kind.__name__)
+def test_a_fast_memory_is_an_object(kind: Any) -> None:
+    with pytest.raises(
+        TypeError, match=rf"`{kind.__name__}\(fast=...\)`: expected a SumOfExponentials object or None, got True"
+    ):
+        kind(fast=True)
+
+
 SDDE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "function as delay": ({"delays": lambda t, y: 1.0}, ValueError, r"sddeint\(delays=...\)`: expected constant"),
     "no delay": ({"delays": ()}, ValueError, r"sddeint\(delays=...\)`: expected at least one"),

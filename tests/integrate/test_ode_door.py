@@ -60,6 +60,22 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": lambda t, y: 1.0}, (TypeError, ValueError), "expected a derivative of"),  # type: ignore[list-item]
     ({"events": 3}, TypeError, r"odeint\(events=...\)`: expected Event objects, got 3"),
     ({"y0": torch.ones(0)}, ValueError, r"odeint\(y0=...\)`: expected at least one number"),
+    ({"method": integrate.SciPy(), "dt": 0.1}, ValueError, r"odeint\(dt=...\)`: expected None with SciPy"),
+    ({"method": integrate.SciPy(), "max_step": 0.1}, ValueError, r"odeint\(max_step=...\)`: expected None with SciPy"),
+    (
+        {"method": integrate.TorchDiffEq("rk4"), "dt": 0.1},
+        ValueError,
+        r'TorchDiffEq\("rk4", options={"step_size": 0.1}\)',
+    ),
+    (
+        {
+            "method": integrate.SciPy(),
+            "f": lambda t, y, w: w * y,
+            "args": (torch.ones(3, requires_grad=True).double(),),
+        },
+        ValueError,
+        r"odeint\(method=SciPy\(...\)\)`: expected no gradients",
+    ),
     ({"linear": lambda t, y: {"v": y}}, ValueError, r"odeint\(linear=...\)`: expected slopes of the structure of y0"),
     (
         {"linear": lambda t, y: y[:2]},
