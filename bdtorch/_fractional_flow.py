@@ -36,7 +36,8 @@ class FractionalFlow(DynamicalSystem):
         flow: The flow, such as a neuron or a rate model. Its own integrator is not used.
         alpha: Order, in (0, 1]: a number, a tensor that broadcasts to the variables, or a mapping from names of variables to
             such; other variables have order 1. An `nn.Parameter` is trained.
-        duration: The longest run there is memory for, ms; a longer one yields NaN. Not needed where the integrator's own
+        duration: The longest run there is memory for, ms; `simulate` refuses longer ones, and pieces of a run that together
+            are longer yield NaN. Not needed where the integrator's own
             ``memory`` is short.
         integrator: Method object for fractional equations, such as `bdtorch.integrate.GrunwaldLetnikov`; default
             `bdtorch.integrate.AdamsBashforthMoulton` with ``fast``, whose state is small and whose steps are cheap, however
@@ -88,6 +89,11 @@ class FractionalFlow(DynamicalSystem):
         with renamed("FractionalFlow"):
             checked_alpha(tree.unflatten(self._alpha(), tree.flatten(example)[1]), example)
 
+    def room(self, dt: float) -> int | None:
+        """How many steps there is memory for; None where any number, since the method's own memory is short."""
+        room = None if self.duration is None else int(self.duration / dt + 1.0 - _ROUNDING)
+        return None if self.rows is not None and (room is None or self.rows < room) else room
+
     def _declare_orders(self, alpha: Value | Mapping[str, Value], names: list[str]) -> list[str | None]:
         """The parameter that holds the order of each variable; None for order 1."""
         if not isinstance(alpha, Mapping):
@@ -108,10 +114,8 @@ class FractionalFlow(DynamicalSystem):
         method: FractionalIntegrator = self.integrator
         if isinstance(method, L1) and method.coupling is None:
             method = replace(method, coupling=Dense(batch_dims))
-        room = None if self.duration is None else int(self.duration / dt + 1.0 - _ROUNDING)
-        steps = self.rows or room or 1
-        limited = None if self.rows is not None and (room is None or self.rows < room) else room
-        return method.start(origin, self._alpha(), steps, dt), limited
+        room = self.room(dt)
+        return method.start(origin, self._alpha(), self.rows or room or 1, dt), room
 
     def init_state(self, batch_shape: tuple[int, ...] = (), *, dt: float | None = None, seed: int = 0) -> State:
         if dt is None:

@@ -123,8 +123,15 @@ def test_a_resumed_run_is_that_of_one_piece(name: str, tmp_path: Path) -> None:
 def test_a_run_longer_than_its_memory_ends_with_an_error() -> None:
     system = bt.FractionalFlow(Oscillator(3, dtype=torch.float64), 0.7, duration=1.0)
     bt.simulate(system, 0.7, dt=DT, duration=1.0, progress=False)
-    with pytest.raises(FloatingPointError, match=r"flow\.v"):
+    with pytest.raises(ValueError, match=r"simulate\(duration=...\)`: expected at most 1 ms, .* got 2 ms"):
         bt.simulate(system, 0.7, dt=DT, duration=2.0, progress=False)
+    half = bt.simulate(system, 0.7, dt=DT, duration=0.75, progress=False)
+    with pytest.raises(FloatingPointError, match=r"flow\.v"):
+        bt.simulate(system, 0.7, dt=DT, duration=0.75, state=half.state, progress=False)
+    short = bt.FractionalFlow(
+        Oscillator(3, dtype=torch.float64), 0.7, duration=1.0, integrator=integrate.GrunwaldLetnikov(memory=4)
+    )
+    bt.simulate(short, 0.7, dt=DT, duration=1.0, progress=False)
 
 
 def test_the_order_is_trained() -> None:

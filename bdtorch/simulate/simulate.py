@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bdtorch._fractional_flow import FractionalFlow
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
 from bdtorch.simulate._choose import LOOPS, chosen, ensemble
@@ -88,6 +89,8 @@ def simulate(
     )  # fmt: skip
     body, flat, start = ready.body, ready.state, ready.start
     steps = count_steps(body.inputs, dt, duration)
+    if state is None:
+        _check_memory(system, steps, dt)
     body.try_out(flat, start)
     if (members := ensemble(loop, body, flat)) is not None:
         return _run_of_all(members, start, steps, check_finite, loop, progress)
@@ -96,6 +99,18 @@ def simulate(
             run = Run(body, flat, start, steps, check_finite, target)
             return run.to_the_end(chosen(loop, system, body, flat), progress)
     return Run(body, flat, start, steps, check_finite).to_the_end(chosen(loop, system, body, flat), progress)
+
+
+def _check_memory(system: DynamicalSystem, steps: int, dt: float) -> None:
+    """A run that begins anew fits into the memory of every fractional flow in the system."""
+    for name, part in system.named_modules():
+        room = part.room(dt) if isinstance(part, FractionalFlow) else None
+        if room is not None and steps > room:
+            of = f" of {name!r}" if name else ""
+            raise ValueError(
+                f"`simulate(duration=...)`: expected at most {room * dt:g} ms, for which the FractionalFlow{of} has memory, got "
+                f"{steps * dt:g} ms; construct it with a longer duration"
+            )
 
 
 def _of_outputs(state: State, out: Any) -> Any:

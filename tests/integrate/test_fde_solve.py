@@ -222,7 +222,9 @@ def test_vmap_and_gradients() -> None:
 @pytest.mark.parametrize("method", METHODS[:4], ids=_name)
 def test_second_derivatives_by_state_and_order(method: Any) -> None:
     def end(start: Tensor, alpha: Tensor) -> Tensor:
-        return fdeint(lambda t, y: torch.sin(t) - y - 0.2 * y * y, start, [0.0, 1.0], alpha=alpha, dt=0.25, method=method).y
+        return fdeint(
+            lambda t, y: torch.sin(t) - y - 0.2 * y * y, start, [0.0, 1.0], alpha=alpha, dt=0.25, method=method
+        ).y
 
     point = (ONE.clone().requires_grad_(), torch.tensor(0.6, dtype=F64, requires_grad=True))
     assert torch.autograd.gradgradcheck(end, point)
