@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from bdtorch.analyze._evaluate import Array, Evaluator
@@ -16,6 +19,54 @@ _C = [
     [35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84],
 ]
 _E = [71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40]
+
+_Field = Callable[[Array, Array], Array]
+"""The slopes at ``(k, n)`` points of trajectories with these numbers ``(k,)``."""
+
+
+@dataclass
+class _Walkers:
+    """Trajectories on their way.
+
+    Attributes:
+        number: Which of the starts each began from, ``(k,)``.
+        x: Where each is, ``(k, n)``.
+        t: At what time, ``(k,)``.
+        slope: The field there, ``(k, n)``.
+        h: The next step of each, ``(k,)``.
+    """
+
+    number: Array
+    x: Array
+    t: Array
+    slope: Array
+    h: Array
+
+    def trial(self, field: _Field, scale: Array) -> tuple[Array, Array, Array]:
+        """Where a step of each leads ``(k, n)``, the field there ``(k, n)``, and the error in units of ``scale`` ``(k,)``."""
+        stages = [self.slope]
+        for row in _C:
+            y = self.x + self.h[:, None] * sum(c * k for c, k in zip(row, stages, strict=True))
+            stages.append(field(y, self.number))
+        error = np.abs(self.h[:, None] * sum(e * k for e, k in zip(_E, stages, strict=True)) / scale).max(1)
+        return y, stages[-1], error
+
+    def step(self, field: _Field, extent: Array, tolerance: float) -> Array:
+        """Try a step, choose the next, and say who took it, ``(k,)`` bool."""
+        y, slope, error = self.trial(field, extent)
+        error = error / tolerance
+        error = np.where(np.isfinite(error), error, 1e6)
+        good = error <= 1.0
+        self.x, self.slope = np.where(good[:, None], y, self.x), np.where(good[:, None], slope, self.slope)
+        self.t = np.where(good, self.t + self.h, self.t)
+        self.h = self.h * np.clip(0.9 * np.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
+        return good
+
+    def keep(self, on: Array) -> None:
+        """Leave out those that have ended."""
+        if not on.all():
+            self.number, self.x, self.t = self.number[on], self.x[on], self.t[on]
+            self.slope, self.h = self.slope[on], self.h[on]
 
 
 def flow_many(
@@ -48,39 +99,35 @@ def flow_many(
     many = len(starts)
     fixed = np.zeros((many, 0)) if parameters is None else np.broadcast_to(parameters, (many, np.shape(parameters)[-1]))
     sign = -1.0 if backward else 1.0
-    x, t, number = np.array(starts, dtype=float), np.zeros(many), np.arange(many)
-    times: list[list[float]] = [[0.0] for _ in range(many)]
-    states: list[list[Array]] = [[row.copy()] for row in x]
 
-    def slope(y: Array) -> Array:
+    def field(y: Array, number: Array) -> Array:
         return sign * evaluator.f(np.hstack([y, fixed[number]]))
 
-    k0 = slope(x)
-    speed = np.abs(k0 / extent).max(1)
-    h = np.minimum(duration, 1e-3 / np.maximum(speed, 1e-3 / duration))
+    walkers = _begin(field, np.array(starts, dtype=float), duration, extent)
+    paths: list[tuple[list[float], list[Array]]] = [([0.0], [row.copy()]) for row in walkers.x]
     for _ in range(max_steps):
-        stages = [k0]
-        for row in _C:
-            y = x + h[:, None] * sum(c * k for c, k in zip(row, stages, strict=True))
-            stages.append(slope(y))
-        error = np.abs(h[:, None] * sum(e * k for e, k in zip(_E, stages, strict=True)) / extent).max(1) / tolerance
-        error = np.where(np.isfinite(error), error, 1e6)
-        good = error <= 1.0
-        x, t, k0 = np.where(good[:, None], y, x), np.where(good, t + h, t), np.where(good[:, None], stages[-1], k0)
-        for i in np.nonzero(good)[0]:
-            times[number[i]].append(t[i])
-            states[number[i]].append(x[i].copy())
-        h = h * np.clip(0.9 * np.maximum(error, 1e-10) ** -0.2, 0.2, 5.0)
-        left = np.abs((x - starts[number]) / extent).max(1) > limit
-        on = (t < duration * (1 - 1e-12)) & ~left & (h > 1e-12 * duration)
+        for i in np.nonzero(walkers.step(field, extent, tolerance))[0]:
+            times, states = paths[walkers.number[i]]
+            times.append(walkers.t[i])
+            states.append(walkers.x[i].copy())
+        left = np.abs((walkers.x - starts[walkers.number]) / extent).max(1) > limit
+        on = (walkers.t < duration * (1 - 1e-12)) & ~left & (walkers.h > 1e-12 * duration)
         if rest:
-            on &= np.abs(k0 / extent).max(1) * duration > rest
-        h = np.minimum(h, duration - t)
-        if not on.any():
+            on &= np.abs(walkers.slope / extent).max(1) * duration > rest
+        walkers.h = np.minimum(walkers.h, duration - walkers.t)
+        walkers.keep(on)
+        if not len(walkers.t):
             break
-        if not on.all():
-            x, t, k0, h, number = x[on], t[on], k0[on], h[on], number[on]
-    return [(sign * np.array(a), np.array(b)) for a, b in zip(times, states, strict=True)]
+    return [(sign * np.array(times), np.array(states)) for times, states in paths]
+
+
+def _begin(field: _Field, x: Array, duration: float, extent: Array) -> _Walkers:
+    """All trajectories at their starts, with steps that are short beside their speed."""
+    number = np.arange(len(x))
+    slope = field(x, number)
+    speed = np.abs(slope / extent).max(1)
+    h = np.minimum(duration, 1e-3 / np.maximum(speed, 1e-3 / duration))
+    return _Walkers(number, x, np.zeros(len(x)), slope, h)
 
 
 def flow_stiff(

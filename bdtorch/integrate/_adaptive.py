@@ -13,17 +13,19 @@ from torch import Tensor
 from bdtorch.integrate._base import Adaptive, IntegrationError
 from bdtorch.integrate._control import LEAST, PIController, first_step
 from bdtorch.integrate._loop import Pace, Prepared, Progress, PythonLoop, TimeLoop
+from bdtorch.integrate._outputs import Outputs, concrete
+from bdtorch.integrate._scalars import scalars
 from bdtorch.integrate.events import EventWatch
 
-Rows = Callable[[Tensor, Tensor, list[Any]], Tensor]
-"""``derivative(y, s, arguments)`` on ``(*batch, n)`` and ``(*batch,)``; ``s`` always grows."""
+Rows = Callable[[list[Any]], Callable[[Tensor, Tensor], Tensor]]
+"""``rows(arguments)`` is a derivative ``f(y, s)`` on ``(*batch, n)`` and ``(*batch,)``; ``s`` always grows."""
 
 Walk = dict[str, Any]
 """What evolves from trial to trial: ``t``, ``h``, ``y``, ``slope``, ``last`` (logarithm of the error), ``rejected``, ``failed``,
 ``steps`` and ``rejections`` of each trajectory, ``stop`` (its end), ``atol`` and ``args`` (which stay)."""
 
 _NEAR = 1e-20  # of the span: how near to time 0 steps may shrink with the time; a run may have to begin with tiny ones
-_LARGEST = 1 << 26  # bytes of the records of one chunk
+_LARGEST = 1 << 25  # bytes of the records of one chunk
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,33 @@ class Tolerance:
     max_steps: int
 
 
-def concrete(x: Tensor) -> Tensor:
-    """The numbers below the wrappers of `torch.func` transforms, for the one question that a loop must ask of them:
-    whether any trajectory is still on its way.
+class Chunks:
+    """How many trials to make before looking at the outcome: as many as leave few chunks, and seldom trials beyond the end.
+
+    Args:
+        span: Length of the run.
+        pace: How many trials earlier runs took.
+        most: Trials of a chunk at most.
     """
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
-    return x.detach()
+
+    def __init__(self, span: float, pace: Pace, most: int) -> None:
+        self.span, self.pace, self.most = span, pace, most
+        self.trials = 0  # made so far
+        self.count = min(max(4, int(0.75 * pace.density * span)), most)  # of the next chunk
+
+    def made(self) -> None:
+        """Note that the trials of a chunk have been made."""
+        self.trials += self.count
+
+    def plan(self, covered: float) -> None:
+        """Choose the next chunk, given how much of the span the last of the trajectories has covered."""
+        left = self.trials * (self.span / max(covered, 1e-3 * self.span) - 1.0)
+        self.count = min(1 + int(0.75 * left), 4 * self.count, self.most)
+
+    def end(self) -> int:
+        """Remember the pace, and say how many trials it took."""
+        self.pace.density = self.trials / self.span
+        return self.trials
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,7 @@ class Driver:
 
     Attributes:
         method: A method with an error estimate.
-        rows: The derivative.
+        rows: The derivative, given its further arguments.
         tolerance: How exact.
         dense: Whether outputs lie between the ends.
         name: What an error calls a component, given its number.
@@ -70,32 +92,31 @@ class Driver:
         """Try one step of every trajectory that has not arrived: a pure step for a `TimeLoop`."""
         t, h, y, stop = walk["t"], walk["h"], walk["y"], walk["stop"]
         control, rtol = self.tolerance.controller, self.tolerance.rtol
+        of_time, of_state = scalars(h), scalars(y)
         remaining = stop - t
-        active = (remaining > 0) & ~walk["failed"]
-        step = torch.where(active, torch.minimum(h, remaining), 0.0)
-
-        def derivative(z: Tensor, s: Tensor) -> Tensor:
-            return self.rows(z, s, walk["args"])
-
-        trial = self.method.trial(derivative, y, walk["slope"], t, step, self.dense)
+        active = (remaining > of_time(0.0)) & ~walk["failed"]
+        step = torch.where(active, torch.minimum(h, remaining), of_time(0.0))
+        trial = self.method.trial(self.rows(walk["args"]), y, walk["slope"], t, step, self.dense)
         ratio = control.error(trial, y, rtol, walk["atol"])
-        accepted = active & (ratio <= 1.0)
+        accepted = active & (ratio <= of_state(1.0))
         refused = active & ~accepted
-        size = torch.log(ratio)
+        size, least = torch.log(ratio), of_state(LEAST)
         factor = control.factor(size, walk["last"], walk["rejected"], self.method.error_order)
-        tried = torch.maximum(step, torch.where(accepted, 0.1 * h, 0.0))  # a step cut by the end says less
+        tried = torch.maximum(
+            step, torch.where(accepted, h * of_time(0.1), of_time(0.0))
+        )  # a step cut by the end says less
         wanted = tried * factor.to(h.dtype)
         if not math.isinf(self.tolerance.max_step):
             wanted = torch.where(wanted < self.tolerance.max_step, wanted, self.tolerance.max_step)
         after = torch.where(accepted, torch.where(step >= remaining, stop, t + step), t)
-        floor = 8.0 * torch.finfo(t.dtype).eps * torch.maximum(t.abs(), _NEAR * stop.abs())
+        floor = torch.maximum(t.abs(), stop.abs() * of_time(_NEAR)) * of_time(8.0 * torch.finfo(t.dtype).eps)
         wide = accepted.unsqueeze(-1)
         moved: Walk = {
             "t": after,
             "h": torch.where(active, wanted, h),
             "y": torch.where(wide, trial.y, y),
             "slope": torch.where(wide, trial.slope, walk["slope"]),
-            "last": torch.where(accepted, torch.where(size > LEAST, size, LEAST), walk["last"]),
+            "last": torch.where(accepted, torch.where(size > least, size, least), walk["last"]),
             "rejected": refused,
             "failed": walk["failed"] | (refused & (wanted < floor)),
             "steps": walk["steps"] + accepted,
@@ -118,7 +139,7 @@ class Driver:
         if self.tolerance.first_step is None:
             control = self.tolerance.controller
             h = first_step(
-                lambda z, s: self.rows(z, s, args), y, slope, t, self.method.error_order, self.tolerance.rtol, atol,
+                self.rows(args), y, slope, t, self.method.error_order, self.tolerance.rtol, atol,
                 control.norm, longest,
             )  # fmt: skip
         else:
@@ -160,41 +181,33 @@ class Driver:
         Raises:
             IntegrationError: A step became too small, or there were too many.
         """
-        rows = [
-            walk["y"].unsqueeze(0),
-            torch.full_like(walk["y"], torch.nan).expand(len(outputs) - 1, *walk["y"].shape),
-        ]
-        table = torch.cat(rows)
         start, end = float(outputs[0]), float(outputs[-1])
-        largest = 1 if watch else self._chunk(walk["y"], loop)
-        pace = pace or Pace()
-        trials, count = 0, min(max(4, int(0.75 * pace.density * (end - start))), largest)
+        table = Outputs(outputs, walk["y"])
+        chunks = Chunks(end - start, pace or Pace(), 1 if watch else self._most_trials(walk["y"], loop))
         with Progress(end - start, progress, "odeint") as bar:
             while True:
-                walk, seen = prepared(walk, (), trials, count)
-                trials += count
+                walk, seen = prepared(walk, (), chunks.trials, chunks.count)
+                chunks.made()
                 if watch:
                     walk, seen = watch.look(self, walk, seen)
                 if self.dense:
-                    table = _filled(table, outputs, seen)
+                    table.fill(seen)
                 if bool(concrete(walk["failed"]).any()):
                     raise self._failure(walk, start)
-                here = float(concrete(torch.where(walk["stop"] > walk["t"], walk["t"], end)).min())
-                if not bool(concrete(walk["stop"] > walk["t"]).any()):
+                here = float(concrete(torch.where(walk["stop"] > walk["t"], walk["t"], torch.inf)).min())
+                if math.isinf(here):
                     break
-                if trials >= self.tolerance.max_steps:
-                    raise IntegrationError(
-                        f"`odeint(max_steps=...)`: {trials} steps were not enough, and reached t = {self.sign * here:g} of "
-                        f"{self.sign * end:g}; " + self._advice(walk)
-                    )
+                if chunks.trials >= self.tolerance.max_steps:
+                    raise self._exhaustion(walk, chunks.trials, here, end)
                 bar.update(here - start)
-                covered = max((here - start) / (end - start), 1e-3)
-                left = trials * (1.0 / covered - 1.0)
-                count = min(1 + int(0.75 * left), 4 * count, largest)  # few chunks, and seldom trials beyond the end
-        pace.density = trials / (end - start)
-        arrived = (walk["stop"] >= end).unsqueeze(-1)
-        last = torch.where(arrived, walk["y"], table[-1]).unsqueeze(0)
-        return torch.cat([table[:-1], last]), walk, trials
+                chunks.plan(here - start)
+        return table.finish(walk["y"], walk["stop"] >= end), walk, chunks.end()
+
+    def _exhaustion(self, walk: Walk, trials: int, here: float, end: float) -> Exception:
+        return IntegrationError(
+            f"`odeint(max_steps=...)`: {trials} steps were not enough, and reached t = {self.sign * here:g} of "
+            f"{self.sign * end:g}; " + self._advice(walk)
+        )
 
     def _advice(self, walk: Walk) -> str:
         y = concrete(walk["y"])
@@ -203,9 +216,10 @@ class Driver:
             return f"rtol={self.tolerance.rtol:g} and atol ask for more digits than {y.dtype} has"
         return "for a stiff equation take bdtorch.integrate.Rodas4()"
 
-    def _chunk(self, y: Tensor, loop: TimeLoop) -> int:
+    def _most_trials(self, y: Tensor, loop: TimeLoop) -> int:
+        """Trials of a chunk: their records are to stay in memory that is quickly at hand."""
         width = 9 if self.dense else 1
-        return max(1, min(4 if isinstance(loop, PythonLoop) else 256, _LARGEST // max(1, width * 8 * y.numel())))
+        return max(1, min(8 if isinstance(loop, PythonLoop) else 256, _LARGEST // max(1, width * 8 * y.numel())))
 
     def _failure(self, walk: Walk, start: float) -> Exception:
         if torch._C._are_functorch_transforms_active():
@@ -214,7 +228,7 @@ class Driver:
         t = float(walk["t"][where])
         peek = walk["h"] + 1e-9 * torch.maximum(walk["t"].abs(), _NEAR * walk["stop"].abs().clamp(min=abs(start)))
         ahead = walk["y"] + peek.unsqueeze(-1).to(walk["y"].dtype) * walk["slope"]
-        bad = (~(self.rows(ahead, walk["t"] + peek, walk["args"]).isfinite() & ahead.isfinite()))[where].nonzero()
+        bad = (~(self.rows(walk["args"])(ahead, walk["t"] + peek).isfinite() & ahead.isfinite()))[where].nonzero()
         of = f" of trajectory {where if len(where) > 1 else where[0]}" if where else ""
         if len(bad):
             return FloatingPointError(
@@ -227,44 +241,6 @@ class Driver:
             f"`odeint`: the step fell below what t = {self.sign * t:g} can resolve{of}; the solution may have a singularity "
             f"there ({self.name(largest)} is {value:g}), or the tolerance asks for more than the dtype has"
         )
-
-
-def _filled(table: Tensor, outputs: Tensor, seen: dict[str, Any]) -> Tensor:
-    """Evaluate the dense output at the output times that these trials passed."""
-    first, last = float(concrete(seen["t"][0]).min()), float(concrete(seen["after"][-1]).max())
-    low = int(torch.searchsorted(outputs, first, right=True))
-    high = int(torch.searchsorted(outputs, last, right=True))
-    if high <= low:
-        return table
-    after = seen["after"].detach()
-    trials, batch = after.shape[0], after.shape[1:]
-    wanted = outputs[low:high].reshape(-1, *(1,) * len(batch))
-    inside = (wanted > seen["t"][0]) & (wanted <= after[-1])
-    passed = _passed(after, outputs[low:high]).clamp(max=trials - 1)
-    rows = (passed * batch.numel() + torch.arange(batch.numel(), device=after.device)).flatten()
-
-    def picked(values: Tensor) -> Tensor:
-        rest = values.shape[after.dim() :]
-        return values.reshape(-1, *rest).index_select(0, rows).reshape(high - low, *batch, *rest)
-
-    step = picked(seen["step"])
-    theta = (wanted - picked(seen["t"])) / torch.where(inside, step, 1.0)
-    theta = theta.clamp(0.0, 1.0).unsqueeze(-1).to(table.dtype)
-    value = torch.zeros_like(table[low:high])
-    for power in reversed(seen["powers"]):
-        value = (value + picked(power)) * theta
-    value = picked(seen["y"]) + value
-    block = torch.where(inside.unsqueeze(-1), value, table[low:high])
-    return torch.cat([table[:low], block, table[high:]])
-
-
-def _passed(after: Tensor, outputs: Tensor) -> Tensor:
-    """How many of the trials end before each output time, ``(outputs, trajectories)``."""
-    columns = after.reshape(len(after), -1)
-    if torch._C._functorch.is_functorch_wrapped_tensor(after):  # for which there is no search
-        return (columns.unsqueeze(0) < outputs.reshape(-1, 1, 1)).sum(1)
-    wanted = outputs.detach().expand(columns.shape[1], -1)
-    return torch.searchsorted(columns.t().contiguous(), wanted.contiguous()).t()
 
 
 def unlimited(value: float | None) -> float:

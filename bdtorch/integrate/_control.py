@@ -15,6 +15,7 @@ from bdtorch._types import State
 from bdtorch.integrate._base import Trial
 from bdtorch.integrate._coupling import Dense
 from bdtorch.integrate._equation import blind
+from bdtorch.integrate._scalars import scalars
 
 Norm = Callable[[Tensor], Tensor]
 """Maps ``(*batch, n)`` to ``(*batch,)``."""
@@ -71,15 +72,17 @@ class PIController:
 
     def error(self, trial: Trial, before: Tensor, rtol: float, atol: Tensor) -> Tensor:
         """The error in units of the tolerance, ``(*batch,)``; infinite where it is no number. Carries no gradient."""
-        scale = atol + rtol * torch.maximum(before.detach().abs(), trial.y.detach().abs())
+        after, number = trial.y.detach(), scalars(before)
+        infinite = number(math.inf)
+        scale = atol + torch.maximum(before.detach().abs(), after.abs()) * number(rtol)
         norms = [self.norm(error.detach() / scale) for error in trial.errors]
         ratio = norms[0]
         if len(norms) == 2:  # of DOP853: Hairer, Norsett & Wanner (1993), section II.10
             mixed = (norms[0].square() + 0.01 * norms[1].square()).sqrt()
             ratio = torch.where(mixed == 0, 0.0, norms[0].square() / torch.where(mixed == 0, 1.0, mixed))
-        ratio = ratio + (0.0 * trial.y.detach()).sum(-1)  # NaN where the solution is no number
-        sound = ratio < torch.inf if trial.sound is None else (ratio < torch.inf) & trial.sound
-        return torch.where(sound, ratio, torch.inf)
+        ratio = ratio + (after * number(0.0)).sum(-1)  # NaN where the solution is no number
+        sound = ratio < infinite if trial.sound is None else (ratio < infinite) & trial.sound
+        return torch.where(sound, ratio, infinite)
 
     def factor(self, size: Tensor, last: Tensor, rejected: Tensor, order: int) -> Tensor:
         """By how much to change the step, ``(*batch,)``.
@@ -91,10 +94,11 @@ class PIController:
             order: Power with which the error shrinks.
         """
         # By logarithms and selections: loops make vector instructions of them, and calls of powers.
-        exponent = self.beta * last - (1.0 - 0.75 * self.beta) * size
-        wanted = self.safety * torch.exp(exponent / order)
-        wanted = torch.where(wanted > self.shrink, wanted, self.shrink)
-        limit = torch.where(rejected | (size > 0.0), torch.ones_like(wanted), self.grow)
+        number = scalars(size)
+        exponent = last * number(self.beta) - size * number(1.0 - 0.75 * self.beta)
+        wanted = torch.exp(exponent / number(order)) * number(self.safety)
+        wanted = torch.where(wanted > number(self.shrink), wanted, number(self.shrink))
+        limit = torch.where(rejected | (size > number(0.0)), torch.ones_like(wanted), number(self.grow))
         return torch.where(wanted < limit, wanted, limit)
 
 

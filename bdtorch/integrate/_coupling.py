@@ -56,10 +56,13 @@ class Dense(Coupling):
     batch_dims: int = 0
 
     def pack(self, y: State) -> tuple[Tensor, Callable[[Tensor], State]]:
+        if isinstance(y, Tensor):
+            return self._row(y)
         flat, spec = tree.flatten(y)
+        if len(flat) == 1:
+            row, undo = self._row(flat[0])
+            return row, lambda packed: tree.unflatten([undo(packed)], spec)
         shapes = [leaf.shape[self.batch_dims :] for leaf in flat]
-        if len(flat) == 1 and len(shapes[0]) == 1:
-            return flat[0], lambda packed: tree.unflatten([packed], spec)
         sizes = [shape.numel() for shape in shapes]
         rows = [leaf.reshape((*leaf.shape[: self.batch_dims], size)) for leaf, size in zip(flat, sizes, strict=True)]
 
@@ -68,7 +71,15 @@ class Dense(Coupling):
             leaves = [part.reshape((*part.shape[:-1], *shape)) for part, shape in zip(parts, shapes, strict=True)]
             return tree.unflatten(leaves, spec)
 
-        return (rows[0] if len(rows) == 1 else torch.cat(rows, -1)), unpack
+        return torch.cat(rows, -1), unpack
+
+    def _row(self, leaf: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """`pack` of a single variable, as which most states of few numbers come: what it costs is paid in every stage."""
+        shape = leaf.shape[self.batch_dims :]
+        if len(shape) == 1:
+            return leaf, _itself
+        row = leaf.reshape((*leaf.shape[: self.batch_dims], shape.numel()))
+        return row, lambda packed: packed.reshape((*packed.shape[:-1], *shape))
 
     def factor(self, jacobian: Tensor, scale: float | Tensor) -> Solve:
         matrix = _system(jacobian, scale)
@@ -107,6 +118,10 @@ class Pointwise(Coupling):
 def widened(matrix: Tensor) -> Tensor:
     """In single precision at least, which is what there is linear algebra for."""
     return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+
+
+def _itself(packed: Tensor) -> Tensor:
+    return packed
 
 
 def _traced() -> bool:

@@ -65,16 +65,18 @@ class Equation:
 
     def _time(self, t: Tensor, y: State) -> Tensor:
         """The time in a shape that broadcasts against the variables, and where it has axes of its own in their dtype."""
-        flat = tree.leaves(y)
         if t.dim() == 0:
             return shared_time(t, y)
+        flat = (y,) if isinstance(y, Tensor) else tree.leaves(y)
         rank = max(leaf.dim() for leaf in flat)
-        return t.reshape((*t.shape, *(1,) * (rank - t.dim()))).to(flat[0].dtype)
+        if t.dim() < rank:
+            t = t.reshape((*t.shape, *(1,) * (rank - t.dim())))
+        return t.to(flat[0].dtype)
 
 
 def shared_time(t: Tensor, y: State) -> Tensor:
     """A 0-d time, in the dtype of the state where some of it is a single number, whose dtype another would change."""
-    flat = tree.leaves(y)
+    flat = (y,) if isinstance(y, Tensor) else tree.leaves(y)
     return t if all(leaf.dim() for leaf in flat) else t.to(flat[0].dtype)
 
 

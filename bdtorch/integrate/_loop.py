@@ -45,7 +45,9 @@ class Prepared(Protocol):
 class TimeLoop(Protocol):
     """Something that runs steps: `PythonLoop`, or a loop object of bdtorch, such as ``bdtorch.Native()``."""
 
-    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+    def prepare(
+        self, step: Step, state: State, sequences: Any = (), *, every: int = 1, lends: bool = False
+    ) -> Prepared:
         """Make ready: trace and compile where the loop does.
 
         Args:
@@ -53,6 +55,7 @@ class TimeLoop(Protocol):
             state: A state as an example: its structure, shapes and dtypes stay the same.
             sequences: Pytree of tensors with a leading axis of steps; one row as an example is enough.
             every: Keep what every so-manieth step puts out.
+            lends: Whether what the steps put out is only lent, until the next call, which may write over it.
         """
 
 
@@ -60,7 +63,9 @@ class TimeLoop(Protocol):
 class PythonLoop:
     """Call the step from Python, operation by operation: works under every `torch.func` transform and with autograd."""
 
-    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+    def prepare(
+        self, step: Step, state: State, sequences: Any = (), *, every: int = 1, lends: bool = False
+    ) -> Prepared:
         device = next((leaf.device for leaf in tree.tensors(state)), None)
 
         def advance(state: State, slices: Any, first: int, count: int) -> tuple[State, Any]:

@@ -61,7 +61,9 @@ class Recompute:
         if not isinstance(self.chunk, int) or isinstance(self.chunk, bool) or self.chunk < 1:
             raise ValueError(f"`Recompute(chunk=...)`: expected a positive whole number, got {self.chunk!r}")
 
-    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+    def prepare(
+        self, step: Step, state: State, sequences: Any = (), *, every: int = 1, lends: bool = False
+    ) -> Prepared:
         """Make ready; see `TimeLoop`."""
         plain = PythonLoop().prepare(step, state, sequences, every=every)
 

@@ -158,7 +158,7 @@ class EventWatch:
             return walk, seen, end
         time = torch.where(short, t + end * step, walk["t"])
         state = torch.where(short.unsqueeze(-1), self._moved(driver, walk["args"], t, y, end * step), walk["y"])
-        slope = torch.where(short.unsqueeze(-1), driver.rows(state, time, walk["args"]), walk["slope"])
+        slope = torch.where(short.unsqueeze(-1), driver.rows(walk["args"])(state, time), walk["slope"])
         return {**walk, "t": time, "y": state, "slope": slope}, {**seen, "after": time.unsqueeze(0)}, end
 
     def _peeked(self, k: int, before: Tensor, seen: dict[str, Any]) -> Tensor:
@@ -202,7 +202,7 @@ class EventWatch:
                 stop = torch.where(here, time, stop)
             elif reset is not None and bool(here.any()):
                 state = torch.where(here.unsqueeze(-1), reset(time, state), state)
-        slope = torch.where(stopped.unsqueeze(-1), driver.rows(state, time, walk["args"]), walk["slope"])
+        slope = torch.where(stopped.unsqueeze(-1), driver.rows(walk["args"])(state, time), walk["slope"])
         self._check_crowd(time, stopped & (time < stop), driver.sign)
         anew = [function(time, state) for function in self.functions]
         # What lies on its zero after a reset has just crossed it, whatever the sign of the rounding error.
@@ -229,10 +229,7 @@ class EventWatch:
 
     def _moved(self, driver: Driver, args: list[Any], t: Tensor, y: Tensor, part: Tensor) -> Tensor:
         """The solution after part of a step, by the method itself."""
-
-        def derivative(z: Tensor, s: Tensor) -> Tensor:
-            return driver.rows(z, s, args)
-
+        derivative = driver.rows(args)
         return driver.method.trial(derivative, y, derivative(y, t), t, part, False).y
 
     def _found(
@@ -267,7 +264,7 @@ class EventWatch:
     ) -> Tensor:
         """One Newton step, whose derivative is that of the implicit function."""
         time, rows = t + theta * step, self._moved(driver, args, t, y, theta * step)
-        rate = torch.func.jvp(function, (time, rows), (torch.ones_like(time), driver.rows(rows, time, args)))[1]
+        rate = torch.func.jvp(function, (time, rows), (torch.ones_like(time), driver.rows(args)(rows, time)))[1]
         value = function(time, rows)
         change = value / torch.where(rate * step == 0, torch.inf, rate * step)
         return (theta - change).clamp(0.0, 1.0)

@@ -276,11 +276,13 @@ class ODESolver:
         stages = method.evaluations if isinstance(method, Adaptive) else 1
         return ODESolution(times, y, taken, torch.zeros_like(taken), 1 + steps.steps * stages)
 
-    def _ready(self, key: Any, step: Any, state: Any, rows: Any, every: int) -> tuple[Prepared, Pace]:
+    def _ready(
+        self, key: Any, step: Any, state: Any, rows: Any, every: int, lends: bool = False
+    ) -> tuple[Prepared, Pace]:
         if isinstance(self.loop, PythonLoop) or getattr(self.loop, "reuse", True) is False:
-            return self.loop.prepare(step, state, rows, every=every), Pace()
+            return self.loop.prepare(step, state, rows, every=every, lends=lends), Pace()
         if key not in self._prepared:
-            self._prepared[key] = (step, self.loop.prepare(step, state, rows, every=every), Pace())
+            self._prepared[key] = (step, self.loop.prepare(step, state, rows, every=every, lends=lends), Pace())
         return self._prepared[key][1:]
 
     def _adaptive(
@@ -292,8 +294,11 @@ class ODESolver:
         if not packed.numel():
             raise ValueError("`odeint(y0=...)`: expected at least one number, by whose error to choose steps, got none")
 
-        def rows(z: Tensor, s: Tensor, args: list[Tensor]) -> Tensor:
-            return sign * layout.pack(model.derivative(args)(unpack(z), sign * s))[0]
+        def rows(args: list[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+            derivative = model.derivative(args)
+            if sign > 0:
+                return lambda z, s: layout.pack(derivative(unpack(z), s))[0]
+            return lambda z, s: sign * layout.pack(derivative(unpack(z), sign * s))[0]
 
         outputs = sign * times
         dense = len(numbers) > 2 or bool(self.events)
@@ -305,7 +310,7 @@ class ODESolver:
         if watch:
             watch.begin(walk)
         key = ("adaptive", dense, sign, _signature(walk), model.args_spec, repr(model.constants))
-        prepared, pace = self._ready(key, driver.attempt, walk, (), 1)
+        prepared, pace = self._ready(key, driver.attempt, walk, (), 1, lends=True)
         table, walk, trials = driver.run(
             walk, outputs, loop=self.loop, prepared=prepared, watch=watch, progress=self.progress, pace=pace
         )

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from bdtorch.integrate import _tableaus as tableaus
 from bdtorch.integrate._base import Adaptive, Derivative, Trial, combine, hermite
 from bdtorch.integrate._history import BOOTSTRAP_EVALUATIONS, smooth
 from bdtorch.integrate._methods import Method
+from bdtorch.integrate._scalars import scalars
 from bdtorch.integrate._tableaus import Row, Rows
 
 
@@ -68,29 +71,38 @@ class RungeKutta(Adaptive):
 
     def trial(self, derivative: Derivative, y: Tensor, slope: Tensor, t: Tensor, h: Tensor, dense: bool) -> Trial:
         step = h.unsqueeze(-1).to(y.dtype).expand_as(y).contiguous()  # of one shape with the rest, loops fuse it better
+        number, part = scalars(y), scalars(h)
         slopes = [slope]
-        stages = self.a[1:-1] if self.first_same_as_last else self.a[1:]
-        for row in stages:
-            slopes.append(derivative(y + _weighted(row, slopes, step), t + sum(row) * h))
-        after = y + _weighted(self.b, slopes, step)
+
+        def ahead(row: Row) -> Tensor:
+            """The slope of a stage."""
+            share = sum(row)
+            later = t + (h if share == 1.0 else h * part(share))
+            return derivative(y + _weighted(row, slopes, step, number), later)
+
+        for row in self.a[1:-1] if self.first_same_as_last else self.a[1:]:
+            slopes.append(ahead(row))
+        after = y + _weighted(self.b, slopes, step, number)
         end = derivative(after, t + h)
         slopes.append(end)
-        errors = tuple(_weighted(row, slopes, step) for row in self.error)
+        errors = tuple(_weighted(row, slopes, step, number) for row in self.error)
         if not dense:
             return Trial(after, end, errors, ())
         if not self.dense:
             cubic = hermite(y, after, step, slope, end)
             return Trial(after, end, errors, smooth(self.order, derivative, y, cubic, t, h))
         for row in self.extra:
-            slopes.append(derivative(y + _weighted(row, slopes, step), t + sum(row) * h))
-        powers = tuple(_weighted(column, slopes, step) for column in zip(*self.dense, strict=True))
+            slopes.append(ahead(row))
+        powers = tuple(_weighted(column, slopes, step, number) for column in zip(*self.dense, strict=True))
         return Trial(after, end, errors, powers)
 
 
-def _weighted(weights: Row, slopes: list[Tensor], step: Tensor) -> Tensor:
-    """``step * sum_i weights[i] slopes[i]``."""
+def _weighted(weights: Row, slopes: list[Tensor], step: Tensor, number: Callable[[float], Any]) -> Tensor:
+    """``step * sum_i weights[i] slopes[i]``, with the weights as `scalars` has them."""
     terms = [
-        slope if weight == 1.0 else weight * slope for weight, slope in zip(weights, slopes, strict=False) if weight
+        slope if weight == 1.0 else slope * number(weight)
+        for weight, slope in zip(weights, slopes, strict=False)
+        if weight
     ]
     return step * sum(terms[1:], terms[0])
 

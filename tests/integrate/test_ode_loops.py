@@ -10,7 +10,18 @@ from torch import Tensor
 
 import bdtorch
 import bdtorch.integrate as integrate
-from bdtorch.integrate import RK4, DormandPrince5, ODESolver, Pointwise, Recompute, _derivatives, odeint
+from bdtorch.integrate import (
+    RK4,
+    DormandPrince5,
+    ODESolver,
+    Pointwise,
+    Recompute,
+    _adaptive,
+    _derivatives,
+    _outputs,
+    odeint,
+)
+from bdtorch.integrate.runge_kutta import RungeKutta
 from tests.integrate.problems import lorenz
 
 NAMES = [entry.name for entry in integrate.methods("ODE")]
@@ -191,3 +202,46 @@ def test_a_kept_solver_does_not_depend_on_its_earlier_runs() -> None:
     fixed = ODESolver(f, method=RK4(), dt=0.01, loop=bdtorch.Native())
     once = fixed(y0, [0.0, 1.0, 3.0]).y
     assert torch.equal(fixed(y0, [0.0, 1.0, 3.0]).y, once)
+
+
+def test_lent_records_change_nothing_of_what_was_returned() -> None:
+    # The memory that the trials of one call are kept in serves the next: no solution may look into it.
+    solver = ODESolver(lorenz, method=DormandPrince5(), batch_dims=1, loop=bdtorch.Native(), progress=False)
+    times = torch.linspace(0.0, 0.4, 9, dtype=torch.float64)
+    starts = [20.0 * _start(40, 3) - 10.0, 12.0 * _start(40, 3) - 5.0]
+    for _ in range(2):  # the second time with chunks as long as the first proved to need
+        solutions = [solver(y0, times) for y0 in starts]
+        alone = [ODESolver(lorenz, method=DormandPrince5(), batch_dims=1, progress=False)(y0, times) for y0 in starts]
+        for ours, plain in zip(solutions, alone, strict=True):
+            torch.testing.assert_close(ours.y, plain.y, rtol=1e-9, atol=1e-9)
+            assert torch.equal(ours.steps, plain.steps)
+    assert not torch.equal(solutions[0].y, solutions[1].y)
+
+
+@pytest.mark.parametrize("loop", [None, bdtorch.Native()], ids=["python", "native"])
+def test_no_bit_depends_on_chunks_of_trials_and_blocks_of_outputs(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    y0, times = 20.0 * _start(5, 3) - 10.0, torch.linspace(0.0, 0.5, 150, dtype=torch.float64)
+
+    def solve() -> Tensor:
+        y: Tensor = odeint(lorenz, y0, times, batch_dims=1, loop=loop, progress=False).y
+        return y
+
+    whole = solve()
+    monkeypatch.setattr(_outputs, "_BLOCK", 7)
+    monkeypatch.setattr(_adaptive, "_LARGEST", 1)
+    assert torch.equal(solve(), whole) and bool(whole.isfinite().all())
+
+
+def test_a_solve_in_inference_mode_leaves_nothing_in_the_way_of_later_gradients() -> None:
+    weights = (0.123456789, 0.987654321)  # of no other test, so that they are made here
+    method = RungeKutta(a=((), (1.0,)), b=(1.0 - weights[0], weights[0]), order=1, error=(weights,), error_order=2)
+    y = torch.ones(2, dtype=torch.float64, requires_grad=True)
+
+    def solve() -> Tensor:
+        solved: Tensor = odeint(lambda t, y: -y, y, [0.0, 0.5], method=method, rtol=1e-2, atol=1e-2).y
+        return solved
+
+    with torch.inference_mode():
+        solve()
+    (gradient,) = torch.autograd.grad(solve()[-1].sum(), y)
+    assert bool((gradient > 0.5).all()) and bool((gradient < 0.7).all())

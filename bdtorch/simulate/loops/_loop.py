@@ -40,9 +40,11 @@ class Runner(abc.ABC):
 
     Attributes:
         fixed_chunk: Steps of each advance, where its results depend on them to the last bit; None where any number will do.
+        lends: Whether its records need last only until the next advance, which may write over them.
     """
 
     fixed_chunk: int | None = None
+    lends = False
 
     def bytes_per_step(self, body: Body) -> float:
         """Memory that the records of a step take until the end of its advance; here all that is observed is held."""
@@ -76,11 +78,13 @@ class Loop(abc.ABC):
             LoopError: the body holds something that this loop cannot run.
         """
 
-    def prepare(self, step: Step, state: State, sequences: Any = (), *, every: int = 1) -> Prepared:
+    def prepare(
+        self, step: Step, state: State, sequences: Any = (), *, every: int = 1, lends: bool = False
+    ) -> Prepared:
         """Make ready for a solver's step; see `bdtorch.integrate.TimeLoop`."""
         from bdtorch.simulate.loops._prepare import prepare  # it needs this module
 
-        return prepare(self, step, state, sequences, every)
+        return prepare(self, step, state, sequences, every, lends)
 
 
 def expect_pure(body: Body, name: str) -> None:

@@ -32,7 +32,7 @@ class _Stepper(DynamicalSystem):
         return self.function(state, inputs, t)
 
 
-def prepare(loop: Loop, step: Step, state: State, sequences: Any, every: int) -> Prepared:
+def prepare(loop: Loop, step: Step, state: State, sequences: Any, every: int, lends: bool) -> Prepared:
     """Make ``loop`` ready for a step function; see `bdtorch.integrate.TimeLoop`.
 
     Raises:
@@ -52,6 +52,7 @@ def prepare(loop: Loop, step: Step, state: State, sequences: Any, every: int) ->
         )
     (structure,) = body.structures
     runner = loop.start(body, flat)
+    runner.lends = lends
 
     def advance(state: State, slices: Any, first: int, count: int) -> tuple[State, Any]:
         values, done, parts = tree.leaves(state), 0, []
@@ -60,7 +61,8 @@ def prepare(loop: Loop, step: Step, state: State, sequences: Any, every: int) ->
             rest = [leaf[done:] for leaf in window]
             result = runner.advance(values, rest, first + done, count - done, _never)
             values, done = result.state, done + result.steps
-            parts.append(tree.unflatten(result.kept, structure))
+            part = tree.unflatten(result.kept, structure)
+            parts.append(tree.map(torch.clone, part) if lends and done < count else part)
         kept = parts[0] if len(parts) == 1 else tree.map(lambda *leaves: torch.cat(leaves), parts[0], *parts[1:])
         return tree.unflatten(values, spec), kept
 

@@ -93,14 +93,23 @@ def test_no_bit_depends_on_the_cuts(
     assert ("_block" in sources[0]) == (shape != (7,)) and "_block" not in sources[1]
 
 
-@pytest.mark.parametrize(("n", "cut"), [(1600, False), (400, True), (2064, False), (31, False)])
+@pytest.mark.parametrize(
+    ("n", "dtype", "cut"),
+    [
+        (1600, torch.float32, False),
+        (400, torch.float32, True),
+        (2064, torch.float32, False),
+        (31, torch.float32, False),
+        (1600, torch.float64, True),  # eight vectors for each of spikes
+    ],
+)
 def test_a_pass_with_spikes_is_cut_where_many_elements_would_be_taken_one_by_one(
-    n: int, cut: bool, monkeypatch: pytest.MonkeyPatch
+    n: int, dtype: torch.dtype, cut: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sources: list[str] = []
     make = compiler.compiled
     monkeypatch.setattr(made, "compiled", lambda source: (sources.append(source), make(source))[1])
-    x = torch.linspace(-2.0, 2.0, n)
+    x = torch.linspace(-2.0, 2.0, n, dtype=dtype)
 
     def step(state: list[Tensor], t: Tensor) -> tuple[list[Tensor], Any]:
         x, spikes = state
@@ -109,6 +118,10 @@ def test_a_pass_with_spikes_is_cut_where_many_elements_would_be_taken_one_by_one
 
     native_run, reference = both(step, x, x > 1.0, steps=5)
     assert ("_block" in sources[0]) == cut
+    if cut:  # spikes have loops of their own, before and after all others
+        loops = sources[0].split("for (int64_t k = 0;")[1:]
+        assert len(loops) > 3 and "float" not in loops[0] and "double" not in loops[0]
+        assert "uint8_t x" not in sources[0]
     assert bool(native_run[-1].any()) and not bool(native_run[-1].all())
     for ours, theirs in zip(native_run, reference, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -17,6 +17,7 @@ from bdtorch.simulate.loops.native.stages import staged
 
 _WHOLE = {4: torch.int32, 8: torch.int64}
 _VECTOR = 64  # bytes
+_MANY = 4  # vectors at a time, of which a processor's registers hold several values
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
@@ -67,6 +68,8 @@ class _Pass:
         self.names |= {node: f"v{len(reads) + number}" for number, node in enumerate(kernel.nodes)}
         floats = (computed(node.dtype) for node in kernel.nodes if node.dtype.is_floating_point)
         self.wide = max(floats, key=lambda dtype: dtype.itemsize, default=torch.bool)
+        self.before: list[Node] = []  # truth values that a first loop reads, and a last one writes
+        self.behind: list[Node] = []
         self.constant = {node for node in reads if not (any(self.strides[node]) or self._home(node) in self.written)}
 
     def _declare(self, ref: Ref) -> None:
@@ -83,7 +86,9 @@ class _Pass:
         hoisted = [self._load(node) for node in self.reads if node in self.constant]
         lines = [f"({', '.join(self.parameters)}, int64_t begin, int64_t end) {{", *hoisted]
         parts = self._segments()
-        handed = list(dict.fromkeys(node for part in parts for node in part.taken))
+        if len(parts) > 1:
+            self._set_apart(parts)
+        handed = list(dict.fromkeys([*self.before, *(node for part in parts for node in part.taken), *self.behind]))
         block = _block([self._handed(node) for node in handed])
         lines += [f"alignas(64) {CPP[self._handed(node)]} {self.names[node]}_block[{block}];" for node in handed]
         bounds = [("begin", "end"), *(("0", str(extent)) for extent in self.iteration.shape[1:])]
@@ -98,12 +103,29 @@ class _Pass:
             f"for (int64_t start = {low}; start < {high}; start += {block})", "{",
             f"const int64_t count = {high} - start < {block} ? {high} - start : {block};",
         ]  # fmt: skip
-        for part in parts:
-            loop = "for (int64_t k = 0; k < count; ++k)"
-            given = [node for node in part.nodes if node in handed]
-            body = [f"const int64_t {inner} = start + k;", *self._body(part, given)]
-            lines += ["#pragma GCC ivdep", loop, "{", *body, "}"]
+        bodies = [
+            [f"{self._in_block(node)} = {self._element(node)};" for node in self.before],
+            *(self._body(part, [node for node in part.nodes if node in handed]) for part in parts),
+            [f"{self._target(node)} = {self._in_block(node)};" for node in self.behind],
+        ]
+        for body in filter(None, bodies):
+            head = ["#pragma GCC ivdep", "for (int64_t k = 0; k < count; ++k)", "{"]
+            lines += [*head, f"const int64_t {inner} = start + k;", *body, "}"]
         return "\n".join([*lines, "}", "}", ""])
+
+    def _set_apart(self, parts: list[_Segment]) -> None:
+        """Let loops of their own read the truth values in memory before all others, and write them after: gcc makes vectors
+        of long loops where all elements are of one width, and of few others.
+        """
+        self.before = [node for node in self.reads if node.dtype == torch.bool and node not in self.constant]
+        self.behind = [node for node in self.writes if node.dtype == torch.bool]
+        for part in parts:
+            part.stores = [node for node in part.stores if node not in self.behind]
+            part.taken = [node for node in part.taken if node in part.stores or self._used(part, node)]
+
+    @staticmethod
+    def _used(part: _Segment, value: Node) -> bool:
+        return any(value in loads(node) for node in part.nodes)
 
     def _segments(self) -> list[_Segment]:
         """The loops of the pass, with what they hand on; a store waits until all have read what it overwrites."""
@@ -128,33 +150,33 @@ class _Pass:
         """Vectors that a compiler takes at a time: as many as the widest elements need where the narrowest fill one.
 
         Elements behind the last so many, or the last half of so many, are then taken one by one, each for the time of a
-        vector. Where they would be more than an eighth of the work, a pass is cut as if it had no narrow elements, and
-        its parts without them leave few behind.
+        vector. Where they would be more than an eighth of the work, a pass is cut as if it had no narrow elements, which
+        then have loops of their own. So it is where there would be more vectors than registers to hold them.
         """
         nodes = {*self.reads, *self.writes} - self.constant
         sizes = [node.dtype.itemsize for node in nodes]
         widest, narrowest = max(sizes, default=1), min(sizes, default=1)
         length = self.iteration.shape[-1]
         behind, vectors = length % (_VECTOR // narrowest // 2), length // (_VECTOR // widest)
-        return 1 if 8 * behind > vectors else widest // narrowest
+        many = widest // narrowest
+        return 1 if 8 * behind > vectors or many > _MANY else many
 
     def _body(self, part: _Segment, given: list[Node]) -> list[str]:
         operands = dict.fromkeys(x for node in part.nodes for x in loads(node) if x in self.reads)
         lines = [self._load(node) for node in operands if node not in self.constant]
         for node in part.taken:
-            value = cast(f"{self.names[node]}_block[k]", self._handed(node), computed(node.dtype))
+            value = cast(self._in_block(node), self._handed(node), computed(node.dtype))
             lines.append(f"const {_at_work(node.dtype)} {self.names[node]} = {value};")
         for node in part.nodes:
             lines.append(f"const {_at_work(node.dtype)} {self.names[node]} = {expression(node, self.names)};")
         for node in given:
-            lines.append(
-                f"{self.names[node]}_block[k] = {cast(self.names[node], computed(node.dtype), self._handed(node))};"
-            )
+            value = cast(self.names[node], computed(node.dtype), self._handed(node))
+            lines.append(f"{self._in_block(node)} = {value};")
         for node in part.stores:
             value = self.names[node]
             if node.dtype in TWO_BYTES:
                 value = f"bdtorch::stored<{CPP[node.dtype]}>({value})"
-            lines.append(f"{self._place(self.writes[node], self.write_strides[node])} = {value};")
+            lines.append(f"{self._target(node)} = {value};")
         lines += [f"{self._element(node)} = 0;" for node in part.clears]
         return lines
 
@@ -163,8 +185,16 @@ class _Pass:
         return _WHOLE.get(self.wide.itemsize, self.wide) if node.dtype == torch.bool else computed(node.dtype)
 
     def _load(self, node: Node) -> str:
+        if node in self.before:
+            return f"const {CPP[self._handed(node)]} {self.names[node]} = {self._in_block(node)};"
         kind = "float" if node.dtype in TWO_BYTES else _loaded(node.dtype)
         return f"const {kind} {self.names[node]} = {self._element(node)};"
+
+    def _in_block(self, node: Node) -> str:
+        return f"{self.names[node]}_block[k]"
+
+    def _target(self, node: Node) -> str:
+        return self._place(self.writes[node], self.write_strides[node])
 
     def _element(self, node: Node) -> str:
         return self._place(self.reads[node], self.strides[node])

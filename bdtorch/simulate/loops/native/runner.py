@@ -72,6 +72,7 @@ class NativeRunner(Runner):
         self.fixed = [self._fixed(buffer, constants) for buffer in loop.buffers]
         self.pace = [0.0 for sparse in body.sparse if sparse]  # entries of each sparse record in a step, as last seen
         self.lists = [_NO_LIST for _ in self.pace]  # what they are kept in until copied
+        self.lent: dict[int, Tensor] = {}  # the memory of other records, where those are lent
 
     def _fixed(self, buffer: Buffer, constants: list[Tensor]) -> Tensor | None:
         """Memory that stays the same from call to call; states and sequences come with each."""
@@ -146,9 +147,19 @@ class NativeRunner(Runner):
             else:
                 rows = (first + count) // every - first // every
                 front = int(number >= plain)
-                values = in_huge_pages(torch.empty((front + rows, *example.shape), dtype=example.dtype))
+                values = self._rows(number, front + rows, example)
                 targets.append((values[front:], torch.empty(0)))
         return targets
+
+    def _rows(self, number: int, rows: int, example: Tensor) -> Tensor:
+        """Memory for so many rows of a record: what was lent before, where that is large enough."""
+        size = rows * example.numel()
+        memory = self.lent.get(number)
+        if memory is None or memory.numel() < size:
+            memory = in_huge_pages(torch.empty(size, dtype=example.dtype))
+            if self.lends:
+                self.lent[number] = memory
+        return memory[:size].view((rows, *example.shape))
 
     def _list(self, number: int, worst: int, count: int) -> tuple[Tensor, Tensor]:
         """A sparse record's memory for ``count`` steps, each of which may add ``worst`` entries. A full one ends the chunk."""
