@@ -114,6 +114,10 @@ def check_method(method: Any, kinds: Sequence[str]) -> None:
         hint = "; did you mean " + " or ".join(f"bdtorch.integrate.{name}()" for name in names) + "?" if names else ""
         raise TypeError(f"`odeint(method=...)`: expected a method object, got the string {method!r}{hint}")
     hint = "; call it: add ()" if callable(method) and getattr(method, "__name__", "") in kinds else ""
+    if hasattr(method, "strong_order"):
+        hint = "; stochastic equations have bdtorch.integrate.sdeint"
+    elif callable(getattr(method, "order", None)):  # it depends on that of the equation
+        hint = "; fractional equations have bdtorch.integrate.fdeint"
     raise TypeError(
         f"`odeint(method=...)`: expected a method object such as bdtorch.integrate.Tsit5(), got {method!r}{hint}"
     )

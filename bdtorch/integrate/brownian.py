@@ -37,6 +37,7 @@ class BrownianPath:
 
     with $\xi$ drawn for that very node of the tree of halvings, so the halves have the joint law that they must have
     and sum to the whole. Two runs with steps ``step / 2**i`` and ``step / 2**j`` thus see one path.
+    A dtype has paths of its own: float32 numbers are not the rounded float64 ones, since they are drawn from fewer bits.
 
     Attributes:
         step: The coarsest step, in the unit of time; a solver's step is this one divided by a power of 2.

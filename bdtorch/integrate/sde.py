@@ -70,8 +70,8 @@ def sdeint(
 ) -> SDESolution:
     r"""Solve $dy = f(t, y)\,dt + g(t, y)\,dW$.
 
-    The noise is a function of key and time: the same seed gives the same paths on any device and in any loop, and a run
-    with a finer step sees the same paths where both are given one ``path`` (see `BrownianPath`).
+    The noise is a function of key and time: the same seed gives the same paths on any device and in any loop, in one dtype,
+    and a run with a finer step sees the same paths where both are given one ``path`` (see `BrownianPath`).
 
     Args:
         f: Drift, ``f(t, y, *args)``, of the structure and shapes of ``y0``.

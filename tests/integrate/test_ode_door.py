@@ -60,6 +60,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"f": lambda t, y: 1.0}, (TypeError, ValueError), "expected a derivative of"),  # type: ignore[list-item]
     ({"events": 3}, TypeError, r"odeint\(events=...\)`: expected Event objects, got 3"),
     ({"y0": torch.ones(0)}, ValueError, r"odeint\(y0=...\)`: expected at least one number"),
+    ({"method": integrate.EulerMaruyama()}, TypeError, "stochastic equations have bdtorch.integrate.sdeint"),
+    ({"method": integrate.L1()}, TypeError, "fractional equations have bdtorch.integrate.fdeint"),
     ({"method": integrate.SciPy(), "dt": 0.1}, ValueError, r"odeint\(dt=...\)`: expected None with SciPy"),
     ({"method": integrate.SciPy(), "max_step": 0.1}, ValueError, r"odeint\(max_step=...\)`: expected None with SciPy"),
     (
