@@ -32,7 +32,10 @@ def test_a_chain_is_cut_and_independent_work_is_not() -> None:
     assert [len(part) for part in segments.segments(_chain(3))] == [1, 1, 1]
     assert len(segments.segments(_chain(3), interleaved=16)) == 1  # there is other work while one vector waits
     assert len(segments.segments(_chain(5, "aten.neg.default"))) == 1
-    assert len(segments.segments(_chain(24, "aten.neg.default"))) == 1  # as long as a step of integrate-and-fire cells
+    short = _chain(24, "aten.neg.default")  # as long as a step of integrate-and-fire cells
+    assert len(segments.segments(short)) > 1
+    short.append(Node(25, "op", (N,), torch.bool, "aten.gt.Scalar", (short[-2], 0.0)))
+    assert len(segments.segments(short)) == 1  # as such cells choose
     assert len(segments.segments(_chain(80, "aten.neg.default"))) > 1
     start = Node(0, "state", (N,), torch.float64)
     beside = [Node(k, "op", (N,), torch.float64, "aten.tanh.default", (start,)) for k in range(1, 9)]

@@ -10,10 +10,11 @@ from __future__ import annotations
 import bisect
 import itertools
 
+import torch
+
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.kernel import loads
 from bdtorch.simulate.loops.native.reciprocal import known_divisor
-from bdtorch.simulate.loops.native.stages import STAGES
 
 _COSTS = {
     "div": (4, 14), "reciprocal": (4, 14), "sqrt": (4, 16), "rsqrt": (8, 30), "exp": (18, 55), "expm1": (22, 60),
@@ -27,8 +28,9 @@ _COSTS = {
 _KNOWN_DIVISOR = (2, 8)
 _SIMPLE = (1, 4)  # of all others
 _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' work
-_WHOLE = 100  # cycles of the longest chain below which a pass stays one loop: compilers make no vectors of some loops
-_LEAST = 60  # the same where a function comes in stages, of which compilers make vectors
+_WHOLE = 100  # cycles of the longest chain below which a pass with choices stays one loop: not all make vectors
+_LEAST = 50  # the same of a pass of nothing but numbers
+_NEAR = 40  # cycles that can be filled in such passes: in one loop, a midpoint step of a cubic takes 1.3 times as long
 _HANDED = 2  # instructions by which a value gets from one loop to a later one
 
 
@@ -47,8 +49,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
     for node in nodes:
         ready[node] = max((ready[x] for x in loads(node) if x in ready), default=0) + _cost(node)[1]
     edges = sorted(set(ready.values()))
-    whole = _LEAST if any(node.op in STAGES for node in nodes) else _WHOLE
-    if not edges or edges[-1] < whole:
+    short = not edges or edges[-1] < _WHOLE
+    if short and (not edges or edges[-1] < _LEAST or any(node.dtype == torch.bool for node in nodes)):
         return [nodes]
     place = {edge: number for number, edge in enumerate(edges)}
     instructions, begins = [0] * len(edges), list(edges)  # of the nodes that are ready at each edge
@@ -56,7 +58,8 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
         count, cycles = _cost(node)
         instructions[place[edge]] += count
         begins[place[edge]] = min(begins[place[edge]], edge - cycles)
-    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), interleaved)
+    ahead = _NEAR if short else _AHEAD
+    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), ahead, ahead * interleaved)
     parts: list[list[Node]] = [[] for _ in cuts]
     for node in nodes:
         parts[bisect.bisect_left(cuts, place[ready[node]])].append(node)
@@ -86,7 +89,7 @@ def _crossings(nodes: list[Node], ready: dict[Node, int], place: dict[int, int])
 
 
 def _cheapest(
-    edges: list[int], instructions: list[int], begins: list[int], crossings: list[int], interleaved: int
+    edges: list[int], instructions: list[int], begins: list[int], crossings: list[int], ahead: int, ahead_whole: int
 ) -> list[int]:
     """The last edge of each loop, by dynamic programming over the edges."""
     best: list[tuple[float, int]] = []  # cost of all up to an edge, and the edge before its loop
@@ -96,7 +99,7 @@ def _cheapest(
         for first in range(end, -1, -1):
             count, begin = count + instructions[first], min(begin, begins[first])
             before = best[first - 1][0] + _HANDED * crossings[first - 1] if first else 0.0
-            seen = _AHEAD * interleaved if end - first == len(edges) - 1 else _AHEAD
+            seen = ahead_whole if end - first == len(edges) - 1 else ahead
             choices.append((before + count * max(1.0, (edges[end] - begin) / seen), first - 1))
         best.append(min(choices, key=lambda choice: (choice[0], choice[1])))
     cuts = [len(edges) - 1]
