@@ -10,7 +10,9 @@ and `brainstate.transform.vmap` around BrainPy's compiled loop, whose library cl
 
 Equal on both sides: neurons, weights, delays, the evidence in every trial, and input as `PoissonGroup` has it, at most
 one spike in a step. (Weights of BrainPy are multiplied by exp(dt / tau), for it lets what arrives decay for a step before
-it acts.) Both record how many neurons of each group spike in every step. The trains are random; so means over trials of
+it acts.) XLA, which runs BrainPy, takes subnormal numbers for zero, and synaptic variables between the spikes of a neuron
+decay to such; so does PyTorch here, and with it the loop of bdtorch, once `torch.set_flush_denormal(True)` asks for it.
+Both record how many neurons of each group spike in every step. The trains are random; so means over trials of
 the groups' rates are compared, which must agree within 15 % or 1 Hz. One core; each side gets a first call, which
 compiles, and one more, which is quoted. BrainPy keeps its compiled loop between them; here each call of `simulate` traces
 the step anew, which is counted.
@@ -58,6 +60,7 @@ def bdtorch_side(rates: np.ndarray) -> Call:
     from notebooks import decision_making
 
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     draw = bt.ops.bernoulli
 
     class Background(decision_making.Background):

@@ -50,7 +50,7 @@ class Conductance(Receptor):
         self.declare("e_rev", e_rev)
 
     def forward(self, g: Tensor, v: Tensor | None = None) -> Drive:
-        return Drive(current=g * self.e_rev, conductance=g)
+        return _towards(g, self.e_rev)
 
 
 class MagnesiumBlock(Receptor):
@@ -85,4 +85,10 @@ class MagnesiumBlock(Receptor):
         if v is None:
             raise ValueError("`MagnesiumBlock(v=...)`: expected the postsynaptic potential, got None")
         open_g = g / (1.0 + (self.mg / self.beta) * torch.exp(-self.alpha * v))
-        return Drive(current=open_g * self.e_rev, conductance=open_g)
+        return _towards(open_g, self.e_rev)
+
+
+def _towards(g: Tensor, e_rev: Any) -> Drive:
+    """``g (e_rev - v)``, which for a reversal potential of 0 mV is a conductance and nothing else."""
+    nothing = isinstance(e_rev, float) and e_rev == 0.0
+    return Drive(current=None if nothing else g * e_rev, conductance=g)

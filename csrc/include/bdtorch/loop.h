@@ -192,6 +192,23 @@ inline Now at(Frame* frame, int64_t thread, int64_t k, double dt) {
           double(step) * dt};
 }
 
+// Where members of an ensemble take their steps apart: the first error of all, and the end. Until then it is kept, with the
+// steps taken, in a flag that has no use there.
+inline void note_error(Frame* frame, int64_t k, int64_t operation) {
+  const int64_t own = (k + 1) << 32 | operation;
+  int64_t first = __atomic_load_n(&frame->stop[0], __ATOMIC_RELAXED);
+  while ((!first || own < first) &&
+         !__atomic_compare_exchange_n(&frame->stop[0], &first, own, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+inline void end_apart(Frame* frame) {
+  const int64_t first = frame->stop[0];
+  frame->stop[0] = 0;
+  frame->done = first ? first >> 32 : frame->count;
+  if (first) frame->error[(frame->done - 1) & 1] = first & INT64_C(0xffffffff);
+}
+
 struct Range {
   int64_t begin, end;
 };

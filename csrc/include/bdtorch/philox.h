@@ -45,7 +45,7 @@ BDTORCH_INLINE PhiloxBlock philox(uint64_t key, uint64_t step, uint64_t block) {
 
 // Where compilers would not find the best instructions: many blocks at a time, in the order of their words.
 #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-#define BDTORCH_PHILOX_LOT 32
+#define BDTORCH_PHILOX_LOTS
 
 // Eight words on their way, each in the lower half of a lane; what is in the upper half matters to no word.
 typedef uint64_t PhiloxLanes __attribute__((vector_size(64)));
@@ -57,10 +57,10 @@ BDTORCH_INLINE PhiloxLanes philox_product(PhiloxLanes a, PhiloxLanes b) {
   return product;
 }
 
-// words[4 u + j] = word j of block `first + u`, for all u < BDTORCH_PHILOX_LOT. Four times eight blocks take a round
-// together, since each would wait for its products.
+// words[4 u + j] = word j of block `first + u`, for all u < 8 groups. So many times eight blocks take a round together,
+// since each would wait for its products; registers have room for six.
+template <int groups>
 BDTORCH_INLINE void philox_lot(uint64_t key, uint64_t step, uint64_t first, uint32_t* words) {
-  constexpr int groups = BDTORCH_PHILOX_LOT / 8;
   const PhiloxLanes zero = {}, low = zero + UINT64_C(0xffffffff);
   const PhiloxLanes multiplier_0 = zero + UINT64_C(0xD2511F53), multiplier_1 = zero + UINT64_C(0xCD9E8D57);
   PhiloxLanes c0[groups], c1[groups], c2[groups], c3[groups];
@@ -73,7 +73,7 @@ BDTORCH_INLINE void philox_lot(uint64_t key, uint64_t step, uint64_t first, uint
   uint32_t key_0 = uint32_t(key), key_1 = uint32_t(key >> 32);
   BDTORCH_UNROLL(10)
   for (int round = 0; round < 10; ++round) {
-    BDTORCH_UNROLL(4)
+    BDTORCH_UNROLL(6)
     for (int g = 0; g < groups; ++g) {
       const PhiloxLanes product_0 = philox_product(multiplier_0, c0[g]), product_1 = philox_product(multiplier_1, c2[g]);
       c0[g] = product_1 >> 32 ^ (c1[g] ^ (zero + key_0));
@@ -84,7 +84,7 @@ BDTORCH_INLINE void philox_lot(uint64_t key, uint64_t step, uint64_t first, uint
     key_0 += 0x9E3779B9u;
     key_1 += 0xBB67AE85u;
   }
-  BDTORCH_UNROLL(4)
+  BDTORCH_UNROLL(6)
   for (int g = 0; g < groups; ++g) {
     const PhiloxLanes front = (c0[g] & low) | c1[g] << 32, back = (c2[g] & low) | c3[g] << 32;
     const PhiloxLanes in_order[2] = {__builtin_shuffle(front, back, PhiloxLanes{0, 8, 1, 9, 2, 10, 3, 11}),

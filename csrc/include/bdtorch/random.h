@@ -44,6 +44,15 @@ struct Uniform<float> {
   }
 };
 
+// The words as they are, in the order of the numbers that they make.
+struct Words {
+  static constexpr int per_block = 4;
+
+  BDTORCH_INLINE static Numbers<uint32_t, 4> of(const PhiloxBlock& block) {
+    return {{block.word[0], block.word[1], block.word[2], block.word[3]}};
+  }
+};
+
 template <>
 struct Uniform<double> {
   static constexpr int per_block = 2;
@@ -134,22 +143,28 @@ BDTORCH_INLINE void store_block(uint64_t key, uint64_t step, int64_t block, int6
   }
 }
 
-#if defined(BDTORCH_PHILOX_LOT)
+#if defined(BDTORCH_PHILOX_LOTS)
 
-// Calls store(i, u_i) for every i in [begin, end), from whole lots of blocks: what lies before or behind the range is
-// made and left.
+// Calls store(i, word i) for the i of one lot, from a multiple of four on, that lie in [begin, end): what lies before or
+// behind is made and left. Returns where the next lot begins.
+template <int groups, class Store>
+BDTORCH_INLINE int64_t store_lot(uint64_t key, uint64_t step, int64_t first, int64_t begin, int64_t end, const Store& store) {
+  constexpr int64_t count = 32 * groups;
+  alignas(64) uint32_t words[count];
+  philox_lot<groups>(key, step, uint64_t(first / 4), words);
+  if (first >= begin && first + count <= end)
+    for (int64_t k = 0; k < count; ++k) store(first + k, words[k]);
+  else
+    for (int64_t i = first < begin ? begin : first; i < first + count && i < end; ++i) store(i, words[i - first]);
+  return first + count;
+}
+
+// Calls store(i, word i) for every i in [begin, end).
 template <class Store>
-BDTORCH_INLINE void for_each_uniform(uint64_t key, uint64_t step, int64_t begin, int64_t end, const Store& store) {
-  constexpr int64_t count = 4 * BDTORCH_PHILOX_LOT;
-  for (int64_t first = begin / 4 * 4; first < end; first += count) {
-    alignas(64) uint32_t words[count];
-    philox_lot(key, step, uint64_t(first / 4), words);
-    if (first >= begin && first + count <= end)
-      for (int64_t k = 0; k < count; ++k) store(first + k, Uniform<float>::from_word(words[k]));
-    else
-      for (int64_t i = first < begin ? begin : first; i < first + count && i < end; ++i)
-        store(i, Uniform<float>::from_word(words[i - first]));
-  }
+BDTORCH_INLINE void for_each_word(uint64_t key, uint64_t step, int64_t begin, int64_t end, const Store& store) {
+  int64_t first = begin / 4 * 4;
+  while (end - first > 128) first = store_lot<6>(key, step, first, begin, end, store);
+  if (end > first) store_lot<4>(key, step, first, begin, end, store);
 }
 
 #endif
@@ -158,9 +173,16 @@ BDTORCH_INLINE void for_each_uniform(uint64_t key, uint64_t step, int64_t begin,
 template <class Distribution, class Store>
 BDTORCH_INLINE void for_each_number(uint64_t key, uint64_t step, int64_t begin, int64_t end, const Store& store) {
   constexpr int64_t width = Distribution::per_block;
-#if defined(BDTORCH_PHILOX_LOT)
-  if constexpr (std::is_same<Distribution, Uniform<float>>::value)
-    if (end - begin > 2 * width) return for_each_uniform(key, step, begin, end, store);
+#if defined(BDTORCH_PHILOX_LOTS)
+  constexpr bool words = std::is_same<Distribution, Words>::value;
+  if constexpr (words || std::is_same<Distribution, Uniform<float>>::value)
+    if (end - begin > 2 * width)
+      return for_each_word(key, step, begin, end, [&](int64_t i, uint32_t word) {
+        if constexpr (words)
+          store(i, word);
+        else
+          store(i, Uniform<float>::from_word(word));
+      });
 #endif
   const int64_t first_block = begin / width, end_block = (end + width - 1) / width;
   // The blocks at both ends may be cut; those between are not, and make a loop without conditions, which vectorises.
@@ -187,9 +209,24 @@ BDTORCH_INLINE void exponential_fill(int64_t key, int64_t step, int64_t begin, i
   for_each_number<Exponential<T>>(uint64_t(key), uint64_t(step), begin, end, [=](int64_t i, T x) { out[i] = x; });
 }
 
+// How many of the 2^24 values of a uniform float are less than p.
+BDTORCH_INLINE uint32_t uniforms_below(float p) {
+  if (!(p > 0.f)) return 0;  // NaN too
+  if (p >= 1.f) return 1u << 24;
+  const float scaled = p * 0x1p24f;  // exact
+  const uint32_t whole = uint32_t(int32_t(scaled));
+  return whole + (float(int32_t(whole)) < scaled);
+}
+
 template <class T>
 BDTORCH_INLINE void bernoulli_fill(int64_t key, int64_t step, int64_t begin, int64_t end, T p, bool* out) {
-  for_each_number<Uniform<T>>(uint64_t(key), uint64_t(step), begin, end, [=](int64_t i, T u) { out[i] = u < p; });
+  if constexpr (std::is_same<T, float>::value) {
+    const uint32_t below = uniforms_below(p);  // u_i < p, in whole numbers
+    for_each_number<Words>(uint64_t(key), uint64_t(step), begin, end,
+                           [=](int64_t i, uint32_t word) { out[i] = (word >> 8) < below; });
+  } else {
+    for_each_number<Uniform<T>>(uint64_t(key), uint64_t(step), begin, end, [=](int64_t i, T u) { out[i] = u < p; });
+  }
 }
 
 template <class T>

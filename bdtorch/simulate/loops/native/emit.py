@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.events import Events, print_product
-from bdtorch.simulate.loops.native.external import print_external
+from bdtorch.simulate.loops.native.external import print_external, row_count
 from bdtorch.simulate.loops.native.kernel import Kernel, kernel_reads, loads
+from bdtorch.simulate.loops.native.members import Members
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
 from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Plan
@@ -33,11 +34,6 @@ _HEADERS = {
     "bdtorch._procedural": "procedural.h",
 }
 """Headers by the operations that need them."""
-
-_ENTRY = """
-extern "C" int bdtorch_loop(loop::Frame* frame) { return loop::run(frame, take_steps); }
-"""
-"""Takes steps in all threads of the frame, and returns 0 or the number of an error of the system."""
 
 _CACHE = 16 << 10
 """Bytes of a block of elements that takes many steps before the next block does, in a step that is one pass."""
@@ -71,6 +67,7 @@ class _Printer:
         self.last: list[str] = []  # what thread 0 does once the last step is done
         self.arguments: dict[int, str] = {}  # of the passes
         self.recorded = ""  # what thread 0 does to keep records
+        self.members = Members(plan, [(recording.every, recording.sparse) for recording in recordings])
 
     def source(self) -> str:
         for number, kernel in enumerate(self.plan.kernels):
@@ -82,8 +79,9 @@ class _Printer:
                 self._pass(number, kernel)
         self._records()
         self._copies()
+        apart = self.members.steps(self.dt, bool(self.events.lists or self.events.products))
         included = [f'#include "bdtorch/{name}"' for name in ("loop.h", "event_loop.h", *self._further_headers())]
-        return "\n".join([*included, *self._user_sources(), "", *self.functions, self._loop()])
+        return "\n".join([*included, *self._user_sources(), "", *self.functions, self._loop(apart)])
 
     def _user_sources(self) -> list[str]:
         """The C++ of users' operators, each text once."""
@@ -118,6 +116,7 @@ class _Printer:
                 f"{{ const loop::Range r = loop::{share}({iteration.shape[0]}, now.thread, now.threads); "
                 f"{name}({arguments}, r.begin, r.end); }}"
             )
+        self.members.add_pass(kernel, reads, name, arguments, iteration.shape[0])
         for active in self.events.lists:
             if active.producer == number:
                 self._order([Access(active.spikes, False, shared), Access(active.whole(), True, "own")])
@@ -148,13 +147,18 @@ class _Printer:
             [Access(ref, False, "single" if shared == "single" else "all") for ref in reads]
             + [Access(write, True, shared) for write in writes]
         )
-        self._kernel(number, kernel, lines, "if (now.thread == 0) " if shared == "single" else "")
+        self._kernel(number, kernel, lines, shared, row_count(node, refs, lines))
 
-    def _kernel(self, number: int, kernel: Kernel, lines: list[str], guard: str = "") -> None:
+    def _kernel(self, number: int, kernel: Kernel, lines: list[str], shared: str = "rows", rows: int = 0) -> None:
+        """A function, over the rows that it is told where it is made so, and its call."""
         names = " ".join(node.op for node in kernel.nodes)
-        head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now) {{  // {names}"
+        parameter = ", const loop::Range rows" if rows else ""
+        head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now{parameter}) {{  // {names}"
         self.functions.append("\n".join([head, *(f"  {line}" for line in lines), "}\n"]))
-        self.body.append(f"{guard}kernel_{number}(now);")
+        self.members.add_kernel(kernel, f"kernel_{number}", rows)
+        guard = "if (now.thread == 0) " if shared == "single" else ""
+        share = f"loop::Range{{0, {rows}}}" if guard else f"loop::share_rows({rows}, now.thread, now.threads)"
+        self.body.append(f"{guard}kernel_{number}(now{f', {share}' if rows else ''});")
 
     def _order(self, accesses: list[Access]) -> None:
         """Let the threads meet before a kernel where it needs that."""
@@ -212,7 +216,7 @@ class _Printer:
         lines = [f"  std::memcpy({pointer(to)}, {pointer(ref)}, {_bytes(ref)});" for to, ref in whole]
         self.body.append("\n".join(["if (now.thread == 0) {", *lines, "}"]))
 
-    def _loop(self) -> str:
+    def _loop(self, members: str) -> str:
         extent, block = self._apart()
         if block:
             return self._blocked_loop(extent, block)
@@ -238,7 +242,7 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
     {last}
   }}
 }}
-{_ENTRY}"""
+{members}{_entry(self.members.count if members else 0)}"""
 
     def _apart(self) -> tuple[int, int]:
         """Where a step is one pass, in which no element sees another, and records are rare: elements, and those of a block."""
@@ -288,7 +292,7 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
     if (thread == 0) frame->done = k;
   }}
 }}
-{_ENTRY}"""
+{_entry(0)}"""
 
     def _first_lists(self) -> list[str]:
         """The lists of the spikes that a run begins with."""
@@ -297,6 +301,14 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
             return []
         now = f"const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});"
         return ["{", f"  {now}", *(f"  {line}" for line in lines), "  loop::meet(frame);", "}"]
+
+
+def _entry(members: int) -> str:
+    """What takes steps in all threads of the frame, and returns 0 or the number of an error of the system."""
+    steps = f"2 * frame->threads <= {members} ? take_steps_apart : take_steps" if members else "take_steps"
+    return f"""
+extern "C" int bdtorch_loop(loop::Frame* frame) {{ return loop::run(frame, {steps}); }}
+"""
 
 
 def _bytes(ref: Ref) -> str:

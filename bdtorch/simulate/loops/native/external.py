@@ -30,6 +30,18 @@ def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _PRINTERS[node.op](node, refs, out)
 
 
+def row_count(node: Node, refs: dict[Node, Ref], lines: list[str]) -> int:
+    """How many rows the lines that compute ``node`` are for, of which a call may take a range; 0 where they are for all."""
+    if not any("rows." in line for line in lines):
+        return 0
+    if node.op.startswith("bdtorch.random_"):
+        return math.prod(node.shape[:-1])
+    if node.op.startswith("aten.scatter"):
+        return _with_axis(refs[node.args[2]]).shape[0]
+    shape = refs[node.args[0]].shape if node.op in REDUCTIONS else node.shape
+    return shape[0] if shape else 1
+
+
 def _assign(source: Ref, target: Ref) -> str:
     """Copy one view onto another of equal shape."""
     loops, axes = nested(source.shape)
@@ -121,10 +133,7 @@ def _random(fill: str) -> Callable[[Node, dict[Node, Ref], Ref], Printed]:
             head = [f"const loop::Range r = loop::share({n}, now.thread, now.threads);", "const int64_t b = 0;"]
             span, partition = "r.begin, r.end", f"flat {n}"
         else:
-            head = [
-                f"const loop::Range r = loop::share_rows({batch}, now.thread, now.threads);",
-                "for (int64_t b = r.begin; b < r.end; ++b)",
-            ]
+            head = ["for (int64_t b = rows.begin; b < rows.end; ++b)"]
             span, partition = f"0, {n}", "rows"
         return [*head, f"bdtorch::{fill}_fill{kind}({streams}, {span}, {law}{target});"], partition
 
@@ -311,6 +320,8 @@ def _indexed(
     depth = 1 + max((axis for axis, stride in enumerate(strides) if stride), default=-1)
     _, axes = nested(shape)
     heads = [f"for (int64_t {a} = 0; {a} < {n}; ++{a})" for a, n in zip(axes, shape, strict=True)]
+    if depth:
+        heads[0] = f"for (int64_t {axes[0]} = rows.begin; {axes[0]} < rows.end; ++{axes[0]})"
     look_up = f"loop::checked(now.error, {pointer(index)}[{position(0, strides, axes)}], {extent}, {node.number})"
     if not math.prod(shape):
         return [], "single"

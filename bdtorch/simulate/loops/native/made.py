@@ -29,6 +29,7 @@ from bdtorch.simulate.loops.native.narrow import narrowed
 from bdtorch.simulate.loops.native.operations import PRODUCTS
 from bdtorch.simulate.loops.native.plan import Plan, plan
 from bdtorch.simulate.loops.native.pointwise import CPP
+from bdtorch.simulate.loops.native.simplify import simplified
 from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.visits import share_visits
 from bdtorch.simulate.loops.native.widen import widened
@@ -99,7 +100,7 @@ def note_finite(graph: Graph) -> None:
 
 def prepared(graph: Graph) -> Graph:
     """A traced step in the form that is laid out."""
-    return narrowed(split(widened(graph)))
+    return narrowed(simplified(split(widened(graph))))
 
 
 def generate(body: Body, graph: Graph) -> tuple[Plan, str]:

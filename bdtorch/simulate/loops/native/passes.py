@@ -130,15 +130,23 @@ class _Pass:
     def _segments(self) -> list[_Segment]:
         """The loops of the pass, with what they hand on; a store waits until all have read what it overwrites."""
         whole = self.iteration.shape[-1] < _LEAST
-        cut = [self.kernel.nodes] if whole else segments(self.kernel.nodes, self._interleaved())
+        interleaved = self._interleaved()
+        cut = [self.kernel.nodes] if whole else segments(self.kernel.nodes, interleaved)
         parts = [_Segment(nodes) for nodes in cut]
+        narrow: list[Node] = []
+        if (
+            len(parts) > 1 and interleaved == 1
+        ):  # no loop is to take as many elements at a time as narrow results ask for
+            narrow = [node for node in self.writes if node.dtype.itemsize < self.wide.itemsize]
+            parts += [_Segment([])] * bool(narrow)
         place = {node: number for number, part in enumerate(parts) for node in part.nodes}
         last_read: dict[Buffer, int] = {}
         for number, part in enumerate(parts):
             for operand in (x for node in part.nodes for x in loads(node) if x in self.reads):
                 last_read[self._home(operand)] = number
         for node, ref in self.writes.items():
-            parts[max(place[node], last_read.get(ref.buffer.home, 0))].stores.append(node)
+            home = len(parts) - 1 if node in narrow else place[node]
+            parts[max(home, last_read.get(ref.buffer.home, 0))].stores.append(node)
         for node in self.kernel.clears:
             parts[last_read[self._home(node)]].clears.append(node)
         for number, part in enumerate(parts):

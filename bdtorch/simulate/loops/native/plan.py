@@ -13,6 +13,7 @@ from bdtorch.simulate.loops.native.inplace import update_in_place
 from bdtorch.simulate.loops.native.kernel import Kernel, kernel_operands, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref, dense, view
 from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, POINTWISE, UPDATES, VIEWS
+from bdtorch.simulate.loops.native.sink import Sinking
 
 
 @dataclass(eq=False)
@@ -39,26 +40,14 @@ def plan(graph: Graph) -> Plan:
     return _Planner(graph).plan()
 
 
-class _Planner:
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.kernels: list[Kernel] = []
-        self.place: dict[Node, int] = {}  # the kernel that computes a node
-        self.refs: dict[Node, Ref] = {}
-        self.state: dict[int, Buffer] = {}
-        self.known: dict[
-            Kernel, tuple[list[Node], list[Node]]
-        ] = {}  # operands of kernels, with the nodes that have them
-        self.copies: list[Node] = []  # made for the sake of their memory
-        self.wholes: dict[Node, Node] = {}  # what is written into its place in a `cat`, and that `cat`
-
+class _Planner(Sinking):
     def plan(self) -> Plan:
         for node in _kernels_first(self.graph.nodes):
             self._lower(node)
         observed = [self._laid_out(node) for node in self.graph.observed]
         self._declare_untouched_states()
         sources = self._made_states()
-        self._sink()
+        self.sink()
         self._take_apart(sources)
         makers = [None if kernel.fused else kernel.nodes[0] for kernel in self.kernels]
         update_in_place(makers, [*map(self.reads, self.kernels)], self.refs, self.state, sources, observed)
@@ -105,11 +94,6 @@ class _Planner:
             self.refs[source] = self.kernels[self.place[source]].stores[source] = window
             self.wholes[source] = node
         self._place_whole(node)
-
-    def _place_whole(self, node: Node) -> None:
-        places = [self.place[part] for part, whole in self.wholes.items() if whole is node]
-        if places:  # nothing makes what has no elements
-            self.place[node] = max(places)
 
     def _lower_external(self, node: Node) -> None:
         """Kernels of this package take contiguous operands; those of ATen's operations take any strides."""
@@ -194,10 +178,6 @@ class _Planner:
         self.kernels[number].nodes.append(node)
         self.place[node] = number
 
-    def reads(self, kernel: Kernel) -> list[Ref]:
-        """What a kernel reads from memory."""
-        return [self.refs[x] for x in self._operands(kernel)]
-
     def _made_states(self) -> dict[int, tuple[Node, Ref]]:
         """For every state that changes, the node that makes its new value in memory of its own."""
         sources: dict[int, tuple[Node, Ref]] = {}
@@ -209,86 +189,6 @@ class _Planner:
                 made = self._copied(node) if apart or not self._in_memory(node).contiguous else node
                 sources[number] = (made, self._in_memory(made))
         return sources
-
-    def _sink(self) -> None:
-        """Move operations to the one pass that needs them, so that their values stay in registers.
-
-        The new value of a state moves to the last pass that reads the old one, which it can then overwrite.
-        """
-        kept = {*self.graph.observed, *self.copies, *(node.args[0] for node in self.graph.nodes if node.op in VIEWS)}
-        leaves = {node: number for number, node in enumerate(self.graph.state)}
-        kept |= {node for node in leaves if self.graph.state.count(node) > 1}
-        users: dict[Node, set[Node]] = {}
-        for kernel in self.kernels:
-            for node in kernel.nodes:
-                for operand in loads(node):
-                    users.setdefault(operand, set()).add(node)
-        kept |= {part for part, whole in self.wholes.items() if whole in kept or whole in users or whole not in leaves}
-        first = True  # no pass is added later: variables that swap places would overtake one another forever
-        while self._sweep(users, kept, leaves, first):
-            first = False
-
-    def _sweep(self, users: dict[Node, set[Node]], kept: set[Node], leaves: dict[Node, int], may_add: bool) -> bool:
-        nodes = [node for kernel in self.kernels if kernel.fused for node in kernel.nodes if node not in kept]
-        places = ({self.place[user] for user in users.get(node, ())} for node in reversed(nodes))
-        return sum(self._move(at, node, leaves, may_add) for at, node in zip(places, reversed(nodes), strict=True)) > 0
-
-    def _move(self, users: set[int], node: Node, leaves: dict[Node, int], may_add: bool) -> bool:
-        whole = self.wholes.get(node, node)
-        if whole not in leaves:
-            return len(users) == 1 and self._move_to(users.pop(), node, stored=False)
-        written = self.refs[node]
-        old = Ref(self.state[leaves[whole]], written.shape, written.strides, written.offset)
-        last = self._last_reader(old)
-        if last <= self.place[node]:
-            return False
-        for target in range(last, len(self.kernels)):
-            if self.kernels[target].fused and self.kernels[target].shape == node.shape:
-                break
-        else:
-            if not may_add:
-                return False
-            target = len(self.kernels)
-            self.kernels.append(Kernel(node.shape, [], fused=True))
-        if any(number < target for number in users) or not self._move_to(target, node, stored=True):
-            return False
-        if whole is not node:
-            self._place_whole(whole)
-        return True
-
-    def _last_reader(self, old: Ref) -> int:
-        """The last kernel that reads any of this memory, or -1."""
-        home = old.buffer.home
-        for number in reversed(range(len(self.kernels))):
-            for x in self._operands(self.kernels[number]):
-                ref = self.refs[x]
-                if ref.buffer.home is home and ref.overlaps(old):
-                    return number
-        return -1
-
-    def _operands(self, kernel: Kernel) -> list[Node]:
-        """What a kernel reads, once for each list of its nodes: after lowering, lists are replaced and not changed."""
-        known = self.known.get(kernel)
-        if known is None or known[0] is not kernel.nodes:
-            known = self.known[kernel] = (kernel.nodes, kernel_operands(kernel))
-        return known[1]
-
-    def _move_to(self, number: int, node: Node, stored: bool) -> bool:
-        home, target = self.kernels[self.place[node]], self.kernels[number]
-        if number <= self.place[node] or not target.fused or target.shape != home.shape:
-            return False
-        home.nodes = [other for other in home.nodes if other is not node]
-        target.nodes = [node, *target.nodes]  # those that it needs follow, to stand before it
-        self.place[node] = number
-        if stored:
-            target.stores[node] = home.stores.pop(node)
-        else:
-            home.stores.pop(node, None)
-            self.refs.pop(node, None)
-        for operand in loads(node):
-            if self.place.get(operand, number) != number:
-                self._in_memory(operand)
-        return True
 
     def _take_apart(self, sources: dict[int, tuple[Node, Ref]]) -> None:
         """Let unrelated parts of a pass be passes of their own."""

@@ -24,7 +24,14 @@ def print_reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     kind = CPP[node.dtype]
     _, names = nested(ref.shape, "r")
     kept = [axis for axis in range(rank) if axis not in reduced]
-    outer = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in kept)
+    bounds = {axis: ("0", str(ref.shape[axis])) for axis in kept}
+    target = pointer(out)
+    if 0 in bounds:
+        bounds[0] = ("rows.begin", "rows.end")
+        target += f" + rows.begin * {math.prod(ref.shape[axis] for axis in kept[1:])}"
+    outer = " ".join(
+        f"for (int64_t r{axis} = {low}; r{axis} < {high}; ++r{axis})" for axis, (low, high) in bounds.items()
+    )
     inner = " ".join(f"for (int64_t r{axis} = 0; r{axis} < {ref.shape[axis]}; ++r{axis})" for axis in sorted(reduced))
     truth = REDUCTIONS[node.op][1] in ("a | b", "a & b")  # also where the result is a uint8, as of a uint8 it is
     value = element(ref, names)
@@ -35,10 +42,10 @@ def print_reduction(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     if row is not None:
         at = position(0, ref.strides, [f"r{axis}" if axis in kept else "0" for axis in range(rank)])
         total = f"const {kind} a = {kind}({row}({pointer(ref)} + {at}, {count}));"
-        return [f"{kind}* out = {pointer(out)};", f"{outer} {{ {total} *out++ = {finish}; }}"], "single"
+        return [f"{kind}* out = {target};", f"{outer} {{ {total} *out++ = {finish}; }}"], "single"
     start = neutral.replace("<T>", f"<{kind}>")
     return [
-        f"{kind}* out = {pointer(out)};",
+        f"{kind}* out = {target};",
         f"{outer} {{ {kind} a = {start}; {inner} {{ const {kind} b = {value}; a = {combine}; }} *out++ = {finish}; }}",
     ], "single"
 
