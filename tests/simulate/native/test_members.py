@@ -74,7 +74,10 @@ SEEN: dict[str, Step] = {
     "a number for all": lambda x, t: ([x[0] * torch.sin(t).float(), x[1]], x[0]),
 }
 APART: dict[str, Step] = {
-    "rows of rows": lambda x, t: ([x[0] + x[1].reshape(5, 4, 100).sum(1, keepdim=True).expand(5, 4, 100).reshape(5, 400), x[1] * 0.9], x[0][:, ::3]),
+    "rows of rows": lambda x, t: (
+        [x[0] + x[1].reshape(5, 4, 100).sum(1, keepdim=True).expand(5, 4, 100).reshape(5, 400), x[1] * 0.9],
+        x[0][:, ::3],
+    ),
     "parts": lambda x, t: ([torch.cat([x[0][:, 50:], x[1][:, :50] * 2.0], 1), x[0] - x[1]], x[1].amax(1)),
     "places exchanged": lambda x, t: ([x[1], x[0]], x[0]),
     "indices": lambda x, t: ([x[0].gather(1, (x[1] > 0).long() * 9), x[1] * -0.5], x[0].scatter(1, (x[1] > 1).long(), 3.0)),
