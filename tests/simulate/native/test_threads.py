@@ -117,7 +117,11 @@ def test_a_record_of_spikes_has_room_for_the_rate_that_was_seen(monkeypatch):
 
 def test_cuts_of_another_number_of_threads_are_forgotten(monkeypatch):
     monkeypatch.setattr(events, "_SMALL", 0)  # and they are found in eight bytes too
-    monkeypatch.setattr(Crew, "shifts", lambda self, count: [(3, count // 3), (2, count // 2), (3, count)])
+
+    def ends(n):  # of chunks as short as a step too
+        return [(3, 0, n // 3), (2, n // 3, n // 2), (3, n // 2, n)]
+
+    monkeypatch.setattr(Crew, "shifts", lambda self, n: [(size, end) for size, begin, end in ends(n) if begin < end])
     net = sparse_network((300, 100), 0.05)
     state = bt.initial_state(net, dt=0.1, seed=1)
     several, one = (
