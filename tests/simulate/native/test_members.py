@@ -130,3 +130,13 @@ def test_the_first_error_of_all_is_told(
             )
         messages.append(str(caught.value))
     assert messages[0] == messages[1] and "take_steps_apart" in sources[-1]
+
+
+def test_no_members() -> None:
+    def step(x: list[Tensor], t: Tensor) -> Any:
+        z = bt.ops.random.uniform(x[1], x[2], 3, dtype=torch.float32)
+        return [x[0] * 0.5 + z, x[1], x[2] + 1], x[0].sum(1)
+
+    key = torch.zeros(0, dtype=torch.int64)
+    out = run(step, torch.zeros(0, 3), key, key.clone(), loop=bt.Native(threads=1), steps=3).out
+    assert out.shape == (3, 0)

@@ -149,16 +149,18 @@ class _Printer:
         )
         self._kernel(number, kernel, lines, shared, row_count(node, refs, lines))
 
-    def _kernel(self, number: int, kernel: Kernel, lines: list[str], shared: str = "rows", rows: int = 0) -> None:
+    def _kernel(
+        self, number: int, kernel: Kernel, lines: list[str], shared: str = "rows", rows: int | None = None
+    ) -> None:
         """A function, over the rows that it is told where it is made so, and its call."""
         names = " ".join(node.op for node in kernel.nodes)
-        parameter = ", const loop::Range rows" if rows else ""
+        parameter = "" if rows is None else ", const loop::Range rows"
         head = f"BDTORCH_APART void kernel_{number}(const loop::Now& now{parameter}) {{  // {names}"
         self.functions.append("\n".join([head, *(f"  {line}" for line in lines), "}\n"]))
-        self.members.add_kernel(kernel, f"kernel_{number}", rows)
+        self.members.add_kernel(kernel, f"kernel_{number}", rows or 0)
         guard = "if (now.thread == 0) " if shared == "single" else ""
         share = f"loop::Range{{0, {rows}}}" if guard else f"loop::share_rows({rows}, now.thread, now.threads)"
-        self.body.append(f"{guard}kernel_{number}(now{f', {share}' if rows else ''});")
+        self.body.append(f"{guard}kernel_{number}(now{'' if rows is None else f', {share}'});")
 
     def _order(self, accesses: list[Access]) -> None:
         """Let the threads meet before a kernel where it needs that."""

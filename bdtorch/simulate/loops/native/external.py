@@ -30,10 +30,10 @@ def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return _PRINTERS[node.op](node, refs, out)
 
 
-def row_count(node: Node, refs: dict[Node, Ref], lines: list[str]) -> int:
-    """How many rows the lines that compute ``node`` are for, of which a call may take a range; 0 where they are for all."""
+def row_count(node: Node, refs: dict[Node, Ref], lines: list[str]) -> int | None:
+    """How many rows the lines that compute ``node`` are for, of which a call takes a range; None where they are for all."""
     if not any("rows." in line for line in lines):
-        return 0
+        return None
     if node.op.startswith("bdtorch.random_"):
         return math.prod(node.shape[:-1])
     if node.op.startswith("aten.scatter"):
