@@ -305,7 +305,7 @@ class _Tracer(TorchDispatchMode):
 def _memory(x: Tensor) -> int:
     """Where the memory lies that a tensor looks into: one storage may have been made of another, as DLPack does it."""
     storage = x.untyped_storage()
-    return storage.data_ptr() or -storage._cdata
+    return (0 if _is_lazy_zero(x) else storage.data_ptr()) or -storage._cdata
 
 
 def _is_lazy_zero(x: Any) -> bool:
