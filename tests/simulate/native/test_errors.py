@@ -8,6 +8,7 @@ import torch
 
 import bdtorch as bt
 from bdtorch.simulate.loops import LoopError
+from bdtorch.simulate.loops.native import decompositions
 from tests.simulate.native.stepping import assert_same, both, run
 
 V = torch.linspace(-1.0, 1.0, 9)
@@ -37,7 +38,7 @@ class Doubled(torch.autograd.Function):
 STEPS = {
     "random": (lambda x: x + torch.rand(9), r"aten\.rand\.default draws from torch's global generator"),
     "dropout": (lambda x: torch.dropout(x, 0.5, True), r"draws from torch's global generator"),
-    "item": (lambda x: x * x.max().item(), r"_local_scalar_dense\.default needs the value of a tensor"),
+    "item": (lambda x: x * x.max().item(), r"item needs the value of a tensor"),
     "float": (
         lambda x: x * float(x[0]),
         r"needs the value of a tensor while tracing: write the choice with torch\.where",
@@ -152,3 +153,11 @@ def test_states_that_are_tensors_of_the_model():
 
     for native, reference in zip(*both(step, WEIGHTS, WEIGHTS, WEIGHTS.view(3, 3).t()), strict=True):
         assert_same(native, reference, exact=True)
+
+
+def test_what_fails_only_in_the_trace_names_the_line(monkeypatch):
+    """A decomposition may refuse what PyTorch's kernel takes."""
+    monkeypatch.setitem(decompositions.TABLE, "aten.roll.default", len)  # which takes one argument
+    message = r"cannot trace this model: TypeError: len.* \(test_errors.py:\d+: .*x\[0\].roll\(1\)"
+    with pytest.raises(LoopError, match=message):
+        run(lambda x, t: (x, x[0].roll(1)), torch.linspace(-1.0, 1.0, 4), loop="native")

@@ -7,6 +7,7 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bdtorch.ops import python_function
 from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._site import site
+from bdtorch.simulate._site import site, site_in
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
 from bdtorch.simulate.loops.native.autocast import casts_anew
@@ -50,7 +51,8 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     except LoopError:
         raise
     except Exception as error:  # the step has run outside the tracer, so what fails is the tracing of it
-        unknown = LoopError(f"the native loop cannot trace this model: {type(error).__name__}: {error}")
+        place = site_in("".join(traceback.format_tb(error.__traceback__)))
+        unknown = LoopError(f"the native loop cannot trace this model: {type(error).__name__}: {error} ({place})")
         raise tracer.refused or unknown from error
     if tracer.refused is not None:  # which the model, or C code, has caught
         raise tracer.refused
