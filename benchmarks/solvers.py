@@ -1,13 +1,13 @@
 """Solvers beside torchdiffeq and torchsde: time ratios and function calls, measured in one run.
 
-    python benchmarks/solvers.py [--json FILE] [--repeats 5] [--threads 1]
+    python benchmarks/solvers.py [--json FILE] [--repeats 5] [--threads 1] [--adaptive]
 
 Fixed and stochastic steps: 1,000 of a [64, 256] system, of which the last state is kept. Equations range from cheap to
 such as spend their time in elementary functions, which no solver can save: ``derivative alone`` is the time of as many
 evaluations by PyTorch as the peer makes, and its share of the peer's time bounds what a loop without any overhead but the same
-arithmetic would win. All sides solve the same problem and take turns; each ratio is of their best times in this
-run. Compilation is reported apart. Figures of work against error are drawn by ``solvers_figures.py``; what keeping every step
-of a path costs, and what a refined path costs, by ``solvers_sde.py``.
+arithmetic would win. All sides solve the same problem and take turns; each ratio is of their best times in this run, and of
+adaptive solvers the median over pairs of turns. Compilation is reported apart. Figures of work against error are drawn by
+``solvers_figures.py``; what keeping every step of a path costs, and what a refined path costs, by ``solvers_sde.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -33,7 +34,9 @@ from bdtorch.integrate import ODESolver, odeint
 from benchmarks import solvers_sde
 
 STEPS, SHAPE, DT = 1000, (64, 256), 0.01
-LORENZ, DURATION = 1000, 2.0
+LORENZ, DURATION, OUTPUTS = 1000, 2.0, (2, 11, 101)
+TOLERANCES = {torch.float64: (1e-6, 1e-9), torch.float32: (1e-4, 1e-6)}
+"""Relative and absolute, such as the precision resolves."""
 TURN = 0.05
 """Seconds, at least, of each turn of a contestant."""
 
@@ -116,11 +119,19 @@ def fixed_pair(equation: str, name: str, y0: Tensor, ends: Tensor, repeats: int)
     }  # fmt: skip
 
 
-def adaptive(repeats: int) -> dict[str, Any]:
+def paired(repeats: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float, float, float]:
+    """Median times of turns of each, in s, and the median of the ratios of neighbouring turns."""
+    turns = [best(1, ours, theirs) for _ in range(repeats)]
+    mine, other = zip(*turns, strict=True)
+    return median(mine), median(other), median(b / a for a, b in turns)
+
+
+def adaptive(repeats: int, dtype: torch.dtype, outputs: int) -> dict[str, Any]:
+    """1,000 Lorenz systems by Dormand and Prince's method, with an equal tolerance on both sides."""
     torch.manual_seed(0)
     y0 = torch.randn(LORENZ, 3, dtype=torch.float64) * 5.0 + torch.tensor([0.0, 0.0, 25.0], dtype=torch.float64)
-    times = torch.linspace(0.0, DURATION, 11, dtype=torch.float64)
-    options: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-9}
+    y0, times = y0.to(dtype), torch.linspace(0.0, DURATION, outputs, dtype=torch.float64)
+    options: dict[str, Any] = dict(zip(("rtol", "atol"), TOLERANCES[dtype], strict=True))
     calls = 0
 
     def counted(t: Tensor, y: Tensor) -> Tensor:
@@ -134,23 +145,51 @@ def adaptive(repeats: int) -> dict[str, Any]:
     began = time.perf_counter()
     ours = solver(y0, times)
     compilation = time.perf_counter() - began
-    exact = odeint(lorenz, y0, times, method=integrate.DOP853(), batch_dims=1, rtol=1e-12, atol=1e-12, progress=False).y
-    errors = [float((y - exact).abs().max()) for y in (ours.y, theirs)]
-    native, python, diffeq = best(
-        repeats,
-        lambda: solver(y0, times),
-        lambda: odeint(lorenz, y0, times, method=method, batch_dims=1, progress=False, **options),
-        lambda: torchdiffeq.odeint(lorenz, y0, times, method="dopri5", **options),
+    ours = solver(y0, times)  # whose chunks are those of all further runs
+    exact = odeint(
+        lorenz, y0.double(), times, method=integrate.DOP853(), batch_dims=1, rtol=1e-12, atol=1e-12, progress=False
+    ).y
+    errors = [float((y.double() - exact).abs().max()) for y in (ours.y, theirs)]
+    native, diffeq, ratio = paired(
+        repeats, lambda: solver(y0, times), lambda: torchdiffeq.odeint(lorenz, y0, times, method="dopri5", **options)
     )
-    needed = int((ours.steps + ours.rejections).max()) * method.evaluations + 2
-    print(f"{LORENZ} Lorenz systems: native {native * 1e3:.1f} ms, Python loop {python * 1e3:.1f} ms, torchdiffeq "
-          f"{diffeq * 1e3:.1f} ms: {diffeq / native:.1f} times faster; calls {ours.evaluations} against {calls} "
-          f"({ours.evaluations / calls:.2f}); error {errors[0]:.0e} against {errors[1]:.0e}")  # fmt: skip
+    kind = str(dtype).removeprefix("torch.")
+    print(f"{LORENZ} Lorenz systems, {kind}, {outputs:3} outputs: "
+          f"native {native * 1e3:5.1f} ms, torchdiffeq {diffeq * 1e3:5.1f} ms: "
+          f"{ratio:.1f} times faster; calls {ours.evaluations} against {calls} ({ours.evaluations / calls:.2f}); "
+          f"error {errors[0]:.0e} against {errors[1]:.0e}", flush=True)  # fmt: skip
     return {
-        "native_s": native, "python_s": python, "torchdiffeq_s": diffeq, "native_ratio": diffeq / native,
-        "python_ratio": diffeq / python, "compilation_s": compilation, "calls": ours.evaluations, "needed_calls": needed,
-        "torchdiffeq_calls": calls, "call_ratio": ours.evaluations / calls, "error": errors[0], "torchdiffeq_error": errors[1],
+        "dtype": kind, "outputs": outputs, "native_s": native, "torchdiffeq_s": diffeq, "native_ratio": ratio,
+        "compilation_s": compilation, "calls": ours.evaluations, "torchdiffeq_calls": calls,
+        "call_ratio": ours.evaluations / calls, "error": errors[0], "torchdiffeq_error": errors[1],
     }  # fmt: skip
+
+
+def oscillator(t: Tensor, y: Tensor) -> Tensor:
+    x, v = y.unbind(-1)
+    return torch.stack([v, 2.0 * (1.0 - x * x) * v - x], -1)
+
+
+SMALL: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Any, float]] = {
+    "decay, 1 number": (lambda t, y: -y, 1.0, 5.0),
+    "van der Pol, 2 numbers": (oscillator, [2.0, 0.0], 10.0),
+    "Lorenz, 3 numbers": (lorenz, [1.0, 1.0, 20.0], 2.0),
+}
+
+
+def small(repeats: int, name: str, outputs: int) -> dict[str, Any]:
+    """One call of `odeint` in plain PyTorch, nothing compiled and nothing kept, in single precision."""
+    f, start, end = SMALL[name]
+    y0, times = torch.tensor(start), torch.linspace(0.0, end, outputs)
+    options: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-6}
+    ours, theirs, ratio = paired(
+        repeats,
+        lambda: odeint(f, y0, times, method=integrate.DormandPrince5(), progress=False, **options),
+        lambda: torchdiffeq.odeint(f, y0, times, method="dopri5", **options),
+    )
+    print(f"{name:22} {outputs:3} outputs: plain PyTorch {ours * 1e3:5.1f} ms, torchdiffeq {theirs * 1e3:5.1f} ms: "
+          f"{ratio:.2f} times faster", flush=True)  # fmt: skip
+    return {"equation": name, "outputs": outputs, "python_s": ours, "torchdiffeq_s": theirs, "python_ratio": ratio}
 
 
 def main() -> None:
@@ -158,21 +197,28 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--adaptive", action="store_true", help="adaptive steps only")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results: dict[str, Any] = {"torch": torch.__version__, "threads": arguments.threads}
-    results["fixed_step"] = [
-        row for dtype in (torch.float32, torch.float64) for row in fixed_step(arguments.repeats, dtype)
-    ]
-    results["lorenz"] = adaptive(arguments.repeats)
-    rows = solvers_sde.measure(steps=STEPS, shape=SHAPE, repeats=max(1, arguments.repeats // 2))
+    results["lorenz"] = [adaptive(arguments.repeats, dtype, outputs) for dtype in TOLERANCES for outputs in OUTPUTS]
+    results["small"] = [small(arguments.repeats, name, outputs) for name in SMALL for outputs in (2, 101)]
+    if not arguments.adaptive:
+        results |= fixed_and_stochastic(arguments.repeats)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+def fixed_and_stochastic(repeats: int) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    results["fixed_step"] = [row for dtype in (torch.float32, torch.float64) for row in fixed_step(repeats, dtype)]
+    rows = solvers_sde.measure(steps=STEPS, shape=SHAPE, repeats=max(1, repeats // 2))
     results["stochastic"] = [asdict(row) for row in rows]
     results["stochastic_ratios"] = solvers_sde.ratios(rows)
     for one in results["stochastic_ratios"]:
         print(f"{one['case']:26} {one['against']} / {one['loop']}: {one['ratio']:.1f}")
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+    return results
 
 
 if __name__ == "__main__":
