@@ -162,10 +162,13 @@ def checked_times(t: Any) -> tuple[Tensor, list[float]]:
     return times, numbers
 
 
-@torch.compiler.assume_constant_result
 def _known(times: Tensor) -> tuple[float, ...]:
     """What a compiler, which lays the steps out, takes the times to be."""
     return tuple(times.tolist())
+
+
+# All that `torch.compiler.assume_constant_result` does; it loads the compiler, for a second or more, to do so.
+_known._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _listed(times: Tensor) -> list[float]:
