@@ -104,6 +104,10 @@ def _attention(
     return torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)
 
 
+def _median(x: Tensor) -> Tensor:
+    return x.reshape(-1).median(0)[0] if x.numel() else torch.full((), math.nan).to(x.dtype)  # as PyTorch has it
+
+
 def _distances(a: Tensor, b: Tensor, p: float, mode: int | None) -> Tensor:
     return torch.linalg.vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1)
 
@@ -162,7 +166,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten.diagonal_backward.default": _diagonal_backward,
     "aten.diagonal_copy.default": _diagonal,
     "aten.index.Tensor": indexing.index,
-    "aten.median.default": lambda x: x.reshape(-1).median(0)[0],
+    "aten.median.default": _median,
     "aten.remainder.Scalar_Tensor": lambda a, b: torch.remainder(torch.full((), a, dtype=torch.result_type(a, b)), b),
     "aten.scatter_reduce.two": indexing.scatter_reduce,
     "aten.searchsorted.Tensor": _search,

@@ -284,7 +284,7 @@ def _gather(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
 
 
 def _index_select(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    source, index = refs[node.args[0]], refs[node.args[2]]
+    source, index, out = _with_axis(refs[node.args[0]]), _with_axis(refs[node.args[2]]), _with_axis(out)
     axis = node.args[1] % len(source.shape)
     strides = tuple(index.strides[0] if other == axis else 0 for other in range(len(source.shape)))
     return _indexed_read(node, source, index, strides, axis, out)

@@ -43,7 +43,7 @@ def index_put(x: Tensor, indices: list[Tensor | None], values: Tensor, accumulat
         shape = (*rest[: axes[0]], *flat.shape, *rest[axes[0] :])
         values = values.expand(shape).movedim(_places(axes[0], flat.dim()), tuple(range(flat.dim())))
     shape = (flat.numel(), *front.shape[1:])
-    values = values.expand(*flat.shape, *front.shape[1:]).reshape(shape)
+    values = values.expand((*flat.shape, *front.shape[1:])).reshape(shape)
     spread = flat.reshape(-1, *(1 for _ in shape[1:])).expand(shape)
     put = front.scatter_add(0, spread, values) if accumulate else front.scatter(0, spread, values)
     extents = [x.shape[axis] for axis in axes]
