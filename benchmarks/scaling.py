@@ -22,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # as a script, this file sees only its own folder
 
+import torch  # noqa: E402
+
 import bdtorch as bt  # noqa: E402
 from benchmarks import coba, tables  # noqa: E402
 from benchmarks.simulators import DT  # noqa: E402
@@ -31,9 +33,9 @@ SIZES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 SYNAPSES_PER_NEURON = 80.0
 SILENT_DRIVE = 5.0  # mV; the cells would rest 5 mV below threshold
 SETTLING = 100.0  # ms
-NEURON_STEPS = 60_000_000  # of a run, within the bounds of its number of steps
+NEURON_STEPS = 400_000_000  # of a run, within the bounds of its number of steps
 TWO_BYTES = 2**15  # neurons up to which the native loop stores indices in two bytes
-FEWEST_STEPS, MOST_STEPS = 300, 100_000
+FEWEST_STEPS, MOST_STEPS = 4000, 400_000
 
 
 def measure(neurons: int, repeats: int, neuron_steps: int) -> dict[str, Any]:
@@ -101,13 +103,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {"type": lambda text: [int(word) for word in text.split(",")], "default": list(SIZES)}
     parser.add_argument("--sizes", **sizes, help="numbers of neurons, separated by commas")
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--neuron-steps", type=int, default=NEURON_STEPS, help="roughly how long a run is")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--page", type=Path, help="Markdown file whose table is written anew")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, [max(os.sched_getaffinity(0))])
+    torch.set_num_threads(1)  # or the time of those that wait for work would count
+    torch.set_flush_denormal(True)  # a silent network's conductances decay to such numbers, which take long
     rows = []
     print(f"{'neurons':>9} {'rate Hz':>8} {'us/step':>10} {'ns/neuron-step':>14} {'ns/event':>9}")
     for neurons in arguments.sizes:
