@@ -227,22 +227,24 @@ def check_state(y0: State, batch_dims: Any) -> None:
 
 def check_slope(slope: State, y0: State, t0: float) -> None:
     """Reject a derivative of another structure, shape or dtype, or one that is NaN or infinite from the start."""
-    spec, expected = tree.flatten(slope)[1], tree.flatten(y0)[1]
-    if spec != expected:
-        names = [name for name, _ in tree.named_leaves(slope)]
-        raise ValueError(
-            f"`odeint(f=...)`: expected a derivative of the structure of y0, {[n for n, _ in tree.named_leaves(y0)]}, got {names}"
-        )
-    for (name, leaf), value in zip(tree.named_leaves(y0), tree.leaves(slope), strict=True):
-        of = f" for {name!r}" if name else ""
-        if not isinstance(value, Tensor):
-            raise TypeError(f"`odeint(f=...)`: expected a derivative of tensors, got {type(value).__name__}{of}")
-        if value.shape != leaf.shape or value.dtype != leaf.dtype:
-            raise ValueError(
-                f"`odeint(f=...)`: expected a derivative of shape {tuple(leaf.shape)} and {leaf.dtype}, "
-                f"got {tuple(value.shape)} and {value.dtype}{of}"
-            )
+    expect_like(slope, y0, "odeint(f=...)", "a derivative", "y0")
     report_nonfinite(slope, t0, "the derivative is {value}")
+
+
+def expect_like(value: State, like: State, argument: str, what: str, name: str) -> None:
+    """Reject a state of another structure, shape or dtype than that of ``name``; messages call it ``what``."""
+    if tree.flatten(value)[1] != tree.flatten(like)[1]:
+        want, got = [path for path, _ in tree.named_leaves(like)], [path for path, _ in tree.named_leaves(value)]
+        raise ValueError(f"`{argument}`: expected {what} of the structure of {name}, {want}, got {got}")
+    for (path, expected), leaf in zip(tree.named_leaves(like), tree.leaves(value), strict=True):
+        of = f" for {path!r}" if path else ""
+        if not isinstance(leaf, Tensor):
+            raise TypeError(f"`{argument}`: expected {what} of tensors, got {type(leaf).__name__}{of}")
+        if leaf.shape != expected.shape or leaf.dtype != expected.dtype:
+            raise ValueError(
+                f"`{argument}`: expected {what} of shape {tuple(expected.shape)} and {expected.dtype}, "
+                f"got {tuple(leaf.shape)} and {leaf.dtype}{of}"
+            )
 
 
 def check_linear(slopes: State, y: State) -> None:

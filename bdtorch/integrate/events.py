@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bdtorch import _tree as tree
 from bdtorch._types import State
 from bdtorch.integrate._base import IntegrationError
 
@@ -268,22 +267,6 @@ class EventWatch:
         value = function(time, rows)
         change = value / torch.where(rate * step == 0, torch.inf, rate * step)
         return (theta - change).clamp(0.0, 1.0)
-
-
-def check_reset(after: State, y: State) -> None:
-    """Reject a state after a reset that is of another structure, shape or dtype than the one before."""
-    if tree.flatten(after)[1] != tree.flatten(y)[1]:
-        want, got = [name for name, _ in tree.named_leaves(y)], [name for name, _ in tree.named_leaves(after)]
-        raise ValueError(f"`Event(reset=...)`: expected a state of the structure of y, {want}, got {got}")
-    for (name, before), leaf in zip(tree.named_leaves(y), tree.leaves(after), strict=True):
-        of = f" for {name!r}" if name else ""
-        if not isinstance(leaf, Tensor):
-            raise TypeError(f"`Event(reset=...)`: expected tensors, got {type(leaf).__name__}{of}")
-        if leaf.shape != before.shape or leaf.dtype != before.dtype:
-            raise ValueError(
-                f"`Event(reset=...)`: expected shape {tuple(before.shape)} and {before.dtype}, "
-                f"got {tuple(leaf.shape)} and {leaf.dtype}{of}"
-            )
 
 
 def _interpolated(y: Tensor, powers: list[Tensor], theta: Tensor) -> Tensor:

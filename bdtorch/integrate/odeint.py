@@ -29,12 +29,13 @@ from bdtorch.integrate._equation import (
     component_names,
     coupled,
     equation,
+    expect_like,
     moves,
     unwritten,
 )
 from bdtorch.integrate._loop import Pace, Prepared, PythonLoop, TimeLoop
 from bdtorch.integrate.adjoint import Adjoint, solve_with_adjoint
-from bdtorch.integrate.events import Event, EventWatch, Occurrences, check_reset
+from bdtorch.integrate.events import Event, EventWatch, Occurrences
 from bdtorch.integrate.external import External
 from bdtorch.integrate.runge_kutta import RK4, Tsit5
 
@@ -337,7 +338,7 @@ class ODESolver:
                 value = function(sign * s, y, *arguments)
                 if packs:
                     after = tree.aligned(value, y)
-                    check_reset(after, y)
+                    expect_like(after, y, "Event(reset=...)", "a state", "y")
                     return layout.pack(after)[0]
                 if not isinstance(value, Tensor) or value.shape != s.shape or not value.is_floating_point():
                     got = (

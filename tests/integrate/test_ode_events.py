@@ -250,10 +250,10 @@ def test_second_and_third_derivatives_of_an_event_time_and_through_resets() -> N
 @pytest.mark.parametrize(
     ("after", "error", "message"),
     [
-        (lambda y: y[:1], ValueError, r"expected shape \(2,\) and torch.float64, got \(1,\)"),
+        (lambda y: y[:1], ValueError, r"expected a state of shape \(2,\) and torch.float64, got \(1,\)"),
         (lambda y: y.float(), ValueError, r"expected .* got \(2,\) and torch.float32"),
         (lambda y: {"a": y}, ValueError, "expected a state of the structure of y"),
-        (lambda y: 1.0, TypeError, "expected tensors, got float"),
+        (lambda y: 1.0, TypeError, "expected a state of tensors, got float"),
     ],
 )
 def test_a_reset_to_another_kind_of_state_is_refused(after: Any, error: type[Exception], message: str) -> None:

@@ -10,17 +10,9 @@ from torch import Tensor
 
 import bdtorch as bt
 from bdtorch.integrate import RK4, ODESolver
-from bdtorch.simulate.loops.native import compiler, emit, made
+from bdtorch.simulate.loops.native import emit
 
 N = 20_001  # more than the innermost cache holds, and not a multiple of a block
-
-
-@pytest.fixture
-def sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    found: list[str] = []
-    make = compiler.compiled
-    monkeypatch.setattr(made, "compiled", lambda source: (found.append(source), make(source))[1])
-    return found
 
 
 def _pushed(t: Tensor, y: Tensor, rate: Tensor) -> Tensor:

@@ -10,19 +10,11 @@ import torch
 from torch import Tensor
 
 import bdtorch as bt
-from bdtorch.simulate.loops.native import compiler, made, members
+from bdtorch.simulate.loops.native import members
 from tests.simulate.native.stepping import Step, flat, run
 
 MEMBERS = 7
 SMALL, HUGE = 3 << 10, 1 << 40  # bytes of a block: one or two members, all of them
-
-
-@pytest.fixture
-def sources(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    found: list[str] = []
-    make = compiler.compiled
-    monkeypatch.setattr(made, "compiled", lambda source: (found.append(source), make(source))[1])
-    return found
 
 
 def network() -> bt.Network:
