@@ -5,7 +5,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
 SOURCES := $(shell find csrc -type f 2>/dev/null)
-PYTEST := $(PYTHON) -m pytest
+# A process for each core. A test run by hand (`$(PYTHON) -m pytest tests/...`) stays in one.
+PYTEST := $(PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test slow lint format types gallery docs bench bench-peers clean
