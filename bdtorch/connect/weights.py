@@ -61,7 +61,7 @@ class Weights(Parametrised):
                 f"`{label}(connect=...)`: expected connectivity of {n_pre} sources and {n_post} targets, "
                 f"got {connect.n_pre} and {connect.n_post}"
             )
-        self.connect = connect
+        self.connect, self.label = connect, label
         if weight is None:
             weight = Normal(0.0, math.sqrt(n_post / max(1, connect.synapses)))
         if not isinstance(weight, Tensor):
@@ -76,6 +76,8 @@ class Weights(Parametrised):
 
     def forward(self, x: Tensor) -> Tensor:
         """The sums over sources, ``(*batch, n_post)``, for ``x`` of shape ``(*batch, n_pre)``, in the dtype of the sums."""
+        if not x.dim() or x.shape[-1] != self.connect.n_pre:
+            raise ValueError(f"`{self.label}(x)`: expected (*batch, {self.connect.n_pre}), got {tuple(x.shape)}")
         x = x.to(dtype_of_sums(self.weight)) if x.is_floating_point() else x
         sums: Tensor = self.connect(x, self.weight)
         return sums

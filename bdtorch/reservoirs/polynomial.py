@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def polynomial_features(x: Tensor, degrees: Sequence[int]) -> Tensor:
 
 def checked_degrees(degrees: Sequence[int], label: str) -> tuple[int, ...]:
     """``degrees`` as a tuple of distinct whole numbers, or an error that names ``label``."""
-    chosen = tuple(degrees)
+    chosen = tuple(degrees) if isinstance(degrees, Iterable) else ()
     whole = all(isinstance(degree, int) and not isinstance(degree, bool) and degree >= 0 for degree in chosen)
     if not chosen or not whole or len(set(chosen)) != len(chosen):
         raise ValueError(f"`{label}(degrees=...)`: expected distinct whole numbers of at least 0, got {degrees!r}")

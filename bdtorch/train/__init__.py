@@ -1,8 +1,8 @@
 """Training: rules that fit readouts to simulated activity, and gradients through time beside `torch.optim` as it is."""
 
 from bdtorch.reservoirs import polynomial_features as polynomial_features
+from bdtorch.train._progress import Epoch as Epoch
 from bdtorch.train.bptt import BPTT as BPTT
-from bdtorch.train.bptt import Epoch as Epoch
 from bdtorch.train.constraints import dale as dale
 from bdtorch.train.constraints import masked as masked
 from bdtorch.train.cross_validation import Validation as Validation

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from bdtorch import _tree as tree
+from bdtorch.network import Readout, Recurrent, Sequential
 from bdtorch.simulate import Solution
 
 
@@ -20,14 +21,32 @@ def swapped(x: Any) -> Any:
     return tree.map(lambda leaf: leaf.transpose(0, 1), x)
 
 
-def checked_inputs(x: Any, label: str) -> Any:
+def expected_width(system: nn.Module) -> int | None:
+    """The size of the last axis of a system's inputs, where it is known."""
+    if isinstance(system, Sequential):
+        return expected_width(system.layers[0])
+    if isinstance(system, Recurrent):
+        return system.input.connect.n_pre
+    if isinstance(system, Readout):
+        return system.output.connect.n_pre
+    return system.in_features if isinstance(system, nn.Linear) else None
+
+
+def checked_inputs(x: Any, system: nn.Module, label: str) -> Any:
     """Inputs with time first, or an error that names ``label``."""
+    width = expected_width(system)
+    if not tree.tensors(x):
+        raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {x!r}")
     for leaf in tree.leaves(x):
         if not isinstance(leaf, Tensor) or leaf.dim() < 2:
             got = tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
             raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {got}")
         if not leaf.shape[1]:
             raise ValueError(f"`BPTT.{label}(x=...)`: expected at least one step, got {tuple(leaf.shape)}")
+        if width is not None and leaf.shape[-1] != width:
+            raise ValueError(
+                f"`BPTT.{label}(x=...)`: expected {width} inputs on the last axis, got {tuple(leaf.shape)}"
+            )
     return swapped(x)
 
 
@@ -61,6 +80,39 @@ def check_targets(y: Any, steps: int) -> None:
 def extent(x: Any) -> int:
     """Length of the first axis."""
     return int(tree.leaves(x)[0].shape[0])
+
+
+@dataclass
+class Batch:
+    """A batch on its way through time.
+
+    Attributes:
+        inputs: ``(time, batch, ...)``.
+        y: Its targets, with the batch first.
+        state: Where it has come to.
+        samples: Their number.
+        steps: Their number.
+        loss: Of the pieces so far, each by its part of the steps.
+        outs: Outputs of the pieces so far, with the batch first.
+    """
+
+    inputs: Any
+    y: Any
+    state: Any
+    samples: int
+    steps: int
+    loss: float = 0.0
+    outs: list[Any] = field(default_factory=list)
+
+    def advance(self, state: Any, out: Any, loss: Tensor, steps: int) -> None:
+        """Take in what a piece of so many steps gave, detached."""
+        self.state = state
+        self.outs.append(out)
+        self.loss += float(loss) * steps / self.steps
+
+    def out(self) -> Any:
+        """The output of all pieces."""
+        return tree.map(lambda *parts: torch.cat(parts, 1), *self.outs) if len(self.outs) > 1 else self.outs[0]
 
 
 def cut(x: Any, start: int, stop: int, axis: int = 0) -> Any:
@@ -99,71 +151,6 @@ def recomputed(run: Callable[[Any], Solution], state: Any) -> Solution:
     _, structure = tree.flatten((sol.state, sol.outputs, sol.records))
     sol.state, sol.outputs, sol.records = tree.unflatten(list(results), structure)
     return sol
-
-
-class Means:
-    """Means of named numbers, weighted by the number of samples."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.samples = 0
-
-    def add(self, values: dict[str, float], samples: int) -> None:
-        """Take in the means over ``samples`` samples."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value * samples
-        self.samples += samples
-
-    def result(self, label: str) -> dict[str, float]:
-        """The means, or an error that names ``label`` where there was no sample."""
-        if not self.samples:
-            raise ValueError(f"`BPTT.{label}`: expected at least one batch, got none")
-        return {name: total / self.samples for name, total in self.sums.items()}
-
-
-@dataclass
-class Place:
-    """How far an epoch has come: enough to draw the rest of its batches as if it had never stopped."""
-
-    random: Tensor
-    """torch's random state at its beginning."""
-    generator: Tensor | None
-    """That of the loader's own generator, where it has one."""
-    batches: int = 0
-    means: Means = field(default_factory=Means)
-
-    @classmethod
-    def first(cls, data: Any) -> Place:
-        """Before the first batch."""
-        own = getattr(data, "generator", None)
-        return cls(torch.get_rng_state(), None if own is None else own.get_state())
-
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Place:
-        """From what `content` gave."""
-        place = cls(content["random"], content["generator"], content["batches"])
-        place.means.sums, place.means.samples = dict(content["sums"]), content["samples"]
-        return place
-
-    def content(self) -> dict[str, Any]:
-        """As numbers and tensors."""
-        means = {"sums": dict(self.means.sums), "samples": self.means.samples}
-        return {"random": self.random, "generator": self.generator, "batches": self.batches, **means}
-
-    def rest(self, batches: Iterator[Any], data: Any) -> Iterator[Any]:
-        """The batches that are still to come. Those before are drawn again, from the random states they were drawn from."""
-        past = self.batches
-        if not past:
-            yield from batches
-            return
-        now = torch.get_rng_state()
-        torch.set_rng_state(self.random)
-        if self.generator is not None and getattr(data, "generator", None) is not None:
-            data.generator.set_state(self.generator)
-        for _ in range(past):
-            next(batches, None)
-        torch.set_rng_state(now)
-        yield from batches
 
 
 _DIFFERENCES = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import math
 import os
-import pickle
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import torch
@@ -22,43 +20,12 @@ from bdtorch._files import replacing
 from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
 from bdtorch.ops.random import fold
-from bdtorch.simulate import Loop, Record, Solution, simulate
-from bdtorch.train._pieces import (
-    Means,
-    Place,
-    Unspread,
-    check_batch,
-    check_targets,
-    checked_inputs,
-    cut,
-    extent,
-    joined,
-    pairs,
-    recomputed,
-    swapped,
-)
+from bdtorch.simulate import Loop, Record
+from bdtorch.train._checks import above_zero, whole
+from bdtorch.train._objective import Objective
+from bdtorch.train._pieces import Batch, check_batch, check_targets, checked_inputs, cut, extent, pairs, swapped
+from bdtorch.train._progress import FORMAT, Epoch, Means, Place, read_checkpoint
 from bdtorch.train.penalties import Penalty
-
-_FORMAT = "bdtorch-training-1"
-
-
-@dataclass
-class Epoch:
-    """What one pass over the data gave.
-
-    Attributes:
-        number: Counted from 1.
-        loss: Mean training loss, penalties included.
-        metrics: Mean of each metric on the training data.
-        validation: Loss (without penalties) and metrics on the validation data.
-        seconds: Wall time.
-    """
-
-    number: int
-    loss: float
-    metrics: dict[str, float] = field(default_factory=dict)
-    validation: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class BPTT:
@@ -70,10 +37,13 @@ class BPTT:
 
     Args:
         system: What to train.
-        loss: ``loss(out, y)``, a scalar in torch operations.
-        optimizer: Any of `torch.optim`, over the parameters to train (of `LBFGS` a step is one update).
+        loss: ``loss(out, y)``, a scalar in torch operations: a mean over samples where batches differ in size or are
+            accumulated. A module may have parameters of its own, which are then trained and saved too.
+        optimizer: Any of `torch.optim`, over parameters of the system or the loss (of `LBFGS` a step is one update).
         dt: Step, ms.
         loop: Time loop, as in `bdtorch.simulate`.
+        accumulate: Batches that `fit` makes one update of, as on one batch of all their samples, in the memory of one
+            (``accumulate_grad_batches`` of Lightning; but an epoch's last group, if smaller, is averaged over what it has).
         truncate: Cut the gradient every so many steps and update after each piece; then ``y`` needs an axis time like
             ``x``. None goes through whole sequences.
         recompute: Keep only the states every so many steps and simulate each piece again in the backward pass, so that
@@ -82,7 +52,8 @@ class BPTT:
         penalties: Terms added to the training loss, such as `RatePenalty`.
         metrics: Functions of outputs and ``y`` to report, by name.
         record: What penalties need recorded, as in `bdtorch.simulate`.
-        scheduler: Of `torch.optim.lr_scheduler`, advanced after each epoch (on the validation loss where it asks).
+        scheduler: Of `torch.optim.lr_scheduler`, over the same optimizer.
+        scheduler_every: Advance it after each ``"epoch"`` (on the validation loss where it asks) or each ``"update"``.
         seed: Names initial values and noise; every update draws anew.
 
     Raises:
@@ -97,6 +68,7 @@ class BPTT:
         *,
         dt: float,
         loop: str | Loop = "auto",
+        accumulate: int = 1,
         truncate: int | None = None,
         recompute: int | None = None,
         clip_norm: float | None = None,
@@ -104,79 +76,84 @@ class BPTT:
         metrics: Mapping[str, Callable[[Tensor, Any], Any]] | None = None,
         record: Mapping[str, Record | Callable[[State, Any], Any]] | None = None,
         scheduler: Any = None,
+        scheduler_every: str = "epoch",
         seed: int = 0,
     ) -> None:
-        if not isinstance(system, DynamicalSystem):
-            raise TypeError(f"`BPTT(system=...)`: expected a DynamicalSystem, got {type(system).__name__}")
+        self._objective = Objective(
+            system, loss, dt=dt, loop=loop, recompute=recompute, penalties=penalties, metrics=metrics, record=record
+        )
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise TypeError(f"`BPTT(optimizer=...)`: expected one of torch.optim, got {type(optimizer).__name__}")
-        for name, value in (("truncate", truncate), ("recompute", recompute)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValueError(f"`BPTT({name}=...)`: expected a positive number of steps or None, got {value!r}")
-        if scheduler is not None and not hasattr(scheduler, "step"):
-            raise TypeError(
-                f"`BPTT(scheduler=...)`: expected one of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
-            )
-        if clip_norm is not None and not (isinstance(clip_norm, (int, float)) and 0.0 < clip_norm < math.inf):
-            raise ValueError(f"`BPTT(clip_norm=...)`: expected a finite number above 0 or None, got {clip_norm!r}")
-        if not callable(loss):
-            raise TypeError(f"`BPTT(loss=...)`: expected a function of outputs and y, got {loss!r}")
-        self.system, self.loss, self.optimizer = system, loss, optimizer
-        self.dt, self.loop, self.truncate, self.recompute = dt, loop, truncate, recompute
-        self.clip_norm, self.penalties, self.metrics = clip_norm, tuple(penalties), dict(metrics or {})
-        self.record, self.scheduler, self.seed = dict(record or {}), scheduler, seed
+        _check_scheduler(scheduler, scheduler_every, optimizer)
+        self.system, self.optimizer = system, optimizer
+        self.scheduler, self.scheduler_every = scheduler, scheduler_every
+        self.accumulate = whole(accumulate, "BPTT(accumulate=...)")
+        self.truncate = None if truncate is None else whole(truncate, "BPTT(truncate=...)")
+        self.clip_norm = None if clip_norm is None else above_zero(clip_norm, "BPTT(clip_norm=...)")
+        self.seed = whole(seed, "BPTT(seed=...)", least=0)
         self.updates = 0
+        self._trained()
         self._still: set[str] = set()  # parameters without a gradient so far
         self._place: Place | None = None  # within an epoch that is not over
         self.history: list[Epoch] = []
 
-    # One batch
+    # Updates
 
     def step(self, x: Any, y: Any) -> tuple[float, dict[str, float]]:
         """Train on one batch; returns its loss, penalties included, and its metrics.
 
         Raises:
             ValueError: The loss is no scalar, a parameter gets no gradient, or lengths do not fit.
-            FloatingPointError: The loss is NaN or infinite; nothing was updated by the piece that gave it.
+            FloatingPointError: The loss or its gradient is NaN or infinite; the piece that gave it updated nothing.
         """
-        inputs = checked_inputs(x, "step")
+        return self.step_together([(x, y)])
+
+    def step_together(self, batches: Sequence[tuple[Any, Any]]) -> tuple[float, dict[str, float]]:
+        """Train on several batches at once: as `step` on one batch of all their samples, where the loss is their mean,
+        in the memory of one. Batches may differ in size and in length.
+        """
+        if not batches:
+            raise ValueError("`BPTT.step_together(batches=...)`: expected at least one batch, got none")
+        begun = [self._begin(x, y, number) for number, (x, y) in enumerate(batches)]
+        self._objective.train(True)
+        longest = max(batch.steps for batch in begun)
+        piece = longest if self.truncate is None else self.truncate
+        for start in range(0, longest, piece):
+            self._update([batch for batch in begun if start < batch.steps], start, start + piece)
+        means = Means()
+        for batch in begun:
+            means.add({"loss": batch.loss, **self._objective.measure(batch.out(), batch.y)}, batch.samples)
+        values = means.result("step_together(batches=...)")
+        return values.pop("loss"), values
+
+    def _begin(self, x: Any, y: Any, number: int) -> Batch:
+        inputs = checked_inputs(x, self.system, "step")
         check_batch(x, y, "step")
         steps = extent(inputs)
-        piece = steps if self.truncate is None else self.truncate
         if self.truncate is not None:
             check_targets(y, steps)
-        state = self._initial_state(inputs)
-        total, outs = 0.0, []
-        self.system.train()
-        for start in range(0, steps, piece):
-            stop = min(start + piece, steps)
-            target = y if self.truncate is None else cut(y, start, stop, axis=1)
-            sol, out, loss = self._update(cut(inputs, start, stop), state, start * self.dt, target)
-            total += float(loss.detach()) * (stop - start) / steps
-            outs.append(tree.map(torch.Tensor.detach, out))
-            state = tree.map(torch.Tensor.detach, sol.state)
-        out = tree.map(lambda *parts: torch.cat(parts, 1), *outs) if len(outs) > 1 else outs[0]
-        return total, self._measure(out, y)
+        return Batch(inputs, y, self._initial_state(inputs, number), extent(x), steps)
 
-    def _initial_state(self, inputs: Any) -> State:
+    def _initial_state(self, inputs: Any, number: int = 0) -> State:
         batch = tree.tensors(inputs)[0].shape[1]
-        return initial_state(self.system, (batch,), dt=self.dt, seed=fold(self.seed, str(self.updates)))
+        seed = fold(self.seed, str(self.updates))
+        return initial_state(
+            self.system, (batch,), dt=self._objective.dt, seed=fold(seed, str(number)) if number else seed
+        )
 
-    def _update(self, inputs: Any, state: State, t0: float, target: Any) -> tuple[Solution, Any, Tensor]:
-        found: list[tuple[Solution, Any, Tensor]] = []
+    def _update(self, batches: list[Batch], start: int, stop: int) -> None:
+        """One update from the same piece of every batch."""
+        samples = sum(batch.samples for batch in batches)
+        shares = [batch.samples / samples for batch in batches]
+        first: list[tuple[Any, Any, Tensor]] = []
 
         def gradient() -> Tensor:
-            sol = self._simulate(inputs, state, t0)
-            out = swapped(sol.out)
-            loss = self._loss(out, target)
-            for penalty in self.penalties:
-                term = penalty(self.system, sol)
-                if not isinstance(term, Tensor) or term.dim():
-                    raise ValueError(f"`BPTT(penalties=...)`: expected scalars, got {term!r} of {penalty!r}")
-                loss = loss + term
-            self._backward(loss)
-            found.append((sol, out, loss))
-            return loss
+            self.optimizer.zero_grad()
+            results = [self._backward(*pair, start, stop) for pair in zip(batches, shares, strict=True)]
+            self._check_gradients()
+            if not first:  # `LBFGS` asks more than once
+                first.extend(results)
+            return torch.stack([share * loss for share, (*_, loss) in zip(shares, results, strict=True)]).sum()
 
         if isinstance(self.optimizer, torch.optim.LBFGS):
             self.optimizer.step(gradient)
@@ -184,9 +161,17 @@ class BPTT:
             gradient()
             self.optimizer.step()
         self.updates += 1
-        return found[0]
+        if self.scheduler is not None and self.scheduler_every == "update":
+            self.scheduler.step()
+        for batch, result in zip(batches, first, strict=True):
+            batch.advance(*result, min(stop, batch.steps) - start)
 
-    def _backward(self, loss: Tensor) -> None:
+    def _backward(self, batch: Batch, share: float, start: int, stop: int) -> tuple[Any, Any, Tensor]:
+        """Add a batch's share of the gradient; returns the state after the piece, its output and its loss."""
+        stop = min(stop, batch.steps)
+        target = batch.y if self.truncate is None else cut(batch.y, start, stop, axis=1)
+        inputs = cut(batch.inputs, start, stop)
+        sol, out, loss = self._objective.value(inputs, batch.state, start * self._objective.dt, target)
         if not bool(loss.detach().isfinite()):
             raise FloatingPointError(
                 f"`BPTT`: the loss of update {self.updates + 1} is {loss.item()}; nothing was updated"
@@ -195,83 +180,55 @@ class BPTT:
             raise ValueError(
                 "`BPTT(loss=...)`: expected a loss that depends on parameters which require gradients, got one that does not"
             )
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.updates < 2:
-            self._check_gradients()
-        if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters(), self.clip_norm)
+        (share * loss).backward()
+        return tree.map(Tensor.detach, sol.state), tree.map(Tensor.detach, out), loss.detach()
 
-    def _parameters(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+    def _trained(self) -> dict[str, Tensor]:
+        """The optimizer's parameters by their names."""
+        names = {
+            id(p): at + name for at, part in self._objective.modules.items() for name, p in part.named_parameters()
+        }
+        given = [p for group in self.optimizer.param_groups for p in group["params"]]
+        foreign = [tuple(p.shape) for p in given if id(p) not in names]
+        if foreign:
+            raise ValueError(
+                f"`BPTT(optimizer=...)`: expected parameters of the system or the loss, got {len(foreign)} others, of "
+                f"shapes {', '.join(map(str, foreign))}; was the system copied or changed after the optimizer was made?"
+            )
+        return {names[id(p)]: p for p in given}
 
     def _check_gradients(self) -> None:
-        names = {id(p): name for name, p in self.system.named_parameters()}
-        idle = [names.get(id(p), "?") for p in self._parameters() if p.requires_grad and p.grad is None]
+        """Clip the gradient, and reject one that is missing or not finite."""
+        trained = self._trained()
+        if self.updates < 2:
+            self._check_presence(trained)
+        gradients = [p.grad for p in trained.values() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not bool(norm.isfinite()):
+            wild = [name for name, p in trained.items() if p.grad is not None and not bool(p.grad.isfinite().all())]
+            raise FloatingPointError(
+                f"`BPTT`: the gradient of update {self.updates + 1} is not finite"
+                f"{' for ' + ', '.join(wild) if wild else ' in norm'}; nothing was updated"
+            )
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained.values(), self.clip_norm, norm)
+
+    def _check_presence(self, trained: dict[str, Tensor]) -> None:
+        idle = [name for name, p in trained.items() if p.requires_grad and p.grad is None]
         if idle:
             raise ValueError(
                 f"`BPTT(optimizer=...)`: expected every parameter to get a gradient, got none for {', '.join(idle)}; "
                 "do spikes have a surrogate, and does the loss depend on them?"
             )
-        still = {names.get(id(p), "?") for p in self._parameters() if p.grad is not None and not bool(p.grad.any())}
+        still = {name for name, p in trained.items() if p.grad is not None and not bool(p.grad.any())}
         # Weights of a readout that are zero at first let no gradient through before they have changed.
         self._still = still if not self.updates else self._still & still
         if self.updates and self._still:
             warnings.warn(
                 f"`BPTT`: the first two gradients of {', '.join(sorted(self._still))} are zero everywhere; do spikes have a "
                 "surrogate, and do neurons come near their thresholds?",
-                stacklevel=4,
+                stacklevel=6,
             )
-
-    def _loss(self, out: Any, y: Any) -> Tensor:
-        try:
-            with Unspread(y):
-                loss = self.loss(out, y)
-        except (RuntimeError, ValueError) as error:
-            shapes = [
-                tree.map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, v) for v in (out, y)
-            ]
-            raise ValueError(f"`BPTT(loss=...)`: failed for outputs {shapes[0]} and y {shapes[1]}: {error}") from error
-        if not isinstance(loss, Tensor) or loss.dim():
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"`BPTT(loss=...)`: expected a scalar, got {got}")
-        return loss
-
-    def _measure(self, out: Any, y: Any) -> dict[str, float]:
-        with torch.no_grad():
-            values = {name: metric(out, y) for name, metric in self.metrics.items()}
-        for name, value in values.items():
-            if isinstance(value, Tensor) and value.numel() != 1:
-                raise ValueError(
-                    f"`BPTT(metrics={{{name!r}: ...}})`: expected a number, got shape {tuple(value.shape)}"
-                )
-        return {name: float(value) for name, value in values.items()}
-
-    # Simulation, whole or in pieces that are taken again in the backward pass
-
-    def _simulate(self, inputs: Any, state: State, t0: float) -> Solution:
-        if self.recompute is None or not torch.is_grad_enabled():
-            return self._piece(inputs, state, t0)
-        steps, solutions = extent(inputs), []
-        for start in range(0, steps, self.recompute):
-            part = cut(inputs, start, min(start + self.recompute, steps))
-            at = t0 + start * self.dt
-            solutions.append(recomputed(functools.partial(self._piece, part, t0=at), state))
-            state = solutions[-1].state
-        return joined(solutions)
-
-    def _piece(self, inputs: Any, state: State, t0: float) -> Solution:
-        return simulate(
-            self.system,
-            inputs,
-            dt=self.dt,
-            state=state,
-            t0=t0,
-            record=self.record,
-            keep_out=True,
-            loop=self.loop,
-            progress=False,
-        )
 
     # Epochs
 
@@ -296,15 +253,15 @@ class BPTT:
             progress: Show a bar; default in terminals.
             after_epoch: Called with each `Epoch`; training stops where it returns True. To save checkpoints:
                 ``lambda epoch: trainer.save("run.ckpt", data)``, which returns None.
-            after_batch: Likewise, with the number of batches of this epoch so far.
+            after_batch: Called after each update of `step_together`, with the number of this epoch's batches so far;
+                training stops where it returns True.
 
         Returns:
             The history, also in ``history``.
         """
         from tqdm.auto import tqdm  # takes a while to import
 
-        if isinstance(epochs, bool) or not isinstance(epochs, int):
-            raise TypeError(f"`BPTT.fit(epochs=...)`: expected a whole number, got {epochs!r}")
+        whole(epochs, "BPTT.fit(epochs=...)", least=0)
         remaining = range(len(self.history) + 1, epochs + 1)
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(remaining, unit="epoch", disable=not shown) as bar:
@@ -324,10 +281,11 @@ class BPTT:
         """An epoch, or what is left of it; None where ``after`` stopped it."""
         began = time.perf_counter()
         place = self._place = self._place or Place.first(data)
-        for x, y in place.rest(pairs(data, "fit"), data):
-            loss, metrics = self.step(x, y)
-            place.means.add({"loss": loss, **metrics}, extent(x))
-            place.batches += 1
+        batches = place.rest(pairs(data, "fit"), data)
+        while group := list(islice(batches, self.accumulate)):
+            loss, metrics = self.step_together(group)
+            place.means.add({"loss": loss, **metrics}, sum(extent(x) for x, _ in group))
+            place.batches += len(group)
             if after is not None and after(place.batches):
                 return None
         means, self._place = place.means, None
@@ -335,20 +293,21 @@ class BPTT:
         checked = self.evaluate(validation) if validation is not None else {}
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(checked.get("loss", values["loss"]))
-        elif self.scheduler is not None:
+        elif self.scheduler is not None and self.scheduler_every == "epoch":
             self.scheduler.step()
         return Epoch(number, values.pop("loss"), values, checked, time.perf_counter() - began)
 
     @torch.no_grad()
     def evaluate(self, data: Iterable[Any]) -> dict[str, float]:
         """Loss (without penalties) and metrics, means over the samples of ``data``."""
-        self.system.eval()
+        self._objective.train(False)
         means = Means()
         for x, y in pairs(data, "evaluate"):
-            inputs = checked_inputs(x, "evaluate")
+            inputs = checked_inputs(x, self.system, "evaluate")
             check_batch(x, y, "evaluate")
-            out = swapped(self._piece(inputs, self._initial_state(inputs), 0.0).out)
-            means.add({"loss": float(self._loss(out, y)), **self._measure(out, y)}, extent(x))
+            out = swapped(self._objective.piece(inputs, self._initial_state(inputs), 0.0).out)
+            loss = float(self._objective.loss(out, y))
+            means.add({"loss": loss, **self._objective.measure(out, y)}, extent(x))
         return means.result("evaluate(data=...)")
 
     # Checkpoints
@@ -359,10 +318,11 @@ class BPTT:
         """
         generator = getattr(data, "generator", None)
         content = {
-            "format": _FORMAT,
-            "system": self.system.state_dict(),
+            "format": FORMAT,
+            "modules": {at: module.state_dict() for at, module in self._objective.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "seed": self.seed,
             "updates": self.updates,
             "place": None if self._place is None else self._place.content(),
             "history": [asdict(epoch) for epoch in self.history],
@@ -377,23 +337,43 @@ class BPTT:
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: It is no such checkpoint.
+            ValueError: It is no such checkpoint, or one of another system, optimizer or scheduler.
         """
-        try:
-            content = torch.load(path, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
-            content = None
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        content = read_checkpoint(path)
+        modules = self._objective.modules
+        if (content["scheduler"] is None) != (self.scheduler is None) or content["modules"].keys() != modules.keys():
             raise ValueError(
-                f"`BPTT.load(path=...)`: expected a checkpoint of format {_FORMAT!r}, got {os.fspath(path)!r}"
+                "`BPTT.load(path=...)`: expected a checkpoint of a trainer with a scheduler, and a loss that is a module, "
+                f"where this one has them, got {os.fspath(path)!r}"
             )
-        self.system.load_state_dict(content["system"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        if self.scheduler is not None and content["scheduler"] is not None:
+        try:
+            for at, module in modules.items():
+                module.load_state_dict(content["modules"][at])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"`BPTT.load(path=...)`: expected a checkpoint of this system and optimizer, got {os.fspath(path)!r}: {error}"
+            ) from error
+        if self.scheduler is not None:
             self.scheduler.load_state_dict(content["scheduler"])
-        self.updates = content["updates"]
-        self._place = None if content.get("place") is None else Place.of(content["place"])
+        self.seed, self.updates = content["seed"], content["updates"]
+        self._place = None if content["place"] is None else Place.of(content["place"])
         self.history = [Epoch(**epoch) for epoch in content["history"]]
         torch.set_rng_state(content["random"])
         if content["generator"] is not None and getattr(data, "generator", None) is not None:
             data.generator.set_state(content["generator"])
+
+
+def _check_scheduler(scheduler: Any, every: str, optimizer: torch.optim.Optimizer) -> None:
+    if every not in ("epoch", "update"):
+        raise ValueError(f"`BPTT(scheduler_every=...)`: expected 'epoch' or 'update', got {every!r}")
+    if scheduler is None:
+        return
+    if not hasattr(scheduler, "step") or not hasattr(scheduler, "optimizer"):
+        raise TypeError(
+            f"`BPTT(scheduler=...)`: expected one of torch.optim.lr_scheduler, got {type(scheduler).__name__}"
+        )
+    if scheduler.optimizer is not optimizer:
+        raise ValueError("`BPTT(scheduler=...)`: expected a scheduler of `optimizer`, got one of another optimizer")
+    if every == "update" and isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError("`BPTT(scheduler_every=...)`: expected 'epoch' for ReduceLROnPlateau, got 'update'")

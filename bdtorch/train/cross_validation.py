@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bdtorch.train._checks import not_negative
 from bdtorch.train.readout import checked_samples
-from bdtorch.train.ridge import Ridge, checked_penalty
+from bdtorch.train.ridge import Ridge
 
 
 class Validation(NamedTuple):
@@ -119,7 +120,7 @@ def _best(tried: tuple[float, ...], scores: list[list[float]]) -> Validation:
 
 
 def _checked_penalties(penalties: Iterable[float], caller: str) -> tuple[float, ...]:
-    tried = tuple(checked_penalty(penalty, f"{caller}(penalties=...)") for penalty in penalties)
+    tried = tuple(not_negative(penalty, f"{caller}(penalties=...)") for penalty in penalties)
     if not tried:
         raise ValueError(f"`{caller}(penalties=...)`: expected at least one penalty, got none")
     return tried

@@ -15,8 +15,9 @@ from bdtorch.init import Normal
 from bdtorch.network import Readout, Recurrent, Sequential
 from bdtorch.ops.random import fold
 from bdtorch.simulate import Loop, Solution, Windows
+from bdtorch.train._checks import not_negative, whole
 from bdtorch.train._eligibility import Local, LocalStep, Pull
-from bdtorch.train._pieces import cut
+from bdtorch.train._pieces import Unspread, cut
 from bdtorch.train._traces import Pattern
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -72,18 +73,31 @@ class EProp(nn.Module):
             raise TypeError(f"`EProp(model=...)`: expected Sequential(Recurrent, Readout), got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"`EProp(loss=...)`: expected a function of outputs and target, got {loss!r}")
-        if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-            raise ValueError(f"`EProp(chunk=...)`: expected a positive number of steps, got {chunk!r}")
         super().__init__()
-        self.model, self.loss, self.chunk = model, loss, chunk
+        self.model, self.loss, self.chunk = model, loss, whole(chunk, "EProp(chunk=...)")
         if self.readout.output.connect.n_pre != self.layer.count:
             raise ValueError(
                 f"`EProp(model=...)`: expected a readout of {self.layer.count} cells, "
                 f"got {self.readout.output.connect.n_pre}"
             )
-        self.rate, self.rate_weight = rate, rate_weight
+        self.rate = None if rate is None else not_negative(rate, "EProp(rate=...)")
+        self.rate_weight = not_negative(rate_weight, "EProp(rate_weight=...)")
+        self._check_trained()
         self.adaptive = False
-        self._declare_feedback(feedback, seed)
+        self._declare_feedback(feedback, whole(seed, "EProp(seed=...)", least=0))
+
+    def _check_trained(self) -> None:
+        """Reject parameters that would be left without a gradient in silence."""
+        own = {
+            id(p) for part in (self.layer.input, self.layer.recurrent, self.readout.output) for p in part.parameters()
+        }
+        own |= {id(tensor) for tensor in (self.layer.bias, self.readout.bias)}
+        idle = [name for name, p in self.model.named_parameters() if p.requires_grad and id(p) not in own]
+        if idle:
+            raise ValueError(
+                f"`EProp(model=...)`: expected weights and biases alone to require gradients, got {', '.join(idle)}; "
+                "`requires_grad_(False)` leaves it as it is"
+            )
 
     @property
     def layer(self) -> Recurrent:
@@ -138,7 +152,8 @@ class EProp(nn.Module):
         return self.readout.output.weight if self.feedback is None else self.feedback
 
     def _checked_loss(self, y: Tensor, target: Any) -> Tensor:
-        loss = self.loss(y, target)
+        with Unspread(target):
+            loss = self.loss(y, target)
         if not isinstance(loss, Tensor) or loss.dim():
             got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
             raise ValueError(f"`EProp(loss=...)`: expected a scalar, got {got}")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from bdtorch._drive import Drive
-from bdtorch._system import DynamicalSystem, checked_size, initial_state
+from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import Initialiser, State
 from bdtorch.connect import Connectivity, Rule, Weights
 from bdtorch.init import Normal, Uniform
 from bdtorch.ops.random import fold
+from bdtorch.train._checks import above_zero, whole
 from bdtorch.train.online import RLS, OnlineReadout, OnlineRule
 
 
@@ -40,20 +41,19 @@ class _Driven(DynamicalSystem):
         label = type(self).__name__
         if not isinstance(cell, DynamicalSystem) or len(cell.size) != 1:
             raise TypeError(f"`{label}(cell=...)`: expected a population with one axis, got {cell!r}")
-        super().__init__(checked_size(n_out, f"{label}(n_out=...)"), dtype=cell.dtype, device=cell.device)
-        if isinstance(n_in, bool) or not isinstance(n_in, int) or n_in < 0:
-            raise ValueError(f"`{label}(n_in=...)`: expected a whole number, got {n_in!r}")
-        if not 0.0 < gain < math.inf:
-            raise ValueError(f"`{label}(gain=...)`: expected a finite number above 0, got {gain!r}")
-        checked_size(every, f"{label}(every=...)")
-        self.cell, self.n_in, self.every = cell, n_in, every
+        super().__init__(whole(n_out, f"{label}(n_out=...)"), dtype=cell.dtype, device=cell.device)
+        rule = RLS() if rule is None else rule
+        if not isinstance(rule, OnlineRule):
+            raise TypeError(f"`{label}(rule=...)`: expected a rule such as bdtorch.train.RLS(), got {rule!r}")
+        gain = above_zero(gain, f"{label}(gain=...)")
+        self.cell, self.n_in = cell, whole(n_in, f"{label}(n_in=...)", least=0)
+        self.every = whole(every, f"{label}(every=...)")
         self.recurrent = self._weights(cell.count, None, "recurrent", seed, connect=connect)
         self.recurrent.weight *= gain
         self.feedback = self._weights(n_out, Uniform(-1.0, 1.0) if w_feedback is None else w_feedback, "feedback", seed)
         if n_in:
             self.input = self._weights(n_in, Normal(0.0, 1.0) if w_in is None else w_in, "input", seed)
         learnt = n_out + self.extra * cell.count
-        rule = RLS() if rule is None else rule
         self.readout = OnlineReadout(cell.count, learnt, rule, dtype=self.dtype, device=self.device)
 
     def _weights(
@@ -65,16 +65,20 @@ class _Driven(DynamicalSystem):
 
     def _read(self, inputs: Any) -> tuple[Tensor | None, Tensor | None]:
         """The input and the target of a step."""
-        inputs = inputs or {}
+        inputs = {} if inputs is None else inputs
+        if not isinstance(inputs, Mapping):
+            raise ValueError(f"`inputs`: expected a dict of 'input' and 'target', got {type(inputs).__name__}")
         unknown = set(inputs) - {"input", "target"}
         if unknown:
             raise ValueError(f"`inputs`: expected 'input' and 'target', got {sorted(unknown)}")
         if (inputs.get("input") is None) != (self.n_in == 0):
             raise ValueError(f"`inputs['input']`: expected {self.n_in or 'no'} inputs, got {inputs.get('input')!r}")
-        target = inputs.get("target")
+        u, target = inputs.get("input"), inputs.get("target")
+        if u is not None and (not u.dim() or u.shape[-1] != self.n_in):
+            raise ValueError(f"`inputs['input']`: expected (*batch, n_in={self.n_in}), got {tuple(u.shape)}")
         if target is not None and (not target.dim() or target.shape[-1] != self.count):
             raise ValueError(f"`inputs['target']`: expected (*batch, n_out={self.count}), got {tuple(target.shape)}")
-        return inputs.get("input"), target
+        return u, target
 
     def _due(self, t: Tensor, dt: float) -> Tensor | None:
         """Whether this step learns."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import abc
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from bdtorch._system import DynamicalSystem, checked_size
+from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
 from bdtorch.ops import rls_gain, rls_inverse, rls_memory, rls_update
 from bdtorch.simulate import Loop, simulate
+from bdtorch.train._checks import above_zero, flag, fraction, whole
 from bdtorch.train.readout import checked_samples
 
 _BLOCK = 64
@@ -88,10 +88,8 @@ class RLS(OnlineRule):
     forgetting: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.alpha < math.inf:
-            raise ValueError(f"`RLS(alpha=...)`: expected a finite number above 0, got {self.alpha!r}")
-        if not 0.0 < self.forgetting <= 1.0:
-            raise ValueError(f"`RLS(forgetting=...)`: expected a number in (0, 1], got {self.forgetting!r}")
+        object.__setattr__(self, "alpha", above_zero(self.alpha, "RLS(alpha=...)"))
+        object.__setattr__(self, "forgetting", fraction(self.forgetting, "RLS(forgetting=...)", zero=False))
 
     class State(NamedTuple):
         memory: Tensor
@@ -163,8 +161,8 @@ class LMS(OnlineRule):
     normalised: bool = False
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.rate < math.inf:
-            raise ValueError(f"`LMS(rate=...)`: expected a finite number above 0, got {self.rate!r}")
+        object.__setattr__(self, "rate", above_zero(self.rate, "LMS(rate=...)"))
+        flag(self.normalised, "LMS(normalised=...)")
 
     def init_state(self, like: Tensor) -> State:
         return ()
@@ -220,12 +218,12 @@ class OnlineReadout(DynamicalSystem):
         dtype: torch.dtype | None = torch.float64,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(n_out, dtype=dtype, device=device)
+        super().__init__(whole(n_out, "OnlineReadout(n_out=...)"), dtype=dtype, device=device)
         if not isinstance(rule, OnlineRule):
             raise TypeError(f"`OnlineReadout(rule=...)`: expected a rule such as bdtorch.train.RLS(), got {rule!r}")
-        (self.n_in,) = checked_size(n_in, "OnlineReadout(n_in=...)")
+        self.n_in = whole(n_in, "OnlineReadout(n_in=...)")
         self.rule = rule
-        self.biased = bias
+        self.biased = flag(bias, "OnlineReadout(bias=...)")
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> State:
         features = self.n_in + self.biased
@@ -236,10 +234,16 @@ class OnlineReadout(DynamicalSystem):
     def step(self, state: State, inputs: Any, t: Tensor, dt: float) -> tuple[State, Tensor]:
         x, target, learn = (*inputs, None, None)[:3] if isinstance(inputs, (tuple, list)) else (inputs, None, None)
         y = self.predict(state, x)
+        if target is not None and (not target.dim() or target.shape[-1] != self.count):
+            raise ValueError(
+                f"`OnlineReadout(target)`: expected n_out={self.count} on the last axis, got {tuple(target.shape)}"
+            )
         return (state if target is None else self.learn(state, x, y - target, learn)), y
 
     def predict(self, state: State, x: Tensor) -> Tensor:
         """The outputs for features ``(*batch, n_in)``."""
+        if not x.dim() or x.shape[-1] != self.n_in:
+            raise ValueError(f"`OnlineReadout(x)`: expected n_in={self.n_in} on the last axis, got {tuple(x.shape)}")
         y: Tensor = torch.matmul(state.weight, self._features(state, x).unsqueeze(-1)).squeeze(-1)
         return y
 
@@ -297,6 +301,9 @@ def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loo
         FloatingPointError: The rule diverged.
     """
     rows_x, rows_y = checked_samples(x, y, "fit_online")
+    if not isinstance(rule, OnlineRule):
+        raise TypeError(f"`fit_online(rule=...)`: expected a rule such as bdtorch.train.RLS(), got {rule!r}")
+    flag(bias, "fit_online(bias=...)")
     if not len(rows_x):
         raise ValueError(f"`fit_online(x=...)`: expected at least one sample, got shape {tuple(x.shape)}")
     rows_x = rows_x if rows_x.is_floating_point() else rows_x.to(torch.get_default_dtype())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bdtorch.train._checks import above_zero, flag, fraction, whole
 from bdtorch.train.readout import ReadoutFit
 
 
@@ -18,11 +18,9 @@ class _Collected(ReadoutFit):
 
     def __init__(self, penalty: float, intercept: bool, iterations: int) -> None:
         label = type(self).__name__
-        if not isinstance(penalty, (int, float)) or not 0.0 < penalty < math.inf:
-            raise ValueError(f"`{label}(penalty=...)`: expected a finite number above 0, got {penalty!r}")
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise ValueError(f"`{label}(iterations=...)`: expected a positive integer, got {iterations!r}")
-        self.penalty, self.intercept, self.iterations = penalty, intercept, iterations
+        self.penalty = above_zero(penalty, f"{label}(penalty=...)")
+        self.intercept = flag(intercept, f"{label}(intercept=...)")
+        self.iterations = whole(iterations, f"{label}(iterations=...)")
         self._rows: list[tuple[Tensor, Tensor]] = []
 
     def accumulate(self, x: Tensor, y: Tensor) -> None:
@@ -80,9 +78,7 @@ class ElasticNet(_Collected):
         self, penalty: float = 1.0, *, mix: float = 0.5, intercept: bool = True, iterations: int = 10_000
     ) -> None:
         super().__init__(penalty, intercept, iterations)
-        if not 0.0 <= mix <= 1.0:
-            raise ValueError(f"`{type(self).__name__}(mix=...)`: expected a number in [0, 1], got {mix!r}")
-        self.mix = mix
+        self.mix = fraction(mix, f"{type(self).__name__}(mix=...)")
 
     def solve(self) -> nn.Linear:
         from sklearn.linear_model import ElasticNet as Solver

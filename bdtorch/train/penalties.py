@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from bdtorch.simulate import Solution
+from bdtorch.train._checks import not_negative
 
 
 class Penalty(Protocol):
@@ -34,10 +34,15 @@ class RatePenalty:
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.target < math.inf:
-            raise ValueError(f"`RatePenalty(target=...)`: expected Hz of at least 0, got {self.target!r}")
+        if not isinstance(self.record, str):
+            raise ValueError(f"`RatePenalty(record=...)`: expected the name of a record, got {self.record!r}")
+        not_negative(self.target, "RatePenalty(target=...)")
+        not_negative(self.weight, "RatePenalty(weight=...)")
 
     def __call__(self, system: nn.Module, sol: Solution) -> Tensor:
+        if self.record not in sol.records:
+            known = ", ".join(map(repr, sol.records)) or "none"
+            raise ValueError(f"`RatePenalty(record=...)`: expected one of the records, {known}, got {self.record!r}")
         values: Tensor = sol[self.record]
         rates = values.reshape(-1, values.shape[-1]).mean(0) * (1000.0 / sol.dt)
         return self.weight * (rates - self.target).square().mean()
@@ -58,6 +63,9 @@ class WeightPenalty:
     power: int = 2
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str):
+            raise ValueError(f"`WeightPenalty(pattern=...)`: expected a pattern of names, got {self.pattern!r}")
+        not_negative(self.weight, "WeightPenalty(weight=...)")
         if self.power not in (1, 2):
             raise ValueError(f"`WeightPenalty(power=...)`: expected 1 or 2, got {self.power!r}")
 

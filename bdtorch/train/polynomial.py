@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -14,11 +15,15 @@ from bdtorch.train.readout import ReadoutFit
 class Monomials(nn.Module):
     """`polynomial_features` as a module: ``(*leading, features)`` to ``(*leading, monomials)``."""
 
-    def __init__(self, degrees: tuple[int, ...]) -> None:
+    def __init__(self, features: int, degrees: tuple[int, ...]) -> None:
         super().__init__()
-        self.degrees = degrees
+        self.features, self.degrees = features, degrees
 
     def forward(self, x: Tensor) -> Tensor:
+        if not x.dim() or x.shape[-1] != self.features:
+            raise ValueError(
+                f"`Monomials(x)`: expected {self.features} features on the last axis, got {tuple(x.shape)}"
+            )
         return polynomial_features(x, self.degrees)
 
 
@@ -51,4 +56,5 @@ class Polynomial(ReadoutFit):
         Raises:
             ValueError, RuntimeError: As the rule does.
         """
-        return nn.Sequential(Monomials(self.degrees), self.fit.solve())
+        readout = self.fit.solve()
+        return nn.Sequential(Monomials(cast(int, self.features), self.degrees), readout)

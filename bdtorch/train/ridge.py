@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
+from bdtorch.train._checks import flag, not_negative
 from bdtorch.train.readout import ReadoutFit
 
 _EPS = torch.finfo(torch.float64).eps
@@ -35,16 +35,16 @@ class Ridge(ReadoutFit):
             raw features all the same.
 
     Raises:
-        ValueError: ``penalty`` is negative or not finite.
+        ValueError: ``penalty`` is negative or not finite, or an option is neither True nor False.
 
     Source: Hoerl & Kennard (1970), doi:10.1080/00401706.1970.10488634; for reservoirs Lukosevicius & Jaeger (2009),
         doi:10.1016/j.cosrev.2009.03.005.
     """
 
     def __init__(self, penalty: float = 0.0, *, intercept: bool = True, standardise: bool = False) -> None:
-        self.penalty = checked_penalty(penalty, "Ridge(penalty=...)")
-        self.intercept = intercept
-        self.standardise = standardise
+        self.penalty = not_negative(penalty, "Ridge(penalty=...)")
+        self.intercept = flag(intercept, "Ridge(intercept=...)")
+        self.standardise = flag(standardise, "Ridge(standardise=...)")
         self._moments: _Moments | None = None
 
     @property
@@ -117,7 +117,7 @@ class Ridge(ReadoutFit):
         Raises:
             ValueError: A penalty is negative or not finite, or nothing was added.
         """
-        checked = [checked_penalty(penalty, "Ridge.solve(penalty=...)") for penalty in penalties]
+        checked = [not_negative(penalty, "Ridge.solve(penalty=...)") for penalty in penalties]
         moments = self._added("solve")
         xx, xy = moments.scatter(self.intercept)
         scale = moments.deviation() if self.standardise else torch.ones_like(moments.mean_x)
@@ -166,13 +166,6 @@ class Ridge(ReadoutFit):
         if self._moments is None:
             raise ValueError(f"`Ridge.{caller}(...)`: expected samples; call add first")
         return self._moments
-
-
-def checked_penalty(penalty: float, label: str) -> float:
-    """``penalty`` as a float, or an error that names ``label``."""
-    if not 0.0 <= float(penalty) < math.inf:
-        raise ValueError(f"`{label}`: expected a finite number of at least 0, got {penalty!r}")
-    return float(penalty)
 
 
 @dataclass(eq=False)

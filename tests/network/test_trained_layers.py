@@ -88,6 +88,8 @@ def test_bad_arguments_are_named() -> None:
         bt.Recurrent(cell, 3, connect_in=bt.connect.Dense(4, 6))
     with pytest.raises(TypeError, match=r"`Recurrent.input\(connect=...\)`: expected a rule or connectivity"):
         bt.Recurrent(cell, 3, connect_in="all")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`Recurrent.input\(x\)`: expected \(\*batch, 3\), got \(4, 5\)"):
+        bt.simulate(bt.Recurrent(bt.rates.LeakyRate(5), 3), torch.zeros(9, 4, 5), dt=1.0)
     with pytest.raises(TypeError, match=r"`Sequential\(layers\[1\]\)`: expected a module, got 3"):
         bt.Sequential(cell, 3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected at least one DynamicalSystem"):

@@ -277,7 +277,7 @@ def test_bad_arguments_are_named() -> None:
         ValueError, match=r"`EProp.backward\(x=...\)`: expected n_in=5 on the last axis, got \(40, 4, 6\)"
     ):
         EProp(model, _loss).backward(torch.cat([x, x[..., :1]], -1), target, dt=1.0)
-    with pytest.raises(ValueError, match=r"`EProp\(chunk=...\)`: expected a positive number of steps, got 0"):
+    with pytest.raises(ValueError, match=r"`EProp\(chunk=...\)`: expected a positive integer, got 0"):
         EProp(model, _loss, chunk=0)
     with pytest.raises(FloatingPointError, match=r"`EProp.backward`: the loss is nan; no gradient was added"):
         EProp(model, _loss).backward(x, target * float("nan"), dt=1.0)
@@ -289,6 +289,14 @@ def test_bad_arguments_are_named() -> None:
     other = bt.Sequential(_model("rate").layers[0], bt.Readout(5, 2, **FLOAT))
     with pytest.raises(ValueError, match="expected a readout of 7 cells, got 5"):
         EProp(other, _loss)
+    with pytest.raises(ValueError, match=r"`EProp\(rate=...\)`: expected a finite number of at least 0, got 'ten'"):
+        EProp(model, _loss, rate="ten")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"a target of shape \(4, 1\) is compared with \(4, 3\); expand it"):
+        EProp(_model("rate"), lambda y, f: (y - f).square().sum()).backward(x, target[..., :1], dt=1.0)
+    learnt = _model("rate")
+    learnt.layers[0].cell.tau = nn.Parameter(torch.tensor(5.0, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"expected weights and biases alone to require .* got layers.0.cell.tau"):
+        EProp(learnt, _loss)
     procedural = bt.Recurrent(CELL_KINDS["rate"](), N_IN, connect_rec=bt.connect.OneToOne())
     with pytest.raises(TypeError, match="expected dense or CSR connectivity, got Identity"):
         EProp(bt.Sequential(procedural, bt.Readout(CELLS, 2, **FLOAT)), _loss).backward(x, target[..., :2], dt=1.0)

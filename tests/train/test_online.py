@@ -137,6 +137,25 @@ def test_force_in_a_batch_with_inputs_equals_singles_and_the_reference_loop(kind
         torch.testing.assert_close(batch.out[:, number], single.out, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("kind", [Force, FullForce])
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"target": torch.zeros(9, 2)}, r"`inputs\['target'\]`: expected \(\*batch, n_out=1\), got \(2,\)"),
+        ({"target": torch.zeros(9)}, r"`inputs\['target'\]`: expected \(\*batch, n_out=1\), got \(\)"),
+        ({"input": torch.zeros(9, 3)}, r"`inputs\['input'\]`: expected \(\*batch, n_in=2\), got \(3,\)"),
+        ({"input": torch.zeros(8, 2)}, r"expected equal leading axes time, got 9 and 8"),
+        (torch.zeros(9, 1), r"`inputs`: expected a dict of 'input' and 'target', got Tensor"),
+    ],
+)
+def test_wrong_targets_and_inputs_of_force_are_named(kind: type[Force], inputs: Any, message: str) -> None:
+    net = kind(bt.rates.LeakyRate(5), n_in=2)
+    good = {"target": torch.zeros(9, 1), "input": torch.zeros(9, 2)}
+    bt.simulate(net, good, dt=1.0, loop="reference")
+    with pytest.raises(ValueError, match=message):
+        bt.simulate(net, {**good, **inputs} if isinstance(inputs, dict) else inputs, dt=1.0, loop="reference")
+
+
 def test_bad_arguments_are_named() -> None:
     cell = bt.rates.LeakyRate(5)
     for make, message in (
@@ -144,7 +163,7 @@ def test_bad_arguments_are_named() -> None:
         (lambda: RLS(forgetting=1.5), r"`RLS\(forgetting=...\)`: expected a number in \(0, 1\], got 1.5"),
         (lambda: LMS(-1.0), r"`LMS\(rate=...\)`: expected a finite number above 0, got -1.0"),
         (lambda: Force(cell, gain=0.0), r"`Force\(gain=...\)`: expected a finite number above 0, got 0.0"),
-        (lambda: Force(cell, n_in=-1), r"`Force\(n_in=...\)`: expected a whole number, got -1"),
+        (lambda: Force(cell, n_in=-1), r"`Force\(n_in=...\)`: expected a whole number of at least 0, got -1"),
         (lambda: Force(cell, every=0), r"`Force\(every=...\)`: expected a positive integer"),
         (lambda: Force(cell, w_feedback=torch.zeros(2, 5)), r"`Force.feedback\(weight=...\)`: expected one weight per"),
         (
@@ -158,8 +177,27 @@ def test_bad_arguments_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make()
+    x, y = _samples()
+    system = OnlineReadout(6, 2, LMS())
+    for values, message in (
+        ((x[:, :5], y), r"`OnlineReadout\(x\)`: expected n_in=6 on the last axis, got \(5,\)"),
+        ((x, y[:, :1]), r"`OnlineReadout\(target\)`: expected n_out=2 on the last axis, got \(1,\)"),
+        ((x, y[:, 0]), r"`OnlineReadout\(target\)`: expected n_out=2 on the last axis, got \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            bt.simulate(system, values, dt=1.0, batch_shape=())
     with pytest.raises(TypeError, match=r"`OnlineReadout\(rule=...\)`: expected a rule such as"):
         OnlineReadout(2, 1, "rls")  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"`Force\(rule=...\)`: expected a rule such as bdtorch.train.RLS\(\), got 'rls'"
+    ):
+        Force(cell, rule="rls")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`fit_online\(rule=...\)`: expected a rule such as"):
+        fit_online(x, y, "rls")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`fit_online\(x=...\)`: expected at least one sample, got shape \(0, 6\)"):
+        fit_online(x[:0], y[:0], RLS())
+    with pytest.raises(ValueError, match=r"`fit_online\(y=...\)`: expected shape \(80,\) or \(80, targets\)"):
+        fit_online(x, y[:79], RLS())
     with pytest.raises(TypeError, match=r"`Force\(cell=...\)`: expected a population with one axis"):
         Force(bt.rates.LeakyRate((2, 3)))
 

@@ -61,5 +61,12 @@ def test_bad_arguments_are_named() -> None:
     used.add(x, y)
     with pytest.raises(ValueError, match=r"`Polynomial\(fit=...\)`: expected a rule that has no samples"):
         Polynomial(used)
+    for wrong in (2, None, ["1"]):
+        with pytest.raises(ValueError, match=r"`Polynomial\(degrees=...\)`: expected distinct whole numbers"):
+            Polynomial(Ridge(), wrong)  # type: ignore[arg-type]
+    fit = Polynomial(Ridge(1.0))
+    fit.add(x, y)
+    with pytest.raises(ValueError, match=r"`Monomials\(x\)`: expected 3 features on the last axis, got \(120, 2\)"):
+        fit.solve()(x[:, :2])
     with pytest.raises(ValueError, match="expected samples; call add first"):
         Polynomial(Ridge()).solve()
