@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class CycleBranches:
                 continue
             if not self.bounds[0] <= first[0].cycle.parameter <= self.bounds[1]:
                 continue
-            path = trace(curve, first[0], self.steps)
+            path = self._followed(curve, first[0])
             found = [rest, *path.points]
             if path.reason == SHRUNK:
                 end = self._nearest(found[-1].cycle, hopf)
@@ -112,11 +113,22 @@ class CycleBranches:
             return
         curve = CycleCurve(self._collocation, self.bounds, self.max_period)
         start = curve.at(solved[0])
-        forward = trace(curve, start, self.steps)
+        forward = self._followed(curve, start)
         curve.at(solved[0])
-        backward = trace(curve, start.turned(), self.steps)
+        backward = self._followed(curve, start.turned())
         points = [*(p.turned() for p in backward.points[:0:-1]), *forward.points]
         self._add(points, [backward, forward], None, (backward.reason, forward.reason))
+
+    def _followed(self, curve: CycleCurve, start: CyclePoint) -> Trace[CyclePoint]:
+        """The curve from ``start`` along its tangent, with its bifurcations among its points."""
+        path = trace(curve, start, self.steps)
+        folds = _folds(path, 1e-7 * float(self.engine.scale[-1]))
+        events = sorted([*folds, *(e for e in path.events if e[1] != 0)], key=lambda event: event[0])
+        points = list(path.points)
+        for index, _, point in reversed(events):
+            if not any(point is other for other in points):
+                points.insert(index + 1, point)
+        return replace(path, points=points, events=events)
 
     def _known(self, cycle: Cycle) -> bool:
         """Whether a branch passes near a cycle: in the extrema, and in the period, at its parameter."""
@@ -156,19 +168,25 @@ class CycleBranches:
         reasons: tuple[str, str],
     ) -> None:
         number = len(self.branches)
-        branch = _branch(points, origin, reasons, all(path.converged for path in paths))
-        self.branches.append(branch)
+        bifurcations = []
         for path in paths:
-            folds = _folds(path, 1e-7 * float(self.engine.scale[-1]))
-            for which, at in folds + [(which, at) for _, which, at in path.events if which != 0]:
-                bifurcation = _special(which, at, number, self._name)
-                self.special += [bifurcation] if bifurcation else []
+            for _, which, at in path.events:
+                special = _special(which, at, number, self._name)
+                if special is not None:
+                    self.special.append(special)
+                    bifurcations.append(at.cycle)
+        branch = _branch(points, bifurcations, origin, reasons, all(path.converged for path in paths))
+        self.branches.append(branch)
         if self.evaluator.n > 2 and any(abs(complex(c.multipliers[0]) - 1.0) > 1e-2 for c in branch.cycles[1:]):
             self.remarks += (f"some multipliers on branch {number} of cycles are inaccurate: use more intervals",)
 
 
 def _branch(
-    points: list[CyclePoint], origin: SpecialPoint | None, reasons: tuple[str, str], converged: bool
+    points: list[CyclePoint],
+    bifurcations: list[Cycle],
+    origin: SpecialPoint | None,
+    reasons: tuple[str, str],
+    converged: bool,
 ) -> CycleBranch:
     cycles = [limit_cycle(p.cycle, p.monodromy) for p in points]
     # A cycle of size zero has the multipliers of its equilibrium.
@@ -176,13 +194,14 @@ def _branch(
         if np.abs(oscillation(p.cycle)).max() == 0.0:
             beside = cycles[1] if i == 0 else cycles[i - 1]
             cycles[i] = LimitCycle(cycles[i].t, cycles[i].x, cycles[i].period, beside.multipliers, beside.stable)
+    stable = [c.stable and not any(p.cycle is b for b in bifurcations) for c, p in zip(cycles, points, strict=True)]
     return CycleBranch(
         parameter=tensor([p.cycle.parameter for p in points]),
         period=tensor([p.cycle.period for p in points]),
         minimum=tensor([p.cycle.nodes.min((0, 1)) for p in points]),
         maximum=tensor([p.cycle.nodes.max((0, 1)) for p in points]),
         multipliers=tensor([c.multipliers.numpy() for c in cycles]),
-        stable=tensor([c.stable for c in cycles]).bool(),
+        stable=tensor(stable).bool(),
         cycles=tuple(cycles),
         origin=origin,
         reasons=reasons,
@@ -209,8 +228,8 @@ def _special(which: int, point: CyclePoint, number: int, parameter: str) -> Spec
     )
 
 
-def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, CyclePoint]]:
-    """Where the parameter turns. Where it stands still to rounding, as in a canard explosion, the turn is its extremum."""
+def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, int, CyclePoint]]:
+    """Events where the parameter turns. Where it stands still to rounding, as in a canard explosion, the turn is its extremum."""
     slopes = np.array([p.tangent.parameter for p in path.points])
     values = np.array([p.cycle.parameter for p in path.points])
     moving = np.nonzero(np.abs(slopes) > least)[0]
@@ -220,5 +239,5 @@ def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, CyclePoint]
         if slopes[i] * slopes[j] >= 0:
             continue
         turn = int(i + np.argmax(np.sign(slopes[i]) * values[i : j + 1]))
-        found.append((0, located[i] if j == i + 1 and i in located else path.points[turn]))
+        found.append((i, 0, located[i]) if j == i + 1 and i in located else (turn, 0, path.points[turn]))
     return found

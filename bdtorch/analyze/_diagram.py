@@ -52,7 +52,8 @@ class Branch:
     eigenvalues: Tensor
     """Complex, ``(points, n)``."""
     stable: Tensor
-    """Whether every eigenvalue has a negative real part, boolean ``(points,)``."""
+    """Whether every eigenvalue has a negative real part, boolean ``(points,)``; False at the bifurcations, which are among
+    the points, so that a stretch is stable where one of its ends is."""
     reasons: tuple[str, str]
     """Why it ends where it begins and where it ends."""
     converged: bool
@@ -74,7 +75,7 @@ class CycleBranch:
     multipliers: Tensor
     """Floquet multipliers, the trivial one first, complex ``(points, n)``."""
     stable: Tensor
-    """Boolean ``(points,)``."""
+    """Boolean ``(points,)``; False at the bifurcations, which are among the points."""
     cycles: tuple[LimitCycle, ...]
     """The cycles themselves; at a Hopf point one of size zero."""
     origin: SpecialPoint | None

@@ -7,41 +7,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bdtorch._axes import BLUE, DARK, GOLD, GREEN, GREY, RED, prepared
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from bdtorch.analyze._diagram import Diagram, SpecialPoint
+    from bdtorch.analyze._results import FixedPoint
     from bdtorch.analyze.fast_slow import FastSlow
     from bdtorch.analyze.parameter_plane import ParameterPlane
     from bdtorch.analyze.phase_plane import PhasePlane
     from bdtorch.analyze.scan import Scan
 
-BLUE, RED, GREEN, GREY, GOLD = "#20456b", "#c2452d", "#3b8068", "#9aa3ab", "#b8862b"
-
-
-def axes(ax: Axes | None, size: tuple[float, float] = (5.2, 4.2)) -> Axes:
-    """``ax``, or axes of a new figure.
-
-    Raises:
-        ImportError: Matplotlib is not installed.
-        TypeError: ``ax`` is no Matplotlib axes.
-    """
-    try:
-        from matplotlib import pyplot
-        from matplotlib.axes import Axes
-    except ImportError as error:
-        raise ImportError("`plot()` draws with Matplotlib: pip install 'bdtorch[plot]'") from error
-    if ax is None:
-        ax = pyplot.subplots(figsize=size, layout="constrained")[1]
-    if not isinstance(ax, Axes):
-        raise TypeError(f"`plot(ax=...)`: expected Matplotlib axes or None, got {type(ax).__name__}")
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
 
 def draw_phase_plane(plane: PhasePlane, ax: Axes | None) -> Axes:
     """A phase line or plane."""
-    ax = axes(ax)
+    ax = prepared(ax, (5.2, 4.2))
     (_line if len(plane.names) == 1 else _plane)(plane, ax)
     if plane.remarks:
         ax.set_title("; ".join(plane.remarks), fontsize="x-small", loc="left")
@@ -52,29 +33,40 @@ def draw_phase_plane(plane: PhasePlane, ax: Axes | None) -> Axes:
 def _line(plane: PhasePlane, ax: Axes) -> None:
     x, f = plane.grid[0].numpy(), plane.field[:, 0].numpy()
     ax.axhline(0.0, color=GREY, lw=0.6)
-    ax.plot(x, f, color=BLUE, lw=1.2)
+    ax.plot(x, f, color=BLUE, lw=1.4)
+    # Between neighbouring equilibria the flow has one direction.
+    edges = [x[0], *sorted(float(p.x[0]) for p in plane.fixed_points), x[-1]]
+    for middle in (0.5 * (one + two) for one, two in itertools.pairwise(edges) if two - one > 0.02 * (x[-1] - x[0])):
+        right = np.interp(middle, x, f) > 0
+        ax.plot(middle, 0.0, ">" if right else "<", color=GREY, ms=6, ls="none")
     for point in plane.fixed_points:
-        ax.plot(float(point.x[0]), 0.0, "o", color=BLUE, mfc=BLUE if point.stable else "white", ms=6)
+        _dot(ax, float(point.x[0]), 0.0, point)
     ax.set(xlabel=plane.names[0], ylabel=f"d{plane.names[0]}/dt", xlim=plane.window[0])
+
+
+def _dot(ax: Axes, x: float, y: float, point: FixedPoint) -> None:
+    """An equilibrium: filled where it is stable, a diamond where it is a saddle."""
+    fill, shape = DARK if point.stable else "white", "D" if point.type.startswith("saddle") else "o"
+    ax.plot(x, y, shape, color=DARK, mfc=fill, ms=6, label=point.type, ls="none", zorder=5, clip_on=False)
 
 
 def _plane(plane: PhasePlane, ax: Axes) -> None:
     x, y = (g.numpy() for g in plane.grid)
     u, v = np.moveaxis(plane.field.numpy(), -1, 0)
     # Speeds relative to the window, so that arrows show directions in the picture.
-    ax.streamplot(x, y, u.T, v.T, color="#d5dade", density=1.1, linewidth=0.6, arrowsize=0.7)
+    ax.streamplot(x, y, u.T, v.T, color="#cfd5da", density=1.1, linewidth=0.7, arrowsize=0.8)
     for name, colour in zip(plane.names, (BLUE, RED), strict=True):
         for number, curve in enumerate(plane.nullclines[name]):
-            ax.plot(*curve.numpy().T, color=colour, lw=1.2, label=None if number else f"d{name}/dt = 0")
-    for trajectory in plane.trajectories:
-        ax.plot(*trajectory.x.numpy().T, color=GREY, lw=0.8)
+            ax.plot(*curve.numpy().T, color=colour, lw=1.4, label=None if number else f"d{name}/dt = 0")
+    for number, trajectory in enumerate(plane.trajectories):
+        ax.plot(*trajectory.x.numpy().T, color=GOLD, lw=1.0, label=None if number else "trajectory")
+        ax.plot(*trajectory.x[0].tolist(), ".", color=GOLD, ms=5)
     for cycle in plane.cycles:
         style = "-" if cycle.stable else "--"
         kind = "stable" if cycle.stable else "unstable"
-        ax.plot(*cycle.x.numpy().T, style, color=GREEN, lw=1.8, label=f"{kind} cycle, period {cycle.period:.4g}")
+        ax.plot(*cycle.x.numpy().T, style, color=GREEN, lw=2.0, label=f"{kind} cycle, period {cycle.period:.4g}")
     for point in plane.fixed_points:
-        fill = "black" if point.stable else "white"
-        ax.plot(*point.x.tolist(), "o", color="black", mfc=fill, ms=6, label=point.type, ls="none", zorder=5)
+        _dot(ax, *point.x.tolist(), point)
     ax.set(xlabel=plane.names[0], ylabel=plane.names[1], xlim=plane.window[0], ylim=plane.window[1])
 
 
@@ -86,33 +78,44 @@ MARKERS = {
 
 
 def runs(flags: np.ndarray) -> list[tuple[slice, bool]]:
-    """Stretches of equal flags; each reaches the first point of the next, so that lines have no gaps."""
-    edges = [0, *(np.nonzero(np.diff(flags.astype(int)))[0] + 1).tolist(), len(flags)]
-    return [(slice(a, b + 1), bool(flags[a])) for a, b in itertools.pairwise(edges) if a < b]
+    """Stretches of a line by the flags of its points, each with both of its ends.
+
+    A side is flagged where one of its ends is: bifurcations, at which flags change, are points without a flag.
+    """
+    if len(flags) < 2:
+        return [(slice(0, len(flags)), bool(flags.all()))]
+    sides = flags[1:] | flags[:-1]
+    edges = [0, *(np.nonzero(np.diff(sides.astype(int)))[0] + 1).tolist(), len(sides)]
+    return [(slice(a, b + 1), bool(sides[a])) for a, b in itertools.pairwise(edges)]
 
 
 def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None) -> Axes:
     """A bifurcation diagram in one parameter."""
     column = variable_index(diagram.names, variable)
-    ax = axes(ax, (6.0, 4.0))
-    _equilibria(diagram, ax, column)
-    for branch in diagram.cycles:
-        p = branch.parameter.numpy()
+    ax = prepared(ax, (6.0, 4.0))
+    for branch in diagram.branches:
+        p, x = branch.parameter.numpy(), branch.x[:, column].numpy()
         for part, stable in runs(branch.stable.numpy()):
-            for side in (branch.minimum, branch.maximum):
-                ax.plot(p[part], side[part, column].numpy(), "-" if stable else ":", color=GREEN, lw=1.4)
+            label = f"{'stable' if stable else 'unstable'} equilibria"
+            ax.plot(p[part], x[part], "-" if stable else "--", color=BLUE, lw=1.6 if stable else 1.0, label=label)
+    for cycles in diagram.cycles:
+        p = cycles.parameter.numpy()
+        for part, stable in runs(cycles.stable.numpy()):
+            label = f"{'stable' if stable else 'unstable'} cycles, extrema"
+            for side in (cycles.minimum, cycles.maximum):
+                ax.plot(
+                    p[part],
+                    side[part, column].numpy(),
+                    "-" if stable else ":",
+                    color=GREEN,
+                    lw=1.6,
+                    label=label,
+                )
     for point in (*diagram.points, *diagram.cycle_points):
         mark(ax, point.kind, point.parameters[diagram.parameter], _height(diagram, point, column), point.criticality)
     ax.set(xlabel=diagram.parameter, ylabel=diagram.names[column], xlim=diagram.bounds)
     legend(ax)
     return ax
-
-
-def _equilibria(diagram: Diagram, ax: Axes, column: int) -> None:
-    for branch in diagram.branches:
-        p, x = branch.parameter.numpy(), branch.x[:, column].numpy()
-        for part, stable in runs(branch.stable.numpy()):
-            ax.plot(p[part], x[part], "-" if stable else "--", color=BLUE, lw=1.4 if stable else 1.0)
 
 
 def _height(diagram: Diagram, point: SpecialPoint, column: int) -> float:
@@ -150,12 +153,14 @@ def legend(ax: Axes) -> None:
     """Each label once."""
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if handles:
-        ax.legend(handles.values(), handles.keys(), frameon=False, fontsize="x-small", loc="best")
+        ax.legend(
+            handles.values(), handles.keys(), frameon=True, framealpha=0.85, edgecolor="none", fontsize="x-small"
+        ).set_zorder(6)
 
 
 def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
     """Curves of bifurcations in two parameters."""
-    ax = axes(ax)
+    ax = prepared(ax, (5.2, 4.2))
     for curve in plane.curves:
         p, q = curve.parameters.numpy().T
         if curve.kind == "fold":
@@ -175,20 +180,25 @@ def draw_fast_slow(result: FastSlow, ax: Axes | None, variable: str | None = Non
     """The fast subsystem's diagram with the trajectory over it."""
     fast = result.diagram.names
     column = variable_index(fast, variable)
-    ax = axes(ax, (6.0, 4.0))
+    ax = prepared(ax, (6.0, 4.0))
     x = result.trajectory.x.numpy()
-    ax.plot(x[:, result.names.index(result.slow)], x[:, result.names.index(fast[column])], color=GREY, lw=0.5)
+    across, up = (x[:, result.names.index(name)] for name in (result.slow, fast[column]))
+    ax.plot(across, up, color=GREY, lw=0.6, label="trajectory of the whole")
     return draw_diagram(result.diagram, ax, variable)
 
 
 def draw_scan(result: Scan, ax: Axes | None, variable: str | None = None) -> Axes:
     """Local maxima of attractors, and their smallest values."""
     column = variable_index(result.names, variable)
-    ax = axes(ax, (6.0, 4.0))
+    ax = prepared(ax, (6.0, 4.0))
     values = result.values.numpy()
-    for value, peaks in zip(values, result.peaks[result.names[column]], strict=True):
-        ax.plot(np.full(len(peaks), value), peaks.numpy(), ",", color=BLUE)
-    ax.plot(values, result.maximum[:, column].numpy(), ".", color=BLUE, ms=2)
-    ax.plot(values, result.minimum[:, column].numpy(), ".", color=RED, ms=2)
+    peaks = result.peaks[result.names[column]]
+    at = np.repeat(values, [len(found) for found in peaks])
+    ax.plot(
+        at, np.concatenate([found.numpy() for found in peaks]), ".", color=BLUE, ms=1.5, mew=0, label="local maxima"
+    )
+    ax.plot(values, result.maximum[:, column].numpy(), "-", color=BLUE, lw=0.8, label="largest value")
+    ax.plot(values, result.minimum[:, column].numpy(), "-", color=RED, lw=0.8, label="smallest value")
     ax.set(xlabel=result.parameter, ylabel=result.names[column])
+    legend(ax)
     return ax

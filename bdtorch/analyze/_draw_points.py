@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bdtorch.analyze._draw import BLUE, GREY, RED, axes
+from bdtorch._axes import BLUE, GREY, RED, colour, prepared
+from bdtorch.analyze._draw import legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ def _plane(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def draw_points(found: FixedPoints, ax: Axes | None) -> Axes:
     """The points in the plane of the first two principal components of where the starts ended."""
-    ax = axes(ax, (4.6, 4.2))
+    ax = prepared(ax, (4.6, 4.2))
     ends = found.ends[found.end_q.isfinite() & ~found.outlier].cpu()
     if len(ends):
         mean, directions, share = _plane(found.x.cpu() if len(found) > 2 else ends)
@@ -42,10 +43,10 @@ def draw_points(found: FixedPoints, ax: Axes | None) -> Axes:
         for chosen, fill, label in ((stable, BLUE, "stable"), (~stable, "white", "unstable")):
             if bool(chosen.any()):
                 name = label if found.linearisation else "points"
-                ax.plot(*at[chosen].T, "o", color=BLUE, mfc=fill, ms=4, label=name)
+                ax.plot(*at[chosen].T, "o", color=BLUE, mfc=fill, ms=4 if len(at) < 100 else 2, label=name)
         labels = [f"component {k + 1} ({100 * float(share[k]):.0f} % of variance)" for k in range(2)]
         ax.set(xlabel=labels[0], ylabel=labels[1])
-        ax.legend(frameon=False, fontsize="x-small")
+        legend(ax)
     if found.remarks:
         ax.set_title("; ".join(found.remarks), fontsize="x-small", loc="left", wrap=True)
     return ax
@@ -53,7 +54,7 @@ def draw_points(found: FixedPoints, ax: Axes | None) -> Axes:
 
 def draw_spectrum(made: Linearisation, point: int, ax: Axes | None) -> Axes:
     """Eigenvalues in the complex plane."""
-    ax = axes(ax, (4.2, 4.0))
+    ax = prepared(ax, (4.2, 4.0))
     values = made.eigenvalues[point].cpu()
     if made.discrete:
         angle = torch.linspace(0.0, 2.0 * math.pi, 181)
@@ -62,23 +63,28 @@ def draw_spectrum(made: Linearisation, point: int, ax: Axes | None) -> Axes:
     else:
         ax.axvline(0.0, color=GREY, lw=0.8)
     growing = values.abs() > 1.0 if made.discrete else values.real > 0.0
-    for chosen, colour, label in ((~growing, BLUE, "decaying"), (growing, RED, "growing")):
+    for chosen, ink, label in ((~growing, BLUE, "decaying"), (growing, RED, "growing")):
         if bool(chosen.any()):
-            ax.plot(values.real[chosen], values.imag[chosen], "o", color=colour, ms=3, label=label)
+            ax.plot(values.real[chosen], values.imag[chosen], "o", color=ink, ms=3, label=label)
+    size = float(values.abs().max())
+    if not made.discrete and float(values.imag.abs().max()) < 0.05 * size:
+        ax.set_ylim(-0.5 * size, 0.5 * size)  # else an axis of rounding errors
     unit = "" if made.discrete else " (1/ms)"
     ax.set(xlabel=f"real part{unit}", ylabel=f"imaginary part{unit}")
-    ax.legend(frameon=False, fontsize="x-small")
+    legend(ax)
     return ax
 
 
 def draw_exponents(spectrum: LyapunovSpectrum, ax: Axes | None) -> Axes:
     """Running estimates of the exponents."""
-    ax = axes(ax, (5.2, 3.4))
-    for number, history in enumerate(spectrum.history.reshape(len(spectrum.times), -1, spectrum.count).mean(1).cpu().T):
-        label = f"{float(spectrum.exponents[..., number].mean()):.4g}"
-        ax.plot(spectrum.times.cpu(), history, lw=1.0, label=label)
+    ax = prepared(ax, (5.2, 3.4))
+    times, many = spectrum.times.cpu(), spectrum.count > 6
+    for number, history in enumerate(spectrum.history.reshape(len(times), -1, spectrum.count).mean(1).cpu().T):
+        label = None if many else f"{float(spectrum.exponents[..., number].mean()):.4g}"
+        ax.plot(times, history, lw=1.2, color=BLUE if many else colour(number), label=label)
     ax.axhline(0.0, color=GREY, lw=0.6)
     unit = "per step" if spectrum.discrete else "per ms"
     ax.set(xlabel="steps" if spectrum.discrete else "time (ms)", ylabel=f"Lyapunov exponents ({unit})")
-    ax.legend(frameon=False, fontsize="x-small", ncol=2)
+    ax.margins(x=0)
+    legend(ax)
     return ax

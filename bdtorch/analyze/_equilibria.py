@@ -18,7 +18,7 @@ from bdtorch.analyze._normal_forms import (
     other_tangent,
 )
 from bdtorch.analyze._results import tensor
-from bdtorch.analyze._trace import Curve, CurvePoint, Steps, signed_singular
+from bdtorch.analyze._trace import Curve, CurvePoint, Steps, distances, signed_singular
 
 FOLD, BRANCH_POINT, HOPF = 0, 1, 2
 FAR = 1e3
@@ -123,13 +123,27 @@ class Equilibria:
                 self.located.append(p)
 
     def branch(self, number: int) -> Branch:
-        """A followed branch as tensors."""
-        n, path = self.evaluator.n, self.paths[number]
-        z = np.stack([p.y for p in path]) * self.scale
-        values = np.stack([self._eigenvalues(p) for p in path])
+        """A followed branch as tensors, with the bifurcations on it among its points."""
+        n = self.evaluator.n
+        z, bifurcations = self._with_bifurcations(number)
+        values = np.linalg.eigvals(self.evaluator.jacobian(z)[:, :, :n]).astype(complex)
         reasons, converged = self.ends[number]
-        stable = (values.real < 0).all(1)
+        stable = (values.real < 0).all(1) & ~bifurcations
         return Branch(tensor(z[:, n]), tensor(z[:, :n]), tensor(values), tensor(stable).bool(), reasons, converged)
+
+    def _with_bifurcations(self, number: int) -> tuple[Array, Array]:
+        """The points of a branch, and which of them are bifurcations."""
+        y = np.stack([p.y for p in self.paths[number]])
+        marked = np.zeros(len(y), dtype=bool)
+        for point in self.located:
+            here = point.z / self.scale
+            gaps = np.linalg.norm(y - here, axis=1)
+            if gaps.min() < 1e-6:
+                marked |= gaps < 1e-6
+            elif point.branch == number and len(y) > 1:
+                after = 1 + int(np.argmin(distances(y, here)))
+                y, marked = np.insert(y, after, here, axis=0), np.insert(marked, after, True)
+        return y * self.scale, marked
 
     def special(self, point: Located) -> SpecialPoint:
         """A bifurcation as tensors, with its normal form coefficients."""

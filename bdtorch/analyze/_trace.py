@@ -298,15 +298,27 @@ class Curve:
         corners = np.stack([p.y for p in path])
         if len(corners) < 2:
             return False
-        sides = np.diff(corners, axis=0)
-        lengths = np.maximum((sides**2).sum(1), 1e-300)
-        parts = np.clip(((y - corners[:-1]) * sides).sum(1) / lengths, 0.0, 1.0)
-        gaps = np.linalg.norm(corners[:-1] + parts[:, None] * sides - y, axis=1)
+        sides, lengths, parts = _projected(corners, y)
+        gaps = distances(corners, y)
         for i in np.nonzero(gaps < 0.1 * np.sqrt(lengths) + 1e-9)[0]:
             found = self._corrected(corners[i] + parts[i] * sides[i], sides[i] / np.sqrt(lengths[i]))
             if found is not None and np.linalg.norm(found[0] - y) < 1e-6:
                 return True
         return False
+
+
+def _projected(corners: Array, y: Array) -> tuple[Array, Array, Array]:
+    """The sides of a polygon, the squares of their lengths, and at which part of each ``y`` comes nearest."""
+    sides = np.diff(corners, axis=0)
+    lengths = np.maximum((sides**2).sum(1), 1e-300)
+    return sides, lengths, np.clip(((y - corners[:-1]) * sides).sum(1) / lengths, 0.0, 1.0)
+
+
+def distances(corners: Array, y: Array) -> Array:
+    """Of the point ``y`` from each side of the polygon with the corners ``(points, n)``: ``(points - 1,)``."""
+    sides, _, parts = _projected(corners, y)
+    gaps: Array = np.linalg.norm(corners[:-1] + parts[:, None] * sides - y, axis=1)
+    return gaps
 
 
 def signed_singular(matrix: Array) -> float:

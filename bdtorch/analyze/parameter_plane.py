@@ -17,7 +17,7 @@ from bdtorch.analyze._loci import FoldLocus, HopfLocus
 from bdtorch.analyze._normal_forms import critical_pair
 from bdtorch.analyze._results import tensor
 from bdtorch.analyze._starts import checked_bounds
-from bdtorch.analyze._trace import Steps, Whole
+from bdtorch.analyze._trace import Steps, Whole, distances
 from bdtorch.analyze.continuation import begin, named_field
 
 if TYPE_CHECKING:
@@ -214,14 +214,10 @@ class _Search:
     def _near(self, locus: FoldLocus | HopfLocus, whole: Whole, z: Array, scale: Array) -> bool:
         """Whether a point lies on a curve that has been followed: the vectors of the extended systems may differ."""
         path = np.stack([locus.split(p.y * locus.scale)[0] for p in whole.points]) / scale
-        y = z / scale
         if len(path) < 2:
             return False
-        sides = np.diff(path, axis=0)
-        lengths = np.maximum((sides**2).sum(1), 1e-300)
-        parts = np.clip(((y - path[:-1]) * sides).sum(1) / lengths, 0.0, 1.0)
-        gaps = np.linalg.norm(path[:-1] + parts[:, None] * sides - y, axis=1)
-        return bool((gaps < 0.05 * np.sqrt(lengths) + 1e-7).any())
+        lengths = np.linalg.norm(np.diff(path, axis=0), axis=1)
+        return bool((distances(path, z / scale) < 0.05 * lengths + 1e-7).any())
 
     def _special(self, locus: FoldLocus | HopfLocus, whole: Whole) -> None:
         found = [(locus.events[which], p) for which, p in whole.events if locus.happens(which, p)]

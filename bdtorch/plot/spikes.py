@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from bdtorch.plot._axes import colour, prepared
+from bdtorch._axes import colour, prepared
 from bdtorch.simulate import Spikes
 
 if TYPE_CHECKING:

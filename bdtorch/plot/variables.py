@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bdtorch.plot._axes import colour, prepared
+from bdtorch._axes import colour, prepared
 from bdtorch.simulate import Solution
 
 if TYPE_CHECKING:

@@ -106,6 +106,8 @@ class _Calls:
             caller: types.FrameType | None = frame
             while caller is not None and _is_of_the_library(caller.f_code.co_filename):
                 caller = caller.f_back
+            if caller is not None and caller.f_code.co_filename.startswith("<frozen importlib"):
+                return  # a module that does so while it is imported, as numpy.random: no other call will
             if caller is not None and not _is_in_a_package(caller.f_code.co_filename):
                 self.found.append(f"{_CALLS[called]} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
 

@@ -29,7 +29,8 @@ def test_a_fold_and_its_two_branches() -> None:
     assert fold.kind == "fold" and abs(fold.parameters["r"]) < 1e-12 and abs(float(fold.x)) < 1e-10
     assert fold.coefficients["quadratic"] == pytest.approx(1.0)
     assert (branch.parameter + branch.x[:, 0] ** 2).abs().max() < 1e-12
-    assert bool((branch.stable == (branch.x[:, 0] < 0)).all())
+    assert bool((branch.stable == (branch.x[:, 0] < -1e-12)).all())
+    assert float(branch.x.abs().min()) < 1e-12  # the fold is one of the points, and ends the stable stretch
     assert sorted(branch.x[[0, -1], 0].tolist()) == pytest.approx([-1.0, 1.0])
     assert branch.reasons == ("r reached its lower limit",) * 2 and diagram.converged
 

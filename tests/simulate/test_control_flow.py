@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import copy
 import datetime
+import importlib
 import math
 import os
 import pickle
@@ -12,10 +13,12 @@ import random
 import secrets
 import statistics
 import struct
+import sys
 import time
 import uuid
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +237,21 @@ def test_hidden_randomness_differs_from_step_to_step_in_the_inductor_loop() -> N
 def test_what_no_two_runs_share_is_named(function: Function, message: str) -> None:
     with pytest.raises(LoopError, match=rf"{message} \(test_control_flow.py:"):
         run(function, "native")
+
+
+def test_what_a_module_does_while_it_is_imported_is_not_the_steps_doing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `numpy.random` draws entropy when it is first asked for."""
+    (tmp_path / "seeded_at_import.py").write_text("import os, time\nSEED, BORN = os.urandom(4), time.time()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def grow(v: Tensor, t: Tensor) -> Tensor:
+        importlib.import_module("seeded_at_import")
+        return v + 1.0
+
+    assert run(grow, "native").loop == "native"
+    assert "seeded_at_import" in sys.modules
 
 
 def test_a_seeded_generator_is_a_constant() -> None:

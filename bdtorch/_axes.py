@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS: Sequence[str] = ("#20456b", "#c2452d", "#3b8068", "#8a5a9e", "#b8862b", "#5c6670")
-"""One for each population or trace in turn: told apart in print and by the colour-blind."""
+COLOURS: Sequence[str] = ("#1a4480", "#b3471d", "#4fb095", "#a98ae0", "#d9a520", "#4a3f45")
+"""One for each population or trace in turn: told apart in print and by the colour-blind, also by their lightness."""
+
+BLUE, RED, GREEN, PURPLE, GOLD, DARK = COLOURS
+GREY = "#9aa3ab"
+"""What stands behind the data."""
 
 
-def prepared(ax: Axes | None) -> Axes:
-    """``ax``, or axes of a new figure, in the style of this package.
+def prepared(ax: Axes | None, size: tuple[float, float] = (6.4, 3.0), caller: str = "plot") -> Axes:
+    """``ax``, or axes of a new figure of ``size`` inches, in the style of this package.
 
     Raises:
         ImportError: Matplotlib is not installed.
@@ -23,11 +27,11 @@ def prepared(ax: Axes | None) -> Axes:
         from matplotlib import pyplot
         from matplotlib.axes import Axes
     except ImportError as error:
-        raise ImportError("bdtorch.plot draws with Matplotlib: pip install 'bdtorch[plot]'") from error
+        raise ImportError(f"`{caller}()` draws with Matplotlib: pip install 'bdtorch[plot]'") from error
     if ax is None:
-        ax = pyplot.subplots(figsize=(6.4, 3.0), layout="constrained")[1]
+        ax = pyplot.subplots(figsize=size, layout="constrained")[1]
     if not isinstance(ax, Axes):
-        raise TypeError(f"`plot(ax=...)`: expected Matplotlib axes or None, got {type(ax).__name__}")
+        raise TypeError(f"`{caller}(ax=...)`: expected Matplotlib axes or None, got {type(ax).__name__}")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_linewidth(0.6)
     ax.tick_params(width=0.6, length=3, labelsize="small")
