@@ -106,10 +106,18 @@ class _Calls:
             caller: types.FrameType | None = frame
             while caller is not None and _is_of_the_library(caller.f_code.co_filename):
                 caller = caller.f_back
-            if caller is not None and caller.f_code.co_filename.startswith("<frozen importlib"):
-                return  # a module that does so while it is imported, as numpy.random: no other call will
-            if caller is not None and not _is_in_a_package(caller.f_code.co_filename):
-                self.found.append(f"{_CALLS[called]} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
+            if caller is None or _is_in_a_package(caller.f_code.co_filename) or _is_importing(caller):
+                return
+            self.found.append(f"{_CALLS[called]} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
+
+
+def _is_importing(frame: types.FrameType | None) -> bool:
+    """Whether a frame belongs to the import of a module, which no later step will do again, within the step."""
+    while frame is not None and not Path(frame.f_code.co_filename).is_relative_to(_PACKAGES[1]):
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Snapshot:
