@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib
 
@@ -16,17 +17,64 @@ if "ipykernel" not in sys.modules:
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+import bdtorch as bt
+
+JUPYTER = "ipykernel" in sys.modules
 OUT = Path(__file__).resolve().parents[1] / "out"
 """Where pictures go."""
+COLOURS = bt.plot.COLOURS
+SHADE, BEHIND = "0.93", "0.65"
+"""Of spans that are marked, and of what the data are compared with."""
+STYLE: dict[str, Any] = {
+    "axes.linewidth": 0.6,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.xmargin": 0.02,
+    "figure.constrained_layout.use": True,
+    "legend.edgecolor": "none",
+    "legend.fontsize": "small",
+    "legend.framealpha": 0.85,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.0,
+    "savefig.dpi": 150,
+    "xtick.labelsize": "small",
+    "xtick.major.size": 3.0,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": "small",
+    "ytick.major.size": 3.0,
+    "ytick.major.width": 0.6,
+}
+"""One look for all pictures, legible when they are printed as wide as a page."""
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, None]) -> Callable[P, None]:
+    """Draw in `STYLE`, and leave Matplotlib's settings as they were."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
+        with matplotlib.rc_context(STYLE):
+            draw(*args, **kwargs)
+
+    return drawn
 
 
 def keep(figure: Figure, name: str) -> Path:
-    """Save a figure as ``out/name.png``, and close it."""
+    """Save a figure as ``out/name.png``, and close it (in a notebook the figure stays, and is shown)."""
     OUT.mkdir(exist_ok=True)
     path = OUT / f"{name}.png"
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    figure.savefig(path)
+    if not JUPYTER:
+        plt.close(figure)
     return path
+
+
+def shades(count: int) -> list[Any]:
+    """Colours for ``count`` values in order, from the lightest to the darkest."""
+    return list(plt.get_cmap("viridis")([0.85 * (1.0 - k / max(1, count - 1)) for k in range(count)]))
 
 
 def table(title: str, rows: Iterable[tuple[str, Any, Any]]) -> None:
@@ -47,5 +95,6 @@ def script(main: Callable[[bool], Any]) -> None:
     """Run ``main(quick)`` from the command line: ``--full`` for the published size, quick by default."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--full", action="store_true", help="the published size and number of iterations")
-    full = parser.parse_args().full or os.environ.get("BDTORCH_FULL") == "1"
+    arguments = parser.parse_args([] if JUPYTER else None)  # a kernel has arguments of its own
+    full = arguments.full or os.environ.get("BDTORCH_FULL") == "1"
     main(not full)

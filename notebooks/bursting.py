@@ -31,9 +31,9 @@ def hindmarsh_rose(b: float, i_ext: float, r: float) -> bt.neurons.HindmarshRose
     return bt.neurons.HindmarshRose(1, b=b, i_ext=i_ext, r=r, x_r=-1.6, dtype=torch.float64)
 
 
-def fitzhugh_rinzel() -> bt.neurons.FitzHughRinzel:
+def fitzhugh_rinzel(mu: float) -> bt.neurons.FitzHughRinzel:
     """Elliptic bursts."""
-    return bt.neurons.FitzHughRinzel(1, mu=0.0004, dtype=torch.float64)
+    return bt.neurons.FitzHughRinzel(1, mu=mu, dtype=torch.float64)
 
 
 # %% [markdown]
@@ -47,9 +47,23 @@ def fitzhugh_rinzel() -> bt.neurons.FitzHughRinzel:
 
 # %%
 BURSTERS: dict[str, dict[str, Any]] = {
-    "Hindmarsh-Rose, b = 3": {"slow": "z", "duration": 3000.0, "skip": 1000.0, "bounds": (-11.0, 3.4), "dt": 0.05},
-    "Hindmarsh-Rose, b = 2.5": {"slow": "z", "duration": 2500.0, "skip": 500.0, "bounds": (-0.5, 3.0), "dt": 0.05},
-    "FitzHugh-Rinzel": {"slow": "y", "duration": 12000.0, "skip": 4000.0, "bounds": (-0.02, 0.06), "dt": 0.1},
+    "Hindmarsh-Rose, b = 3": {
+        "slow": "z",
+        "duration": 1600.0,
+        "skip": 1000.0,
+        "bounds": (-11.0, 3.4),
+        "dt": 0.05,
+        "max_step": 0.005,
+    },
+    "Hindmarsh-Rose, b = 2.5": {
+        "slow": "z",
+        "duration": 2000.0,
+        "skip": 800.0,
+        "bounds": (-0.5, 3.0),
+        "dt": 0.05,
+        "max_step": 0.01,
+    },
+    "FitzHugh-Rinzel": {"slow": "y", "duration": 5200.0, "skip": 4000.0, "bounds": (-0.02, 0.06), "dt": 0.1},
 }
 
 
@@ -58,12 +72,12 @@ def main(quick: bool = True) -> dict[str, Any]:
     neurons = {
         "Hindmarsh-Rose, b = 3": hindmarsh_rose(3.0, 2.0, 0.004 if quick else 0.001),
         "Hindmarsh-Rose, b = 2.5": hindmarsh_rose(2.5, 1.5, 0.004 if quick else 0.001),
-        "FitzHugh-Rinzel": fitzhugh_rinzel(),
+        "FitzHugh-Rinzel": fitzhugh_rinzel(0.0004 if quick else 0.0001),
     }
     longer = 1.0 if quick else 4.0
     results = {}
     for name, neuron in neurons.items():
-        options = BURSTERS[name] | {"duration": BURSTERS[name]["duration"] * longer}
+        options = BURSTERS[name] | {key: longer * BURSTERS[name][key] for key in ("duration", "skip")}
         results[name] = bt.analyze.fast_slow(neuron, **options)
     rows: list[tuple[str, Any, Any]] = []
     published = {
@@ -86,19 +100,25 @@ def main(quick: bool = True) -> dict[str, Any]:
     return results
 
 
+@_show.styled
 def draw(results: dict[str, bt.analyze.FastSlow]) -> None:
     """Each fast subsystem with the trajectory over it, and the trajectory in time below."""
-    figure, axes = plt.subplots(2, 3, figsize=(12, 5.6), height_ratios=(2.2, 1), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(9.5, 5.2), height_ratios=(2.2, 1))
     for (above, below), (name, result) in zip(axes.T, results.items(), strict=True):
         result.plot(above)
         slow = result.trajectory.x[:, result.names.index(result.slow)]
-        margin = 0.7 * float(slow.max() - slow.min())
-        above.set_xlim(float(slow.min()) - margin, float(slow.max()) + 1.5 * margin)
-        above.set_title(name, loc="left", fontsize="medium")
+        margin = 0.4 * float(slow.max() - slow.min())
+        above.set(xlim=(float(slow.min()) - margin, float(slow.max()) + margin), title=name)
+        above.set(xlabel=f"${result.slow}$", ylabel=f"${result.names[0]}$")
         t, x = result.trajectory.t, result.trajectory.x[:, 0]
-        below.plot((t - t[0]).numpy(), x.numpy(), color="#20456b", lw=0.5)
-        below.set(xlabel="t", ylabel=result.names[0])
-        below.spines[["top", "right"]].set_visible(False)
+        below.plot((t - t[0]).numpy(), x.numpy(), color=_show.COLOURS[0], lw=0.6)
+        below.set(xlabel="time (dimensionless)", ylabel=f"${result.names[0]}$")
+    handles: dict[str, Any] = {}
+    for above in axes[0]:
+        drawn, labels = above.get_legend_handles_labels()
+        handles |= dict(zip(labels, drawn, strict=True))
+        above.get_legend().remove()
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5)
     _show.keep(figure, "bursting")
 
 

@@ -79,32 +79,39 @@ def main(quick: bool = True) -> dict[str, float]:
             ("peak of the spikes (mV)", result["peak"], None),
         ],
     )
-    draw(t, gate, voltages, active)
+    draw(t, gate, exact, voltages, active)
     return result
 
 
 # %% [markdown]
-# What to see: higher voltages open the channel further and faster; in the neuron the sodium gate $m$ follows the spike,
-# $h$ shuts it, and the potassium gate $n$ brings the potential back below rest.
+# What to see: higher voltages open the channel further and faster, along the closed form (dots); in the neuron the sodium
+# gate $m$ follows the spike, $h$ shuts it, and the potassium gate $n$ brings the potential back below rest.
 
 
 # %%
-def draw(t: Tensor, gate: Tensor, voltages: Tensor, sol: bt.Solution) -> None:
-    """The clamped gate; the neuron's potential and gates over the last spikes."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for voltage, column in zip(voltages.tolist(), gate.unbind(1), strict=True):
-        axes[0].plot(t, column, label=f"{voltage:g} mV")
-    axes[0].set(xlabel="t (ms)", ylabel="open fraction n", title="potassium gate under clamp", xlim=(0.0, float(t[-1])))
-    axes[0].legend(loc="upper right", bbox_to_anchor=(1.0, 0.9), ncols=2, frameon=False)
+@_show.styled
+def draw(t: Tensor, gate: Tensor, exact: Tensor, voltages: Tensor, sol: bt.Solution) -> None:
+    """The clamped gate and its closed form; the neuron's potential and its gates around the last spikes."""
+    figure, axes = plt.subplot_mosaic("AB;AC", figsize=(9, 4.2), height_ratios=(1.2, 1))
+    clamped, potential, gates = axes["A"], axes["B"], axes["C"]
+    every = slice(None, None, len(t) // 15)
+    columns = zip(voltages.tolist(), gate.unbind(1), exact.unbind(1), _show.shades(len(voltages)), strict=True)
+    for voltage, simulated, wanted, colour in columns:
+        clamped.plot(t, simulated, color=colour, label=f"{voltage:g}")
+        clamped.plot(t[every], wanted[every], ".", color=colour)
+    clamped.set(xlabel="time (ms)", ylabel="open fraction $n$", title="Potassium gate under clamp", xlim=(0.0, 18.0))
+    clamped.legend(title="voltage (mV)", loc="upper right", bbox_to_anchor=(1.0, 0.9), ncols=2)
     late = sol.t > sol.t_end - 40.0
-    axes[1].plot(sol.t[late], sol["v"][late, 0], color="k", label="v")
-    gates = axes[1].twinx()
-    for name in ("Na.m", "Na.h", "K.n"):
-        gates.plot(sol.t[late], sol[f"channels.{name}"][late, 0], lw=0.9, label=name)
-    gates.set(ylabel="open fraction of gates", ylim=(-0.05, 1.25))
-    axes[1].set(xlabel="t (ms)", ylabel="v (mV)", title="the neuron they make", ylim=(-95.0, 85.0))
-    lines = [*axes[1].lines, *gates.lines]
-    gates.legend(lines, [line.get_label() for line in lines], loc="upper center", ncols=4, frameon=False)
+    shown = sol.t[late] - (sol.t_end - 40.0)
+    potential.plot(shown, sol["v"][late, 0], color=_show.COLOURS[5])
+    potential.set(
+        ylabel="$v$ (mV)", title="The neuron they make, at 2 µA/cm²", xlim=(0.0, 40.0), yticks=(-80, -40, 0, 40)
+    )
+    potential.tick_params(labelbottom=False)
+    for label, name in (("m", "Na.m"), ("h", "Na.h"), ("n", "K.n")):
+        gates.plot(shown, sol[f"channels.{name}"][late, 0], label=f"${label}$")
+    gates.set(xlabel="time (ms)", ylabel="open fraction", xlim=(0.0, 40.0), ylim=(-0.03, 1.03))
+    gates.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     _show.keep(figure, "channels")
 
 

@@ -43,7 +43,7 @@ def main(quick: bool = True) -> dict[str, float]:
     """200 ms (1 s in full), the raster and the rates."""
     duration = 200.0 if quick else 1000.0
     net = network()
-    record = {"E": bt.spikes("E"), "I": bt.spikes("I"), "v": bt.trace("E.v", index=range(3))}
+    record = {"E": bt.spikes("E"), "I": bt.spikes("I"), "v": bt.trace("E.v", index=range(50))}
     bt.simulate(net, dt=0.1, duration=0.1, record=record)  # compiles
     began = time.perf_counter()
     sol = bt.simulate(net, dt=0.1, duration=duration, record=record)
@@ -70,16 +70,20 @@ def main(quick: bool = True) -> dict[str, float]:
 
 
 # %%
+@_show.styled
 def draw(sol: bt.Solution) -> None:
-    """Raster, rate and three membranes."""
-    figure, axes = plt.subplots(3, 1, figsize=(9, 6.5), sharex=True, height_ratios=(3, 1, 1.4), layout="constrained")
+    """Raster, rate, and three membranes that spike as often as the mean."""
+    figure, axes = plt.subplots(3, 1, figsize=(9, 6.5), sharex=True, height_ratios=(3, 1, 1.4))
     populations = {name: sol[name] for name in ("E", "I")}
     bt.plot.raster(populations, ax=axes[0], max_neurons=400)
     bt.plot.rate(populations, bin=2.0, ax=axes[1])
-    bt.plot.traces(sol, "v", ax=axes[2], unit="mV", name="v")
+    crossings = ((sol["v"][1:] > 0.0) & (sol["v"][:-1] <= 0.0)).sum(0)
+    typical = (crossings - crossings.float().mean()).abs().argsort(stable=True)[:3]
+    bt.plot.traces(sol.time("v"), sol["v"][:, typical], ax=axes[2], unit="mV", name="v")
     for ax in axes[:2]:
         ax.set_xlabel("")
     axes[1].set_ylabel("rate (Hz)")
+    figure.align_ylabels()
     _show.keep(figure, "cobahh_network")
 
 

@@ -117,7 +117,7 @@ def main(quick: bool = True) -> dict[str, float]:
             ("lag behind a stimulus of 0.0157 rad/tau, rad", results["lag"], None),
         ],
     )
-    draw(found, made, times, stimulus, bump)
+    draw(system, found, made, times, stimulus, bump)
     return results
 
 
@@ -126,25 +126,42 @@ def main(quick: bool = True) -> dict[str, float]:
 #
 # The slow points lie on a closed ring; each is a bump of the same height at another angle. At every one of them exactly
 # one eigenvalue is zero, and its mode is the ring's tangent; the others are those of theory, $-1 + 2^{-m}$. The bump
-# follows the moving stimulus at a constant distance.
+# jumps after the stimulus and then follows it at a constant lag.
 
 
 # %%
-def draw(found: bt.analyze.FixedPoints, made: bt.analyze.Linearisation, *track: Tensor) -> None:
-    """Ring, a few bumps, spectrum and tracking."""
+@_show.styled
+def draw(
+    system: bt.rates.ContinuousAttractor, found: bt.analyze.FixedPoints, made: bt.analyze.Linearisation, *track: Tensor
+) -> None:
+    """Ring, a few bumps, spectrum, tracking and its lag."""
     times, stimulus, bump = track
-    figure, axes = plt.subplots(2, 2, figsize=(9, 7), layout="constrained")
-    found.plot(axes[0, 0]).set(title="slow points", aspect="equal")
+    figure, axes = plt.subplot_mosaic("AABB;AABB;CCDD;CCEE", figsize=(9, 7.2))
+    found.plot(axes["A"]).set(title=f"{len(found)} slow points", aspect="equal")
+    axes["A"].get_legend().remove()
     angles = -math.pi + 2.0 * math.pi / UNITS * torch.arange(UNITS)
-    for u in found.x[:: max(1, len(found) // 8)]:
-        axes[0, 1].plot(angles, u, lw=1.0)
-    axes[0, 1].set(xlabel="preferred angle (rad)", ylabel="u", title="eight of them")
-    made.plot(0, axes[1, 0]).set(title="eigenvalues at one of them")
-    wrapped = [torch.remainder(x + math.pi, 2.0 * math.pi) - math.pi for x in (stimulus, bump)]
-    for x, style, label in zip(wrapped, ("0.6", "#c2452d"), ("stimulus", "bump"), strict=True):
-        axes[1, 1].plot(times, x, ".", ms=1.2, color=style, label=label)
-    axes[1, 1].set(xlabel="time (tau)", ylabel="angle (rad)", title="tracking")
-    axes[1, 1].legend(markerscale=6, frameon=False)
+    order = system.decode(found.x).argsort()
+    for place, colour in zip(
+        range(0, len(found), len(found) // 8),
+        plt.get_cmap("twilight_shifted")(torch.linspace(0.06, 0.94, 9)[:8].tolist()),
+        strict=False,
+    ):
+        axes["B"].plot(angles, found.x[order[place]], color=colour)
+    axes["B"].set(xlabel="preferred angle (rad)", ylabel="$u$", title="Eight of them")
+    made.plot(0, axes["C"]).set(
+        title="Eigenvalues at one of them", xlabel=r"real part $\times\,\tau$", ylabel=r"imaginary part $\times\,\tau$"
+    )
+    for x, style, label in zip((stimulus, bump), (_show.BEHIND, _show.COLOURS[1]), ("stimulus", "bump"), strict=True):
+        wrapped = torch.remainder(x + math.pi, 2.0 * math.pi) - math.pi
+        wrapped[1:][wrapped.diff().abs() > math.pi] = math.nan  # no line across the picture where an angle wraps
+        axes["D"].plot(times, wrapped, color=style, label=label, lw=3.0 if label == "stimulus" else 1.3)
+    axes["D"].set(ylabel="angle (rad)", title="Tracking", ylim=(-3.3, 3.3), yticks=(-3, 0, 3))
+    axes["D"].tick_params(labelbottom=False)
+    axes["D"].legend()
+    axes["E"].plot(times, torch.remainder(stimulus - bump + math.pi, 2.0 * math.pi) - math.pi, color=_show.COLOURS[1])
+    axes["E"].axhline(0.0, color=_show.BEHIND, lw=0.8)
+    axes["E"].set(xlabel=r"time / $\tau$", ylabel="lag (rad)")
+    figure.align_ylabels([axes["D"], axes["E"]])
     _show.keep(figure, "continuous_attractor")
 
 

@@ -149,20 +149,29 @@ def main(quick: bool = True) -> dict[str, float]:
 
 
 # %%
+@_show.styled
 def draw(pictures: dict[float, tuple[Tensor, Tensor]], matrix: Tensor) -> None:
     """Mean probability of the right report through a trial, by coherence; and the weights."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), width_ratios=(1.6, 1), layout="constrained")
-    for coherence, (probability, y) in pictures.items():
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=(1.6, 1))
+    for (coherence, (probability, y)), colour in zip(pictures.items(), _show.shades(len(pictures)), strict=True):
         steps = torch.arange(probability.shape[0]) * DT
         right = probability.gather(-1, y[:, -1].expand(len(steps), -1)[..., None]).mean(1)
-        axes[0].plot(steps, right, label=f"{coherence:g} %")
-    axes[0].axvspan(500.0, 1000.0, color="0.9", zorder=0)
-    axes[0].set(xlabel="t (ms)", ylabel="probability of the correct report", title="stimulus shaded; report at 1 s")
+        axes[0].plot(steps, right, color=colour, label=f"{coherence:g} %")
+    axes[0].axvspan(500.0, 1000.0, color=_show.SHADE, zorder=0)
+    axes[0].set(
+        xlabel="time (ms)",
+        ylabel="probability of the correct report",
+        title="Mean of 400 trials; stimulus shaded, report at 1 s",
+    )
     axes[0].set(xlim=(0.0, float(steps[-1])), ylim=(0.0, 1.02))
-    axes[0].legend(title="coherence", loc="upper left", frameon=False)
+    axes[0].legend(title="coherence", loc="upper left")
     limit = float(matrix.abs().max())
     image = axes[1].imshow(matrix.numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[1].set(xlabel="to neuron", ylabel="from neuron", title="recurrent weights")
+    axes[1].set(xlabel="to neuron", ylabel="from neuron", title="Recurrent weights")
+    axes[1].axhline(EXCITATORY - 0.5, color=_show.COLOURS[5], lw=0.8)
+    axes[1].set_yticks(
+        [EXCITATORY / 2, (EXCITATORY + UNITS) / 2], ["excitatory", "inhibitory"], rotation=90, va="center"
+    )
     figure.colorbar(image, ax=axes[1], label="weight")
     _show.keep(figure, "dale_network")
 

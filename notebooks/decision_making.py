@@ -310,9 +310,10 @@ def main(quick: bool = True) -> dict[str, Any]:
 
 
 # %%
+@_show.styled
 def draw(coherences: tuple[float, ...], found: Decisions, alpha: float, beta: float, memory: dict[str, Tensor]) -> None:
     """Mean rates of winners and losers by coherence; the psychometric and the chronometric curve; the delay."""
-    figure, axes = plt.subplot_mosaic("AA;BC;DD", figsize=(9, 9.5), layout="constrained")
+    figure, axes = plt.subplot_mosaic("AA;BC;DD", figsize=(9, 9.5))
     top, psychometric, chronometric = axes["A"], axes["B"], axes["C"]
     smooth = found.rates.unfold(1, round(WINDOW / BIN), 1).mean(-1)
     t = BIN * torch.arange(smooth.shape[1]) + WINDOW

@@ -149,9 +149,10 @@ def by_backpropagation(series: Series, epochs: int) -> Tensor:
 # %% [markdown]
 # ## What to see
 #
-# All three forecasts lie on the series. The published figures are mean absolute errors on the *training* series; here
-# both errors are given on both parts, and the comparison is with what was held out. How hard the task is say two
-# forecasts without a network: that nothing moves, and the best linear one from the present state.
+# All three forecasts lie on the series (lines of falling width, one upon the other); below, how far each is off. The
+# published figures are mean absolute errors on the *training* series; here both errors are given on both parts, and the
+# comparison is with what was held out. How hard the task is say two forecasts without a network: that nothing moves, and
+# the best linear one from the present state.
 
 
 # %%
@@ -194,18 +195,23 @@ def main(quick: bool = True) -> dict[str, dict[str, float]]:
     return results
 
 
+@_show.styled
 def draw(predictions: dict[str, Tensor], series: Series) -> None:
     """X over the first held-out time units, and each trainer's error."""
     stretch = slice(series.train, series.train + 800)
     t = 0.01 * torch.arange(len(series.y))[stretch]
-    figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
-    axes[0].plot(t, series.y[stretch, 0], color="0.6", lw=3, label="x")
-    for name, prediction in predictions.items():
-        axes[0].plot(t, prediction[stretch, 0], lw=0.9, label=name)
+    figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True)
+    axes[0].plot(t, series.y[stretch, 0], color=_show.BEHIND, lw=5.0, label="$x$")
+    for (name, prediction), width in zip(predictions.items(), (3.2, 2.0, 0.8), strict=True):
+        axes[0].plot(t, prediction[stretch, 0], lw=width, label=name)
         axes[1].semilogy(t, (prediction - series.y)[stretch].norm(dim=1), lw=0.9, label=name)
-    axes[0].set(ylabel="x", title="held-out forecast, five samples ahead", ylim=(-20.0, 30.0))
-    axes[1].set(xlabel="time (units of the Lorenz equations)", ylabel="distance from the truth")
-    axes[0].legend(loc="upper right", ncols=4, frameon=False)
+    still = (series.x - series.y)[stretch].norm(dim=1)
+    axes[1].semilogy(t, still, color=_show.BEHIND, lw=0.9, label="no change")
+    axes[0].set(ylabel="$x$", title="Held-out forecast, five samples ahead", ylim=(-20.0, 30.0))
+    axes[1].set(xlabel="time (units of the Lorenz equations)", ylabel="distance from\nthe truth", ylim=(1e-5, 1e3))
+    axes[0].legend(loc="upper right", ncols=4)
+    axes[1].legend(loc="upper right", ncols=4)
+    figure.align_ylabels()
     _show.keep(figure, "echo_state_lorenz")
 
 

@@ -201,34 +201,37 @@ def main(quick: bool = True) -> dict[str, float]:
 
 
 # %%
+@_show.styled
 def draw(model: bt.Sequential, curves: dict[str, list[float]], trials: Trials) -> None:
     """A trial: inputs, spikes, thresholds, readouts; and the learning curves."""
     x, side = trials.draw()
     record = {"z": bt.trace("0.out"), "a": bt.trace("0.cell.neuron.a")}
     with torch.no_grad():
         sol = bt.simulate(model, x.transpose(0, 1), dt=DT, record=record, keep_out=True)
-    figure, axes = plt.subplots(5, 1, figsize=(9, 10), height_ratios=(1, 2, 1.2, 1, 1.4), layout="constrained")
+    figure, axes = plt.subplots(5, 1, figsize=(9, 10), height_ratios=(1, 2, 1.2, 1, 1.4))
     for ax, spikes, label in ((axes[0], x[0], "input"), (axes[1], sol["z"][:, 0], "neuron")):
         time, index = spikes.nonzero(as_tuple=True)
-        ax.plot(time, index, "k.", ms=1.5)
+        ax.plot(time, index, ".", color=_show.COLOURS[5], ms=2.0, mew=0)
         ax.set(ylabel=label, xlim=(0, x.shape[1]))
         ax.tick_params(labelbottom=False)
     axes[0].set_yticks([5, 15, 25, 35], ["left", "right", "recall", "noise"])
     axes[1].set_yticks([REGULAR / 2, REGULAR + ADAPTIVE / 2], ["regular", "adapting"])
-    axes[1].axhline(REGULAR - 0.5, color="tab:red", lw=0.8)
+    axes[1].axhline(REGULAR - 0.5, color=_show.BEHIND, lw=0.8)
     beta = model.layers[0].cell.neuron.beta[REGULAR::5]
-    axes[2].plot(0.6 + beta * sol["a"][:, 0, REGULAR::5], lw=0.8)
-    axes[2].set(ylabel="threshold", xlim=(0, x.shape[1]))
+    axes[2].plot(0.6 + beta * sol["a"][:, 0, REGULAR::5], color=_show.COLOURS[0], alpha=0.6, lw=0.9)
+    axes[2].set(ylabel="thresholds", xlim=(0, x.shape[1]))
     axes[2].tick_params(labelbottom=False)
     for k, name in enumerate(("right", "left")):
-        axes[3].plot(sol.out[:, 0, k], label=name + (" (correct)" if int(side) == k else ""))
-    axes[3].set(ylabel="readout", xlabel="t (ms)", xlim=(0, x.shape[1]))
-    axes[3].legend(loc="upper right", bbox_to_anchor=(0.9, 1.0), ncols=2, frameon=False)
+        axes[3].plot(sol.out[:, 0, k], color=_show.COLOURS[k], label=name + (" (correct)" if int(side) == k else ""))
+    axes[3].set(ylabel="readouts", xlabel="time (ms)", xlim=(0, x.shape[1]))
+    axes[3].legend(loc="upper center", bbox_to_anchor=(0.7, 1.05), ncols=2)
+    axes[3].axvspan(x.shape[1] - RECALL, x.shape[1], color=_show.SHADE, zorder=0)
     for name, curve in curves.items():
         axes[4].plot(10 * torch.arange(1, len(curve) + 1), curve, "o-", label=name)
-    axes[4].axhline(SOLVED, color="0.6", lw=0.8)
-    axes[4].set(xlabel="iterations", ylabel="fraction correct (training)")
-    axes[4].legend()
+    axes[4].axhline(SOLVED, color=_show.BEHIND, lw=0.8, label=f"{SOLVED:g}, wanted")
+    axes[4].set(xlabel="iterations", ylabel="fraction correct\n(training)")
+    axes[4].legend(loc="lower right")
+    figure.align_ylabels()
     _show.keep(figure, "evidence_accumulation")
 
 

@@ -132,7 +132,7 @@ def by_bptt(epochs: int) -> list[float]:
 # %% [markdown]
 # ## What to see
 #
-# The three curves are one.
+# The three curves are one (lines of falling width, one upon the other).
 
 
 # %%
@@ -142,13 +142,19 @@ def main(quick: bool = True) -> dict[str, list[float] | None]:
     losses = {"by hand": by_hand(epochs), "Lightning": by_lightning(epochs), "train.BPTT": by_bptt(epochs)}
     rows = [(f"{name}, last loss", values[-1] if values else "not installed", None) for name, values in losses.items()]
     _show.table("One network, three learners", rows)
-    figure, ax = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    for (name, values), width in zip(losses.items(), (5, 3, 1), strict=True):
+    draw(losses)
+    return losses
+
+
+@_show.styled
+def draw(losses: dict[str, list[float] | None]) -> None:
+    """The curves, one upon the other."""
+    figure, ax = plt.subplots(figsize=(6, 3.4))
+    for (name, values), width in zip(losses.items(), (6, 3.5, 1.2), strict=True):
         ax.plot(values or [], lw=width, label=name)
     ax.set(xlabel="update", ylabel="cross-entropy")
-    ax.legend(frameon=False)
+    ax.legend()
     _show.keep(figure, "external_training")
-    return losses
 
 
 # %%

@@ -71,7 +71,7 @@ def _interpolated(at: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.T
 def main(quick: bool = True) -> dict[str, Any]:
     """Diagrams in one and two parameters, and simulations; table and picture."""
     neuron = bt.rates.FitzHughNagumo(1, dtype=torch.float64)
-    diagram = bt.analyze.continuation(neuron, parameter="i_ext", bounds=CURRENTS, max_step=0.03 if quick else 0.01)
+    diagram = bt.analyze.continuation(neuron, parameter="i_ext", bounds=CURRENTS, max_step=0.015 if quick else 0.005)
     hopf = [p.parameters["i_ext"] for p in diagram.of("Hopf")]
     folds = [p.parameters["i_ext"] for p in diagram.of("fold of cycles")]
     scan = simulated(neuron, 22 if quick else 106)
@@ -100,13 +100,21 @@ def main(quick: bool = True) -> dict[str, Any]:
     }
 
 
+@_show.styled
 def draw(diagram: bt.analyze.Diagram, scan: bt.analyze.Scan, plane: bt.analyze.ParameterPlane) -> None:
     """One parameter with the simulations, and two."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), width_ratios=(1.5, 1), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), width_ratios=(1.5, 1))
     diagram.plot(left)
     for side in (scan.minimum, scan.maximum):
-        left.plot(scan.values.numpy(), side[:, 0].numpy(), "k.", ms=3)
+        left.plot(scan.values.numpy(), side[:, 0].numpy(), ".", color=_show.COLOURS[5], ms=4)
+    left.set(xlabel="current $I$", ylabel="$v$", title="Equilibria, cycles, and simulations (dots)")
+    left.get_legend().set_loc((0.36, 0.1))
     plane.plot(right)
+    right.set(
+        xlabel="current $I$", ylabel="offset $a$", title="Where the Hopf points lie", xticks=(0.0, 0.5, 1.0, 1.5, 2.0)
+    )
+    for x, y, text in ((0.2, 0.9, "rest"), (0.95, 0.75, "spikes"), (1.75, 0.6, "rest")):
+        right.text(x, y, text, ha="center")
     _show.keep(figure, "fitzhugh_nagumo")
 
 

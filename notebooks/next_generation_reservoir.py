@@ -80,26 +80,33 @@ def main(quick: bool = True) -> dict[str, float]:
 
 
 # %% [markdown]
-# What to see: the prediction lies on the truth through the whole unseen stretch; errors are largest at the tips of
-# the fast excursions.
+# What to see: the prediction lies on the truth beyond the training data; errors stay small through the whole unseen
+# stretch, and are largest at the tips of the fast excursions.
 
 
 # %%
+@_show.styled
 def draw(result: dict[str, Tensor], dt: float) -> None:
     """Truth and prediction, and their difference."""
     t = dt * torch.arange(len(result["z"]))
     edge = float(t[result["trained"]][-1])
-    figure, axes = plt.subplots(2, 1, figsize=(9, 4.5), sharex=True, height_ratios=(3, 1), layout="constrained")
-    axes[0].plot(t, result["z"], color="0.6", lw=2.5, label="z")
-    axes[0].plot(t, result["prediction"], color="tab:red", lw=0.9, label="inferred from x and y")
-    axes[1].plot(t, result["prediction"] - result["z"], color="tab:red", lw=0.9)
+    figure, axes = plt.subplots(2, 1, figsize=(9, 4.8), height_ratios=(3, 1))
+    axes[0].plot(t, result["z"], color=_show.BEHIND, lw=3.0, label="$z$")
+    axes[0].plot(t, result["prediction"], color=_show.COLOURS[1], lw=1.0, label="inferred from $x$ and $y$")
+    axes[1].plot(t, result["prediction"] - result["z"], color=_show.COLOURS[1], lw=0.8)
     for ax in axes:
-        ax.axvspan(0.0, edge, color="tab:blue", alpha=0.08, lw=0)
+        ax.axvspan(0.0, edge, color=_show.SHADE, lw=0, zorder=0)
     axes[0].set(
-        ylabel="z", title="next-generation reservoir (training shaded)", xlim=(0.0, float(t[-1])), ylim=(0.0, 55.0)
+        ylabel="$z$",
+        title="A part of the series; training shaded",
+        xlim=(edge - 4.0, edge + 16.0),
+        ylim=(0.0, 55.0),
+        xticks=range(16, 37, 4),
     )
-    axes[1].set(xlabel="time (units of the Lorenz equations)", ylabel="error of z")
-    axes[0].legend(loc="upper right", ncols=2, frameon=False)
+    axes[0].legend(loc="upper right", ncols=2)
+    axes[1].set(ylabel="error of $z$", title="The whole series", xlim=(0.0, float(t[-1])))
+    axes[1].set_xlabel("time (units of the Lorenz equations)")
+    figure.align_ylabels()
     _show.keep(figure, "next_generation_reservoir")
 
 

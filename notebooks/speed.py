@@ -166,8 +166,8 @@ def measured_elsewhere() -> dict[tuple[str, int], dict[str, float]]:
 # %% [markdown]
 # ## What to see
 #
-# Eager neurons waste most of the machine: a matrix product of as many operations runs far faster. Compiled, they come close
-# to it, and a network gains more than its neurons do. The time of an event-driven product follows the number of spikes,
+# Eager neurons waste most of the machine: a matrix product of as many operations runs far faster. Compiled, they are as
+# fast as it, and a network gains more than its neurons do. The time of an event-driven product follows the number of spikes,
 # while dense and sparse ones pay for all synapses at any activity.
 
 
@@ -206,6 +206,7 @@ def main(quick: bool = True) -> dict[str, Any]:
     return result
 
 
+@_show.styled
 def draw(
     sizes: list[int],
     rates: dict[str, list[float]],
@@ -216,37 +217,44 @@ def draw(
     elsewhere: dict[tuple[str, int], dict[str, float]],
 ) -> None:
     """Four panels."""
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(9, 6.8))
     for name, values in rates.items():
-        axes[0, 0].loglog([2 * size**2 / 1e6 for size in sizes], values, "o-", label=name)
-    axes[0, 0].set(xlabel="operations (10^6)", ylabel="10^9 operations / s", title="one step, one core")
+        axes[0, 0].loglog([2 * size**2 for size in sizes], [1e9 * value for value in values], "o-", label=name)
+    axes[0, 0].set(xlabel="operations of a call", ylabel="operations per second", title="One step, one core")
     for name, values in steps.items():
         axes[0, 1].loglog(neurons, values, "o-", label=name)
-    axes[0, 1].set(xlabel="neurons", ylabel="us / step", title="network A")
+    axes[0, 1].set(xlabel="neurons", ylabel="µs per step", title="Network A (COBA), one core")
     for name, values in times.items():
         axes[1, 0].loglog([100 * active for active in actives], values, "o-", label=name)
-    axes[1, 0].set(xlabel="active neurons (%)", ylabel="us / product", title="4,000 x 4,000, 2 % of the synapses")
-    bars(axes[1, 1], elsewhere)
+    axes[1, 0].set(xlabel="active neurons (%)", ylabel="µs per product", title="4,000 x 4,000, 2 % of the synapses")
+    axes[1, 0].axvline(0.2, color=_show.BEHIND, lw=0.8, zorder=0)
+    axes[1, 0].annotate("22 Hz ", (0.2, 0.06), xycoords=("data", "axes fraction"), ha="right", fontsize="small")
+    others(axes[1, 1], elsewhere)
     for ax in axes.flat:
-        ax.legend(fontsize=8)
+        ax.grid(axis="y", color=_show.SHADE, lw=0.8)
+    for ax in axes.flat[:3]:
+        ax.legend()
     _show.keep(figure, "speed")
 
 
-def bars(ax: Any, elsewhere: dict[tuple[str, int], dict[str, float]]) -> None:
-    """Other simulators' times over bdtorch's."""
+def others(ax: Any, elsewhere: dict[tuple[str, int], dict[str, float]]) -> None:
+    """Other simulators' times over bdtorch's, a row for each network."""
     keys = [key for key, row in elsewhere.items() if {"bdtorch", "brian2"} <= set(row)]
-    for number, name in enumerate(("floor", "brian2", "brainpy")):
+    names = {"floor": "C++ by hand", "brian2": "Brian2", "brainpy": "BrainPy"}
+    for (name, label), shape in zip(names.items(), "os^", strict=True):
         shown = [
-            (place, elsewhere[key][name] / elsewhere[key]["bdtorch"])
+            (elsewhere[key][name] / elsewhere[key]["bdtorch"], place)
             for place, key in enumerate(keys)
             if name in elsewhere[key]
         ]
-        label = {"floor": "C++ by hand", "brian2": "Brian2", "brainpy": "BrainPy"}[name]
-        ax.bar([place + 0.27 * (number - 1) for place, _ in shown], [ratio for _, ratio in shown], 0.25, label=label)
-    ax.axhline(1.0, color="0.3", lw=0.8)
-    ax.set_yscale("log")
-    ax.set_xticks(range(len(keys)), [f"{network} {size:,}" for network, size in keys], fontsize=8)
-    ax.set(ylabel="time / time of bdtorch", title="other simulators (benchmarks/README.md)")
+        ax.plot(*zip(*shown, strict=True), shape, ms=6, label=label, clip_on=False)
+    ax.axvline(1.0, color=_show.COLOURS[5], lw=0.8)
+    ax.set_xscale("log")
+    ax.set_xticks([1, 3, 10, 30], ["1", "3", "10", "30"])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(keys)), [f"{network}, {size:,}" for network, size in keys])
+    ax.set(xlabel="time / time of bdtorch", title="Other simulators", ylim=(len(keys) - 0.5, -0.5))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3)
 
 
 # %%

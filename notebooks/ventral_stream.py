@@ -162,16 +162,19 @@ def main(quick: bool = True) -> dict[str, float]:
 
 
 # %%
+@_show.styled
 def draw(sol: bt.Solution) -> None:
     """Rasters of the five areas with the pulse shaded, and their rates around its onset."""
-    figure, axes = plt.subplots(2, 1, figsize=(9, 7), height_ratios=(1.5, 1), layout="constrained")
+    figure, axes = plt.subplots(2, 1, figsize=(9, 7), height_ratios=(1.5, 1))
     spikes = {area: sol[area] for area in AREAS}
     bt.plot.raster(spikes, ax=axes[0], max_neurons=1000)
     bt.plot.rate(spikes, bin=2.0, ax=axes[1])
-    axes[1].set_xlim(ON - 10.0, OFF + 20.0)
+    axes[1].get_legend().remove()  # areas have their colours in the raster
+    axes[1].set(xlim=(ON - 10.0, OFF + 20.0), ylabel="rate (Hz)")
     for ax in axes:
-        ax.axvspan(ON, OFF, color="0.9", zorder=0)
-    axes[0].set_title("current into V1 while shaded", loc="left", fontsize="small")
+        ax.axvspan(ON, OFF, color=_show.SHADE, zorder=0)
+    axes[0].set_title("Spikes of excitatory cells; current into V1 while shaded")
+    axes[1].set_title("Their rates in bins of 2 ms, around the pulse")
     _show.keep(figure, "ventral_stream")
 
 

@@ -72,7 +72,7 @@ def main(quick: bool = True) -> dict[str, Any]:
     distance = (paths[-1][:, None] - attractors).norm(dim=-1).amin(1)
     rest = simulated(model, torch.full((1, 2), 0.1, dtype=torch.float64))[-1, 0]
     diagram = bt.analyze.continuation(
-        model, parameter="coherence", bounds=(-1.0, 1.0), parameters={"mu_0": 40.0}, window=WINDOW
+        model, parameter="coherence", bounds=(-1.0, 1.0), parameters={"mu_0": 40.0}, window=WINDOW, max_step=0.01
     )
     folds = [p.parameters["coherence"] for p in diagram.of("fold")]
     _show.table(
@@ -94,14 +94,15 @@ def main(quick: bool = True) -> dict[str, Any]:
     }
 
 
+@_show.styled
 def draw(plane: bt.analyze.PhasePlane, paths: torch.Tensor, diagram: bt.analyze.Diagram) -> None:
     """The plane with simulated trajectories, and the diagram."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.4), layout="constrained")
-    left.plot(paths[..., 0].numpy(), paths[..., 1].numpy(), color="#b8862b", lw=0.6, alpha=0.7)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4))
+    left.plot(paths[..., 0].numpy(), paths[..., 1].numpy(), color=_show.COLOURS[4], lw=0.8, alpha=0.8)
     plane.plot(left)
-    left.set_title("Stimulus 20 Hz, coherence 0.5", loc="left", fontsize="medium")
+    left.set(xlabel="$s_1$", ylabel="$s_2$", title="Stimulus 20 Hz, coherence 0.5")
     diagram.plot(right)
-    right.set_title("Stimulus 40 Hz", loc="left", fontsize="medium")
+    right.set(ylabel="$s_1$", title="Stimulus 40 Hz", xticks=(-1.0, -0.5, 0.0, 0.5, 1.0))
     _show.keep(figure, "wong_wang")
 
 

@@ -229,7 +229,10 @@ def _special(which: int, point: CyclePoint, number: int, parameter: str) -> Spec
 
 
 def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, int, CyclePoint]]:
-    """Events where the parameter turns. Where it stands still to rounding, as in a canard explosion, the turn is its extremum."""
+    """Events where the parameter turns.
+
+    Where it stands still to rounding, as in a canard explosion, the turn is where a multiplier passes 1, else its extremum.
+    """
     slopes = np.array([p.tangent.parameter for p in path.points])
     values = np.array([p.cycle.parameter for p in path.points])
     moving = np.nonzero(np.abs(slopes) > least)[0]
@@ -238,6 +241,8 @@ def _folds(path: Trace[CyclePoint], least: float) -> list[tuple[int, int, CycleP
     for i, j in itertools.pairwise(moving.tolist()):
         if slopes[i] * slopes[j] >= 0:
             continue
-        turn = int(i + np.argmax(np.sign(slopes[i]) * values[i : j + 1]))
+        growing = [int((np.abs(multipliers(p.monodromy)[1:]) > 1.0).sum()) for p in path.points[i : j + 1]]
+        passed = np.nonzero(np.diff(growing))[0]
+        turn = int(i + (passed[0] + 1 if len(passed) else np.argmax(np.sign(slopes[i]) * values[i : j + 1])))
         found.append((i, 0, located[i]) if j == i + 1 and i in located else (turn, 0, path.points[turn]))
     return found

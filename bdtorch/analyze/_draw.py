@@ -36,7 +36,7 @@ def _line(plane: PhasePlane, ax: Axes) -> None:
     ax.plot(x, f, color=BLUE, lw=1.4)
     # Between neighbouring equilibria the flow has one direction.
     edges = [x[0], *sorted(float(p.x[0]) for p in plane.fixed_points), x[-1]]
-    for middle in (0.5 * (one + two) for one, two in itertools.pairwise(edges) if two - one > 0.02 * (x[-1] - x[0])):
+    for middle in (0.5 * (one + two) for one, two in itertools.pairwise(edges) if two - one > 0.05 * (x[-1] - x[0])):
         right = np.interp(middle, x, f) > 0
         ax.plot(middle, 0.0, ">" if right else "<", color=GREY, ms=6, ls="none")
     for point in plane.fixed_points:
@@ -66,7 +66,8 @@ def _plane(plane: PhasePlane, ax: Axes) -> None:
         kind = "stable" if cycle.stable else "unstable"
         ax.plot(*cycle.x.numpy().T, style, color=GREEN, lw=2.0, label=f"{kind} cycle, period {cycle.period:.4g}")
     for point in plane.fixed_points:
-        _dot(ax, *point.x.tolist(), point)
+        across, up = point.x.tolist()
+        _dot(ax, across, up, point)
     ax.set(xlabel=plane.names[0], ylabel=plane.names[1], xlim=plane.window[0], ylim=plane.window[1])
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bdtorch import _tree as tree
 from bdtorch._flow import Flow
-from bdtorch._system import initial_state
+from bdtorch._system import DynamicalSystem, initial_state
 
 Function = Callable[[Any, dict[str, Any]], Any]
 """``function(state, parameters)`` of 0-d tensors, which returns the derivative in the structure of the state."""
@@ -56,7 +56,7 @@ class VectorField:
                 raise ValueError("`VectorField(variables=...)`: expected the names of the function's variables")
             self._source = _FunctionSource(system, variables, dict(parameters or {}))
         else:
-            raise TypeError(f"`VectorField(system=...)`: expected a Flow or a function, got {type(system).__name__}")
+            raise TypeError(_no_field(system))
         self.settings: dict[str, float] = {}
         self.fixed: dict[str, float] = {}
         for name, value in (parameters or {}).items():
@@ -155,6 +155,16 @@ def as_field(system: Any, variables: Sequence[str] | int | None, **options: Any)
     if options.get("inputs", 0.0) != 0.0:
         raise ValueError("`inputs=...`: give the inputs to the VectorField itself")
     return system.replaced(fixed=options.get("fixed"), settings=options.get("parameters"))
+
+
+def _no_field(system: Any) -> str:
+    """What to say of something that has no derivative."""
+    said = f"expected a Flow or a function, got {type(system).__name__}"
+    if isinstance(system, DynamicalSystem):
+        said += ", which has a step and no derivative: `scan`, `linearise`, `fixed_points` and `lyapunov_spectrum` take steps"
+        if isinstance(getattr(system, "flow", None), Flow):
+            said += "; its `.flow` has a derivative"
+    return f"`VectorField(system=...)`: {said}"
 
 
 class _FunctionSource:

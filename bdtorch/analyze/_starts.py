@@ -17,13 +17,14 @@ SEARCHED = 64
 
 
 def checked_bounds(label: str, bounds: Sequence[float]) -> tuple[float, float]:
-    """A range, or an error that names ``label``."""
-    values = tuple(bounds) if isinstance(bounds, (tuple, list)) else ()
-    if len(values) != 2 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
-        raise ValueError(f"`{label}`: expected two finite numbers, got {bounds!r}")
-    if values[0] >= values[1]:
-        raise ValueError(f"`{label}`: expected the lower limit first and the upper above it, got {bounds!r}")
-    return float(values[0]), float(values[1])
+    """A range, of any kind of numbers, or an error that names ``label``."""
+    try:
+        values = tuple(float(v) for v in bounds)
+    except (TypeError, ValueError, RuntimeError):
+        values = ()
+    if len(values) != 2 or not all(map(math.isfinite, values)) or values[0] >= values[1]:
+        raise ValueError(f"`{label}`: expected two finite numbers, the lower limit first, got {bounds!r}")
+    return values[0], values[1]
 
 
 def given_starts(field: VectorField, start: Any, label: str) -> Array:

@@ -112,10 +112,29 @@ def _locate(problem: Problem[P], point: P, length: float, which: int) -> P | Non
         if (value(0.0) >= 0) == (value(length) >= 0):  # it lies in what discretising anew has changed
             return point
         root = brentq(value, 0.0, length, xtol=1e-13, rtol=1e-14, maxiter=100)
-    except (ArithmeticError, ValueError):
+    except ValueError:
         return None
-    found = problem.advance(point, root) if root > 0 else (point, 0)
+    except ArithmeticError:
+        root = _narrowed(value, length)
+    found = (point, 0) if root == 0 else problem.advance(point, root) if root is not None else None
     return None if found is None else found[0]
+
+
+def _narrowed(value: Callable[[float], float], length: float) -> float | None:
+    """Where ``value`` vanishes, to a thousandth of ``length`` or better, or None.
+
+    At a branch point the curve is singular: next to it, Newton's method does not converge, and this is as near as one comes.
+    """
+    low, high = 0.0, length
+    try:
+        begun = value(low) >= 0
+        while high - low > 1e-8 * length:
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if (value(middle) >= 0) == begun else (low, middle)
+    except ArithmeticError:
+        if high - low > 1e-3 * length:
+            return None
+    return low
 
 
 CLOSED = "the curve closed"

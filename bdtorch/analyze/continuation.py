@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from bdtorch._flow import Flow
 from bdtorch.analyze._cycle_branches import CycleBranches
@@ -178,7 +179,7 @@ def named_field(
     names = [*dict.fromkeys([*(window or {}), *(one or {}), *(fixed or {})])]
     given = dict(parameters or {})
     if not isinstance(system, (Flow, VectorField)):
-        if callable(system) and not (set(names) - set(fixed or {})):
+        if callable(system) and not isinstance(system, nn.Module) and not (set(names) - set(fixed or {})):
             raise ValueError(f"`{label}(start=...)`: a function has no initial state: give a start or a window")
         given = {**{k: v for k, v in varied.items() if k not in names}, **given}
     field = as_field(system, names, parameters=given, inputs=inputs, fixed=fixed)

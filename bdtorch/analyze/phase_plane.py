@@ -16,6 +16,7 @@ from bdtorch.analyze._field import VectorField, as_field
 from bdtorch.analyze._find_cycles import Found, find_cycles
 from bdtorch.analyze._results import FixedPoint, LimitCycle, Trajectory, fixed_point, limit_cycle, tensor
 from bdtorch.analyze._roots import bisect, newton
+from bdtorch.analyze._starts import checked_bounds
 from bdtorch.analyze._trajectory import flow_one
 
 if TYPE_CHECKING:
@@ -107,8 +108,9 @@ def phase_plane(
     if any(p.type == "centre" for p in points) and not (found and found.dense):
         remarks += ("the linearisation has a centre, which does not decide whether the orbits around it close",)
     flat = sum(p.type in ("saddle-node", "non-hyperbolic") for p in points)
-    if len(roots) > 50 or flat > 3:
+    if flat > 3 or (len(low) == 2 and len(roots) > 50):
         remarks += (f"{len(roots)} equilibria: they may form a curve, of which these are samples",)
+    remarks += _unresolved(evaluator, axes, values)
     return PhasePlane(
         names=field.names,
         window=tuple((float(a), float(b)) for a, b in zip(low, high, strict=True)),
@@ -139,6 +141,29 @@ def _doubts(found: Found | None) -> tuple[str, ...]:
     return remarks
 
 
+def _unresolved(evaluator: Evaluator, axes: list[Array], values: Array) -> tuple[str, ...]:
+    """Whether a derivative changes its sign within cells of the grid more often than their corners show."""
+    parts = (0.17, 0.43, 0.79) if len(axes) == 1 else (0.5,)
+    inside = []
+    for part in parts:
+        middles = np.stack(np.meshgrid(*((1 - part) * a[:-1] + part * a[1:] for a in axes), indexing="ij"), axis=-1)
+        inside.append(evaluator.f(middles.reshape(-1, len(axes))).reshape(middles.shape) > 0)
+    above = values > 0
+    if len(axes) == 1:
+        signs = np.stack([above[:-1], *inside, above[1:]])
+        missed = (signs[1:] != signs[:-1]).sum(0) > (signs[0] != signs[-1])
+    else:
+        corners = np.stack([above[:-1, :-1], above[1:, :-1], above[:-1, 1:], above[1:, 1:]])
+        missed = np.where(inside[0], ~corners.any(0), corners.all(0))
+    if not missed.any():
+        return ()
+    names = [name for i, name in enumerate(evaluator.field.names) if missed[..., i].any()]
+    return (
+        f"the derivative of {' and '.join(names)} changes its sign within cells of the grid ({int(missed.any(-1).sum())} of "
+        f"{missed[..., 0].size}): equilibria may be missed; raise the resolution, or narrow the window",
+    )
+
+
 def _window(field: VectorField, window: Mapping[str, tuple[float, float]]) -> tuple[Array, Array]:
     if len(field.names) > 2:
         raise ValueError(
@@ -149,14 +174,8 @@ def _window(field: VectorField, window: Mapping[str, tuple[float, float]]) -> tu
         raise ValueError(
             f"`phase_plane(window=...)`: expected ranges of {list(field.names)}, got those of {list(window)}"
         )
-    for name, limits in window.items():
-        numbers = isinstance(limits, (tuple, list)) and all(isinstance(v, (int, float)) for v in limits)
-        if not (numbers and len(limits) == 2 and all(map(math.isfinite, limits)) and limits[0] < limits[1]):
-            raise ValueError(
-                f"`phase_plane(window={{{name!r}: ...}})`: expected finite limits, the lower first, got {limits!r}"
-            )
-    pairs = [window[name] for name in field.names]
-    return np.array([p[0] for p in pairs], dtype=float), np.array([p[1] for p in pairs], dtype=float)
+    pairs = [checked_bounds(f"phase_plane(window={{{name!r}: ...}})", window[name]) for name in field.names]
+    return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
 
 
 def _positive(name: str, value: float) -> float:

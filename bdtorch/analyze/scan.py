@@ -96,6 +96,7 @@ def scan(
         if not leaf.is_floating_point():
             raise TypeError(f"`scan(system=...)`: variable {name} is {leaf.dtype}, expected floats")
         names += [name] if leaf.numel() == 1 else [f"{name}[{i}]" for i in range(leaf.numel())]
+    _check_repeatable(system, one, inputs, parameter, float(numbers[0]), dt)
     column = numbers.to(system.dtype).reshape(-1, *[1] * len(system.size))
     varied = copy.deepcopy(system)
     if parameter == "inputs":
@@ -105,6 +106,27 @@ def scan(
     state = tree.map(lambda leaf: leaf.expand(len(numbers), *leaf.shape).clone(), one)
     states = _states(varied, state, inputs, dt, duration, transient, loop)
     return _extrema(tuple(names), parameter, numbers, states)
+
+
+def _check_repeatable(
+    system: DynamicalSystem, state: Any, inputs: Any, parameter: str, value: float, dt: float
+) -> None:
+    """Make sure that a step has the same result twice.
+
+    Raises:
+        ValueError: it has not.
+    """
+    given = torch.tensor(value, dtype=system.dtype, device=system.device) if parameter == "inputs" else inputs
+    if given is None:
+        given = torch.zeros((), dtype=system.dtype, device=system.device) if system.takes_input else None
+    time = torch.zeros((), dtype=torch.float64, device=system.device)
+    with torch.no_grad():
+        one, two = (tree.leaves(system.step(state, given, time, dt)[0]) for _ in range(2))
+    if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(one, two, strict=True)):
+        raise ValueError(
+            "`scan(system=...)`: two steps from the same state differ: it depends on hidden randomness or on a state of "
+            "its own"
+        )
 
 
 def _put(system: DynamicalSystem, parameter: str, column: Tensor) -> None:

@@ -44,7 +44,7 @@ def raster(spikes: Populations, ax: Axes | None = None, *, max_neurons: int = 10
         ax.scatter(
             part.times[shown].cpu().numpy(),
             neuron[shown].cpu().numpy(),
-            s=max(0.8, min(4.0, 200.0 / drawn)),
+            s=max(1.2, min(4.0, 200.0 / drawn)),
             color=colour(number),
             linewidths=0,
             label=name or None,

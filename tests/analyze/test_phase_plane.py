@@ -136,11 +136,11 @@ def test_trajectories_and_pictures() -> None:
 @pytest.mark.parametrize(
     ("window", "options", "message"),
     [
-        ({"x": (1.0, -1.0), "y": (0.0, 1.0)}, {}, "lower first"),
-        ({"x": (1.0, 1.0), "y": (0.0, 1.0)}, {}, "lower first"),
-        ({"x": (float("nan"), 1.0), "y": (0.0, 1.0)}, {}, "lower first"),
-        ({"x": 3.0, "y": (0.0, 1.0)}, {}, "lower first"),
-        ({"x": ("a", "b"), "y": (0.0, 1.0)}, {}, "lower first"),
+        ({"x": (1.0, -1.0), "y": (0.0, 1.0)}, {}, "lower limit first"),
+        ({"x": (1.0, 1.0), "y": (0.0, 1.0)}, {}, "lower limit first"),
+        ({"x": (float("nan"), 1.0), "y": (0.0, 1.0)}, {}, "lower limit first"),
+        ({"x": 3.0, "y": (0.0, 1.0)}, {}, "lower limit first"),
+        ({"x": ("a", "b"), "y": (0.0, 1.0)}, {}, "lower limit first"),
         ({**SQUARE, "z": (0.0, 1.0)}, {}, r"fixed=\{'z': 0.0\}"),
         (SQUARE, {"duration": 0.0}, "duration"),
         (SQUARE, {"resolution": 1}, "resolution"),

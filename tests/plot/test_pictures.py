@@ -1,5 +1,6 @@
 """The artists of every picture hold the data."""
 
+import itertools
 import sys
 
 import matplotlib
@@ -147,3 +148,30 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'bdtorch\[plot\]'"):
         plot.raster(random_spikes())
+
+
+SEEN = {  # what remains of linear RGB with all cones, and without those for long or for middle wavelengths
+    "all": np.eye(3),
+    "protanopia": np.array([[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]),
+    "deuteranopia": np.array([[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]),
+}  # fmt: skip
+"""Machado, Oliveira & Fernandes (2009), doi:10.1109/TVCG.2009.113."""
+
+
+def lab(colour, seen):
+    rgb = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    )
+    xyz = to_xyz @ np.clip(seen @ linear, 0.0, 1.0) / np.array([0.95047, 1.0, 1.08883])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("sight", SEEN)
+def test_colours_are_told_apart(sight):
+    """A distance of 2.3 in L*a*b* is just noticed; thin lines want ten times as much, and to be darker than paper."""
+    seen = [lab(colour, SEEN[sight]) for colour in plot.COLOURS]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 25.0
+    assert max(colour[0] for colour in seen) < 80.0
