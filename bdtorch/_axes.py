@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +14,30 @@ COLOURS: Sequence[str] = ("#1a4480", "#b3471d", "#4fb095", "#a98ae0", "#d9a520",
 BLUE, RED, GREEN, PURPLE, GOLD, DARK = COLOURS
 GREY = "#9aa3ab"
 """What stands behind the data."""
+
+STYLE: Mapping[str, Any] = {
+    "axes.linewidth": 0.6,
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)})",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.xmargin": 0.02,
+    "figure.constrained_layout.use": True,
+    "legend.edgecolor": "none",
+    "legend.fontsize": "small",
+    "legend.framealpha": 0.85,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.0,
+    "savefig.dpi": 150,
+    "xtick.labelsize": "small",
+    "xtick.major.size": 3.0,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": "small",
+    "ytick.major.size": 3.0,
+    "ytick.major.width": 0.6,
+}
+"""The look of the gallery, as settings of Matplotlib: ``with matplotlib.rc_context(bdtorch.plot.STYLE): ...``."""
 
 
 def prepared(ax: Axes | None, size: tuple[float, float] = (6.4, 3.0), caller: str = "plot") -> Axes:

@@ -73,20 +73,19 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
 
     neurons = [row["neurons"] for row in rows]
     steps = [row["us_per_step"] for row in rows]
-    figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.2), layout="constrained")
-    axes[0].loglog(neurons, steps, "o-", label="measured")
-    proportional = [steps[0] * n / neurons[0] for n in neurons]
-    axes[0].loglog(neurons, proportional, ":", color="0.5", label="in proportion to the smallest")
-    axes[0].set(xlabel="neurons", ylabel="a step of 0.1 ms / µs", title="network A, 80 synapses a neuron, one core")
-    axes[0].legend(frameon=False)
-    axes[1].semilogx(neurons, [row["ns_per_neuron_step"] for row in rows], "o-", label="a neuron's step")
-    axes[1].semilogx(neurons, [row["ns_per_event"] for row in rows], "s-", label="a synaptic event")
-    axes[1].axvline(TWO_BYTES, color="0.5", ls=":", lw=1.0, label="two-byte indices end")
-    axes[1].set(xlabel="neurons", ylabel="ns", ylim=(0, None), title="what each takes")
-    axes[1].legend(frameon=False)
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=140)
+    with plt.rc_context(bt.plot.STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(8.0, 3.2))
+        axes[0].loglog(neurons, steps, "o-", label="measured")
+        proportional = [steps[0] * n / neurons[0] for n in neurons]
+        axes[0].loglog(neurons, proportional, ":", color="0.5", label="in proportion to the smallest")
+        axes[0].set(xlabel="neurons", ylabel="a step of 0.1 ms (µs)", title="Network A, 80 synapses a neuron, one core")
+        axes[0].legend()
+        axes[1].semilogx(neurons, [row["ns_per_neuron_step"] for row in rows], "o-", label="a neuron's step")
+        axes[1].semilogx(neurons, [row["ns_per_event"] for row in rows], "s-", label="a synaptic event")
+        axes[1].axvline(TWO_BYTES, color="0.5", ls=":", lw=1.0, label="two-byte indices end")
+        axes[1].set(xlabel="neurons", ylabel="ns", ylim=(0, None), title="What each takes")
+        axes[1].legend()
+        figure.savefig(file, dpi=140)
     plt.close(figure)
 
 

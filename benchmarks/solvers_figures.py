@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdtorch import integrate
+from bdtorch import integrate, plot
 from bdtorch.integrate import BrownianPath, Calculus, ddeint, fdeint, methods, odeint, sdeint
 
 Curves = dict[str, list[tuple[float, float]]]
@@ -123,15 +123,17 @@ def draw(name: str, folder: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = FIGURES[name]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.6), layout="constrained")
-    for ax, (title, curves) in zip(axes, panels, strict=True):
-        for label, points in curves().items():
-            dashed = label.startswith("SciPy")
-            ax.loglog(*zip(*points, strict=True), "--" if dashed else "o-", label=label, markersize=3, linewidth=1)
-        ax.set(xlabel="calls of the derivative", ylabel="error", title=title)
-        ax.xaxis.set_minor_formatter("")
-        ax.legend(fontsize=7)
-    figure.savefig(folder / f"{name}.png", dpi=80)
+    with plt.rc_context(plot.STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(3.6 * len(panels), 4.4))
+        for ax, (title, curves) in zip(axes, panels, strict=True):
+            for number, (label, points) in enumerate(curves().items()):
+                style = "--" if label.startswith("SciPy") else "os^vDP"[number % 6] + "-"
+                fill = {} if number < len(plot.COLOURS) else {"markerfacecolor": "white"}
+                ax.loglog(*zip(*points, strict=True), style, label=label, linewidth=1, **fill)
+            ax.set(xlabel="calls of the derivative", ylabel="error", title=title)
+            ax.xaxis.set_minor_formatter("")
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+        figure.savefig(folder / f"{name}.png", dpi=110)
     plt.close(figure)
 
 

@@ -25,38 +25,15 @@ OUT = Path(__file__).resolve().parents[1] / "out"
 COLOURS = bt.plot.COLOURS
 SHADE, BEHIND = "0.93", "0.65"
 """Of spans that are marked, and of what the data are compared with."""
-STYLE: dict[str, Any] = {
-    "axes.linewidth": 0.6,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": "medium",
-    "axes.xmargin": 0.02,
-    "figure.constrained_layout.use": True,
-    "legend.edgecolor": "none",
-    "legend.fontsize": "small",
-    "legend.framealpha": 0.85,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 4.0,
-    "savefig.dpi": 150,
-    "xtick.labelsize": "small",
-    "xtick.major.size": 3.0,
-    "xtick.major.width": 0.6,
-    "ytick.labelsize": "small",
-    "ytick.major.size": 3.0,
-    "ytick.major.width": 0.6,
-}
-"""One look for all pictures, legible when they are printed as wide as a page."""
 P = ParamSpec("P")
 
 
 def styled(draw: Callable[P, None]) -> Callable[P, None]:
-    """Draw in `STYLE`, and leave Matplotlib's settings as they were."""
+    """Draw in `bdtorch.plot.STYLE`, and leave Matplotlib's settings as they were."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> None:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(bt.plot.STYLE):
             draw(*args, **kwargs)
 
     return drawn

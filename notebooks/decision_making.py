@@ -317,40 +317,39 @@ def draw(coherences: tuple[float, ...], found: Decisions, alpha: float, beta: fl
     top, psychometric, chronometric = axes["A"], axes["B"], axes["C"]
     smooth = found.rates.unfold(1, round(WINDOW / BIN), 1).mean(-1)
     t = BIN * torch.arange(smooth.shape[1]) + WINDOW
-    colours = plt.get_cmap("viridis")(torch.linspace(0.85, 0.0, len(coherences)).tolist())
-    for coherence, colour, pair in zip(coherences, colours, smooth, strict=True):
+    for coherence, colour, pair in zip(coherences, _show.shades(len(coherences)), smooth, strict=True):
         top.plot(t, pair[:, 0], color=colour, label=f"{coherence:g} %")
         top.plot(t, pair[:, 1], color=colour, ls=":")
-    top.axvspan(ON, OFF, color="0.93", zorder=0)
-    top.set(xlabel="t (ms)", ylabel="rate (Hz)", xlim=(200.0, END), ylim=(0.0, None))
-    top.set_title("Winner (line) and loser (dotted), means; stimulus shaded", loc="left", fontsize="medium")
-    top.legend(title="coherence", frameon=False)
+    top.axvspan(ON, OFF, color=_show.SHADE, zorder=0)
+    top.set(xlabel="time (ms)", ylabel="rate (Hz)", xlim=(200.0, END), ylim=(0.0, None))
+    top.set_title("Winner (line) and loser (dotted), means; stimulus shaded")
+    top.legend(title="coherence")
     curve = torch.logspace(0.3, 2.0, 200)
     at = [c or curve[0].item() for c in coherences]  # no evidence stands at the left end of the logarithmic axis
     accuracy, count = found.correct.double().mean(1), found.correct.shape[1]
     deviation = (accuracy * (1.0 - accuracy) / count).sqrt()
-    psychometric.errorbar(at, accuracy, deviation, fmt="o", color="#2a4d69")
+    psychometric.errorbar(at, accuracy, deviation, fmt="o", color=_show.COLOURS[0])
     fit = rf"Weibull, $\alpha$ = {alpha:.1f} %, $\beta$ = {beta:.2f}"
-    psychometric.plot(curve, weibull(curve, alpha, beta), color="#b8862b", label=fit)
+    psychometric.plot(curve, weibull(curve, alpha, beta), color=_show.COLOURS[4], label=fit)
     psychometric.set(ylabel="fraction correct", ylim=(0.3, 1.03))
-    psychometric.legend(frameon=False, loc="lower right")
+    psychometric.legend(loc="lower right")
     decided = found.times.isfinite().sum(1)
     spread = [times[times.isfinite()].std() / n**0.5 for times, n in zip(found.times, decided.tolist(), strict=True)]
-    chronometric.errorbar(at, found.times.nanmean(1), spread, fmt="o-", color="#2a4d69")
+    chronometric.errorbar(at, found.times.nanmean(1), spread, fmt="o-", color=_show.COLOURS[0])
     chronometric.set(ylabel="decision time (ms)", ylim=(0.0, None))
     for ax in (psychometric, chronometric):
         ax.set(xscale="log", xlabel="coherence (%)")
         ax.set_xticks(at, [f"{c:g}" for c in coherences])
         ax.minorticks_off()
-    for (name, rates), colour in zip(memory.items(), ("#2a4d69", "#b8862b", "0.5"), strict=True):
+    for (name, rates), colour in zip(memory.items(), _show.COLOURS[:3], strict=True):
         smooth = rates.unfold(0, 20, 1).mean(-1)
         t = BIN * torch.arange(len(smooth)) + 20 * BIN
         axes["D"].plot(t, smooth[:, 0], color=colour, label=f"$w_+$ = {name}")
         axes["D"].plot(t, smooth[:, 1], color=colour, ls=":")
-    axes["D"].axvspan(ON, OFF, color="0.93", zorder=0)
-    axes["D"].set(xlabel="t (ms)", ylabel="rate (Hz)", xlim=(200.0, t[-1].item()), ylim=(0.0, 60.0))
-    axes["D"].set_title("A longer delay after 51.2 % coherence", loc="left", fontsize="medium")
-    axes["D"].legend(frameon=False, loc="upper right", ncols=3)
+    axes["D"].axvspan(ON, OFF, color=_show.SHADE, zorder=0)
+    axes["D"].set(xlabel="time (ms)", ylabel="rate (Hz)", xlim=(200.0, t[-1].item()), ylim=(0.0, 60.0))
+    axes["D"].set_title("A longer delay after 51.2 % coherence")
+    axes["D"].legend(loc="upper right", ncols=3)
     _show.keep(figure, "decision_making")
 
 

@@ -51,15 +51,15 @@ def simulate_coba() -> dict[str, float]:
 
 def draw_coba(sol: bt.Solution, path: Path) -> None:
     """Raster, population rate and three membranes."""
-    figure, axes = plt.subplots(
-        3, 1, figsize=(9, 6.5), sharex=True, height_ratios=(3, 1, 1.4), layout="constrained"
-    )  # fmt: skip
+    with matplotlib.rc_context(bt.plot.STYLE):
+        figure, axes = plt.subplots(3, 1, figsize=(9, 6.5), sharex=True, height_ratios=(3, 1, 1.4))
     populations = {name: sol[name] for name in ("E", "I")}
     bt.plot.raster(populations, ax=axes[0], max_neurons=400)
     bt.plot.rate(populations, bin=5.0, ax=axes[1]).set_ylabel("rate (Hz)")
     bt.plot.traces(sol.time("v"), sol["v"], ax=axes[2]).set_ylabel("v (mV)")
     for ax in axes[:-1]:
         ax.set_xlabel("")
+    figure.align_ylabels()
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

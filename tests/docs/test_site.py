@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -68,3 +69,13 @@ def test_a_picture_and_what_was_printed_stand_on_the_page(gallery, tmp_path, mon
     (tmp_path / "channels.png").write_bytes(b"picture")
     (script,) = [script for script in gallery.scripts() if script.name == "channels"]
     assert "```text\na table\n```" in gallery.page(script) and "(channels.png)" in gallery.page(script)
+
+
+def test_names_on_the_page_for_users_of_brainpy_exist():
+    text = (SITE.parent / "brainpy.md").read_text()
+    paths = set(re.findall(r"\bbt((?:\.\w+)+)", text))
+    assert len(paths) > 50
+    for path in paths:
+        value = bdtorch
+        for name in path[1:].split("."):
+            value = getattr(value, name)
