@@ -25,6 +25,9 @@ class Parametrised(nn.Module):
         device: Device of drawn parameters.
     """
 
+    positive_parameters: tuple[str, ...] = ()
+    """Trained parameters that make no sense but above zero."""
+
     def __init__(
         self, size: Size = (), *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> None:
@@ -85,6 +88,8 @@ class Parametrised(nn.Module):
         self._check_tensor(label, value, positive, dtype or self.dtype)
         if isinstance(value, nn.Parameter):
             self.register_parameter(name, value)
+            if positive:
+                self.positive_parameters = (*self.positive_parameters, name)
         else:
             self.register_buffer(name, value)
 

@@ -5,6 +5,7 @@ from bdtorch.train._progress import Epoch as Epoch
 from bdtorch.train.bptt import BPTT as BPTT
 from bdtorch.train.constraints import dale as dale
 from bdtorch.train.constraints import masked as masked
+from bdtorch.train.constraints import positive as positive
 from bdtorch.train.cross_validation import Validation as Validation
 from bdtorch.train.cross_validation import choose_penalty as choose_penalty
 from bdtorch.train.cross_validation import cross_validate as cross_validate

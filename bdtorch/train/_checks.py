@@ -20,6 +20,11 @@ def not_negative(value: Any, label: str) -> float:
     return _number(value, label, "a finite number of at least 0", lambda x: 0.0 <= x < math.inf)
 
 
+def finite(value: Any, label: str) -> float:
+    """A finite number, or an error that names ``label``."""
+    return _number(value, label, "a finite number", math.isfinite)
+
+
 def fraction(value: Any, label: str, *, zero: bool = True) -> float:
     """A number in [0, 1], or in (0, 1] where not even ``zero`` is one, or an error that names ``label``."""
     expected = f"a number in {'[' if zero else '('}0, 1]"

@@ -36,13 +36,14 @@ def checked_inputs(x: Any, system: nn.Module, label: str) -> Any:
     """Inputs with time first, or an error that names ``label``."""
     width = expected_width(system)
     if not tree.tensors(x):
-        raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {x!r}")
+        raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {type(x).__name__}")
     for leaf in tree.leaves(x):
         if not isinstance(leaf, Tensor) or leaf.dim() < 2:
             got = tuple(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
             raise ValueError(f"`BPTT.{label}(x=...)`: expected tensors (batch, time, ...), got {got}")
-        if not leaf.shape[1]:
-            raise ValueError(f"`BPTT.{label}(x=...)`: expected at least one step, got {tuple(leaf.shape)}")
+        if not leaf.shape[0] or not leaf.shape[1]:
+            missing = "step" if leaf.shape[0] else "sample"
+            raise ValueError(f"`BPTT.{label}(x=...)`: expected at least one {missing}, got {tuple(leaf.shape)}")
         if width is not None and leaf.shape[-1] != width:
             raise ValueError(
                 f"`BPTT.{label}(x=...)`: expected {width} inputs on the last axis, got {tuple(leaf.shape)}"
@@ -62,6 +63,8 @@ def check_batch(x: Any, y: Any, label: str) -> None:
 
 def pairs(data: Iterable[Any], label: str) -> Iterator[tuple[Any, Any]]:
     """The batches, or an error that names ``label`` where one is no pair."""
+    if not isinstance(data, Iterable):
+        raise TypeError(f"`BPTT.{label}(data=...)`: expected batches (x, y), got {type(data).__name__}")
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             got = f"{len(batch)} parts" if isinstance(batch, (tuple, list)) else type(batch).__name__
@@ -168,7 +171,7 @@ class Unspread(TorchFunctionMode):
 
     def __init__(self, y: Any) -> None:
         super().__init__()
-        self.targets = [leaf for leaf in tree.leaves(y) if isinstance(leaf, Tensor) and leaf.dim() > 1]
+        self.targets = [leaf for leaf in tree.leaves(y) if isinstance(leaf, Tensor) and leaf.dim()]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

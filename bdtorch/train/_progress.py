@@ -49,7 +49,9 @@ class Means:
     def result(self, label: str) -> dict[str, float]:
         """The means, or an error that names ``label`` where there was no sample."""
         if not self.samples:
-            raise ValueError(f"`BPTT.{label}`: expected at least one batch, got none")
+            raise ValueError(
+                f"`BPTT.{label}`: expected at least one batch, got none (an iterator gives its batches once)"
+            )
         return {name: total / self.samples for name, total in self.sums.items()}
 
 

@@ -103,7 +103,8 @@ class BPTT:
         """Train on one batch; returns its loss, penalties included, and its metrics.
 
         Raises:
-            ValueError: The loss is no scalar, a parameter gets no gradient, or lengths do not fit.
+            ValueError: The loss is no scalar, a parameter gets no gradient, lengths do not fit, or the update made a
+                parameter such as a time constant negative.
             FloatingPointError: The loss or its gradient is NaN or infinite; the piece that gave it updated nothing.
         """
         return self.step_together([(x, y)])
@@ -161,6 +162,7 @@ class BPTT:
             gradient()
             self.optimizer.step()
         self.updates += 1
+        self._check_positive()
         if self.scheduler is not None and self.scheduler_every == "update":
             self.scheduler.step()
         for batch, result in zip(batches, first, strict=True):
@@ -229,6 +231,16 @@ class BPTT:
                 "surrogate, and do neurons come near their thresholds?",
                 stacklevel=6,
             )
+
+    def _check_positive(self) -> None:
+        for path, part in self.system.named_modules():
+            for name in getattr(part, "positive_parameters", ()):
+                least = getattr(part, name).min().item()
+                if not least > 0.0:
+                    raise ValueError(
+                        f"`BPTT`: update {self.updates} made {f'{path}.{name}'.lstrip('.')} {least:g}, which must stay "
+                        f"above 0; `bdtorch.train.positive` keeps it there"
+                    )
 
     # Epochs
 

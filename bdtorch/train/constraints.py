@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bdtorch.connect import CSR, Weights
+from bdtorch.train._checks import finite
 
 
 class Signed(nn.Module):
@@ -40,6 +41,20 @@ class Masked(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return weight * self.mask
+
+
+class Positive(nn.Module):
+    """Numbers above a bound: the bound plus the exponential of the free parameter."""
+
+    def __init__(self, above: float) -> None:
+        super().__init__()
+        self.above = above
+
+    def forward(self, free: Tensor) -> Tensor:
+        return self.above + free.exp()
+
+    def right_inverse(self, value: Tensor) -> Tensor:
+        return (value - self.above).log()
 
 
 def dale(module: nn.Module, signs: Tensor, *, name: str = "weight", axis: int = 0) -> nn.Module:
@@ -101,6 +116,31 @@ def masked(module: nn.Module, mask: Tensor, *, name: str = "weight") -> nn.Modul
             f"`masked(mask=...)`: expected booleans of shape {tuple(weight.shape)}, got {mask.dtype} {tuple(mask.shape)}"
         )
     parametrize.register_parametrization(module, name, Masked(mask.to(weight.device)))
+    return module
+
+
+def positive(module: nn.Module, name: str, *, above: float = 0.0) -> nn.Module:
+    """Keep a parameter above a bound, during training and after, such as a time constant that is learnt.
+
+    The logarithm of its distance from the bound is what is trained, so a step of an optimizer is one in relative terms.
+
+    Args:
+        module: Any module, such as a cell.
+        name: Its parameter.
+        above: The bound.
+
+    Returns:
+        ``module``.
+
+    Raises:
+        TypeError: There is no such parameter.
+        ValueError: A value is not above ``above``, or that is no finite number.
+    """
+    value = _parameter(module, name, "positive")
+    bound = finite(above, "positive(above=...)")
+    if not bool(((value > bound) & value.isfinite()).all()):
+        raise ValueError(f"`positive(name=...)`: expected finite values above {bound:g}, got {value.min().item():g}")
+    parametrize.register_parametrization(module, name, Positive(bound))
     return module
 
 

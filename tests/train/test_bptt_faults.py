@@ -166,6 +166,29 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         small_trainer(model).load(tmp_path / "other")
 
 
+def test_one_target_of_a_sample_is_not_spread_over_the_batch() -> None:
+    x, _ = small_data(True).tensors
+    y = torch.zeros(SAMPLES, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"a target of shape \(20,\) is compared with \(20, 1\); expand it"):
+        small_trainer(small_model(), lambda out, y: (out[:, -1, :1] - y).square().mean()).step(x, y)
+    small_trainer(small_model(), lambda out, y: (out[:, -1, 0] - y).square().mean()).step(x, y)
+
+
+def test_what_is_no_data_is_named() -> None:
+    x, y = small_data(False).tensors
+    trainer = small_trainer(small_model())
+    with pytest.raises(TypeError, match=r"`BPTT.fit\(data=...\)`: expected batches \(x, y\), got int"):
+        trainer.fit(3, 1, progress=False)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected at least one sample, got \(0, 12, 3\)"):
+        trainer.step(x[:0], y[:0])
+    with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected tensors .*, got ndarray"):
+        trainer.step(x.numpy(), y)
+    once = iter([(x, y)])
+    trainer.fit(once, 1, progress=False)
+    with pytest.raises(ValueError, match=r"got none \(an iterator gives its batches once\)"):
+        trainer.fit(once, 2, progress=False)
+
+
 @pytest.mark.parametrize("shape", [(SAMPLES, 1, 2), (SAMPLES, STEPS, 1), (1, STEPS, 2)])
 def test_targets_are_not_spread_to_the_size_of_the_outputs(shape: tuple[int, ...]) -> None:
     x, _ = small_data(True).tensors

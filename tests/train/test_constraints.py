@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import bdtorch as bt
-from bdtorch.train import BPTT, dale, masked
+from bdtorch.train import BPTT, dale, masked, positive
 
 SIGNS = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0])
 MASK = torch.tensor([[True, False, True, True, False], [False, True, True, False, True]])
@@ -136,3 +136,56 @@ def test_weights_at_zero_learn_all_the_same() -> None:
     optimizer.step()
     assert layer.weight.abs().min() > 0.05
     assert torch.equal(layer.weight.sign(), torch.tensor([[1.0, -1.0, 1.0]]).expand(2, 3))
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_time_constants_are_learnt_above_their_bound(loop: str) -> None:
+    wanted = torch.tensor([3.0, 8.0, 20.0, 1.5], dtype=torch.float64)
+    x = torch.rand(6, 40, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = bt.simulate(_rate(wanted), x.transpose(0, 1), dt=1.0).out.transpose(0, 1)
+    cell = _rate(nn.Parameter(torch.full((4,), 6.0, dtype=torch.float64)))
+    positive(cell, "tau", above=1.0)
+    torch.testing.assert_close(cell.tau.detach(), torch.full_like(wanted, 6.0))
+    trainer = BPTT(cell, nn.functional.mse_loss, torch.optim.Adam(cell.parameters(), 0.1), dt=1.0, loop=loop)
+    trainer.fit([(x, y)], 3 if loop == "reference" else 300, progress=False)
+    if loop == "native":
+        torch.testing.assert_close(cell.tau.detach(), wanted, rtol=1e-2, atol=0.0)
+    else:
+        assert trainer.history[-1].loss < trainer.history[0].loss
+
+
+def _rate(tau: torch.Tensor) -> bt.rates.LeakyRate:
+    return bt.rates.LeakyRate(4, tau=tau, dtype=torch.float64)
+
+
+def test_a_time_constant_that_becomes_negative_is_named() -> None:
+    cell = _rate(nn.Parameter(torch.full((4,), 1.1, dtype=torch.float64)))
+    x = torch.ones(2, 10, 4, dtype=torch.float64)
+    for module, name in ((cell, "tau"), (bt.Sequential(nn.Identity(), cell), "layers.1.tau")):
+        cell.tau.data.fill_(1.1)
+        optimizer = torch.optim.SGD(module.parameters(), 1000.0)
+        with pytest.raises(ValueError, match=rf"update 1 made {name} -.*above 0; `bdtorch.train.positive`"):
+            BPTT(module, lambda out, y: -out.mean(), optimizer, dt=1.0).step(x, x)
+    cell.tau.data.fill_(1.1)
+    with pytest.raises(ValueError, match=r"`positive\(name=...\)`: expected finite values above 2, got 1.1"):
+        positive(cell, "tau", above=2.0)
+    with pytest.raises(TypeError, match=r"`positive\(name=...\)`: expected a parameter among 'tau', got 'tau_a'"):
+        positive(cell, "tau_a")
+    with pytest.raises(ValueError, match=r"`positive\(above=...\)`: expected a finite number, got 'a'"):
+        positive(cell, "tau", above="a")  # type: ignore[arg-type]
+
+
+def test_dale_and_a_mask_hold_of_the_same_weights() -> None:
+    layer = _layer(False)
+    mask = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    dale(layer.recurrent, SIGNS)
+    masked(layer.recurrent, mask)
+    x = torch.randn(6, 12, 2, generator=torch.Generator().manual_seed(0))
+    trainer = BPTT(layer, nn.functional.mse_loss, torch.optim.Adam(layer.parameters(), 0.1), dt=1.0)
+    before = layer.recurrent.weight.detach().clone()
+    for _ in range(4):
+        trainer.step(x, torch.ones(6, 12, 5))
+    weight = layer.recurrent.weight.detach()
+    assert (weight[~mask] == 0).all()
+    assert (weight * SIGNS[:, None] >= 0).all()
+    assert (weight - before)[mask].abs().min() > 1e-3
