@@ -39,6 +39,7 @@ CONNECTIONS = {
         "connect_in": bt.connect.FixedProbability(0.6),
         "connect_rec": bt.connect.FixedProbability(0.5, autapses=False),
     },
+    "dense with gaps": lambda: {"connect_rec": bt.connect.AllToAll(autapses=False)},
 }
 
 
@@ -102,10 +103,11 @@ def _cut_backpropagation(model: bt.Sequential, feedback: Tensor | None, rate: tu
     return loss.detach(), gradients
 
 
+@pytest.mark.parametrize("tau", [20.0, None], ids=["leak", "no leak"])
 @pytest.mark.parametrize("connections", CONNECTIONS)
 @pytest.mark.parametrize("cell", CELL_KINDS)
-def test_gradients_are_those_of_cut_backpropagation(cell: str, connections: str) -> None:
-    model = _model(cell, connections)
+def test_gradients_are_those_of_cut_backpropagation(cell: str, connections: str, tau: float | None) -> None:
+    model = _model(cell, connections, tau)
     _, want = _cut_backpropagation(model, None, None)
     x, target = _data()
     loss, sol = EProp(model, _loss).backward(x, target, dt=1.0, loop="reference")
@@ -121,13 +123,14 @@ def test_gradients_are_those_of_cut_backpropagation(cell: str, connections: str)
 
 
 @pytest.mark.parametrize("connections", CONNECTIONS)
-@pytest.mark.parametrize("cell", ["LIF", "ALIF", "rate"])
-@pytest.mark.parametrize("feedback", ["random", "adaptive"])
+@pytest.mark.parametrize("cell", ["LIF", "ALIF", "refractory ALIF", "rate"])
+@pytest.mark.parametrize("feedback", ["random", "adaptive", "given"])
 def test_other_feedback_replaces_the_readouts_weights_in_the_learning_signal_alone(
     feedback: str, cell: str, connections: str
 ) -> None:
     model = _model(cell, connections)
-    learner = EProp(model, _loss, feedback=feedback, seed=9)
+    given = torch.randn(CELLS, OUTS, generator=torch.Generator().manual_seed(2), dtype=torch.float64) / CELLS**0.5
+    learner = EProp(model, _loss, feedback=given if feedback == "given" else feedback, seed=9)
     assert learner.feedback is not None
     assert learner.feedback.detach().std().item() == pytest.approx(
         model.layers[1].output.weight.detach().std().item(), rel=0.5
@@ -206,14 +209,20 @@ def test_gradients_depend_neither_on_the_chunk_nor_on_how_the_batch_is_laid_out(
             torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-11)
 
 
-def test_parametrised_weights_and_a_shared_bias_get_the_gradients_of_their_own_parameters() -> None:
-    model, x, target = _model("rate"), *_data()
-    layer = model.layers[0]
+@pytest.mark.parametrize("feedback", ["symmetric", "random"])
+@pytest.mark.parametrize("cell", ["LIF", "ALIF", "rate"])
+def test_parametrised_weights_and_a_shared_bias_get_the_gradients_of_their_own_parameters(
+    cell: str, feedback: str
+) -> None:
+    model, x, target = _model(cell), *_data()
+    layer, generator = model.layers[0], torch.Generator().manual_seed(1)
     layer.bias = nn.Parameter(torch.zeros(1, dtype=torch.float64))
     dale(layer.recurrent, torch.tensor([1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0]))
-    masked(layer.input, torch.rand(N_IN, CELLS, generator=torch.Generator().manual_seed(1)) < 0.5)
-    _, want = _cut_backpropagation(model, None, None)
-    EProp(model, _loss).backward(x, target, dt=1.0)
+    masked(layer.recurrent, torch.rand(CELLS, CELLS, generator=generator) < 0.7)
+    masked(layer.input, torch.rand(N_IN, CELLS, generator=generator) < 0.5)
+    learner = EProp(model, _loss, feedback=feedback)
+    _, want = _cut_backpropagation(model, learner.feedback, None)
+    learner.backward(x, target, dt=1.0)
     assert set(want) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, want[name], rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")

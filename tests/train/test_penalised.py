@@ -106,13 +106,21 @@ def test_solutions_are_exact_to_eight_digits(intercept: bool) -> None:
     ]
     for fit, reference in pairs:
         fit.add(x, y)
-        want = reference.fit(x.numpy(), y.numpy()).coef_
-        assert abs(fit.solve().weight.detach().double().numpy() - want).max() < 1e-8
+        want, readout = reference.fit(x.numpy(), y.numpy()), fit.solve()
+        assert abs(readout.weight.detach().numpy() - want.coef_).max() < 1e-8
+        if intercept:
+            assert abs(readout.bias.detach().numpy() - want.intercept_).max() < 1e-8
     labels = (y[:, 0] > y[:, 0].median()).long() + (y[:, 0] > y[:, 0].quantile(0.8)).long()
     for classes in (2, 3):
         fit = Logistic(0.5, intercept=intercept)
         fit.add(x, one_hot(labels.clamp(max=classes - 1), classes, dtype=torch.float64))
         readout = fit.solve()
+        if classes == 3:  # scikit-learn has the same objective; of two classes it has one logit
+            options = {"C": 2.0, "fit_intercept": intercept, "tol": 1e-12, "max_iter": 100_000}
+            model = linear_model.LogisticRegression(**options).fit(x.numpy(), labels.numpy())
+            assert abs(readout.weight.detach().numpy() - model.coef_).max() < 1e-6
+            if intercept:
+                assert abs(readout.bias.detach().numpy() - model.intercept_).max() < 1e-6
         # The gradient of the objective vanishes.
         error = readout(x).softmax(-1) - one_hot(labels.clamp(max=classes - 1), classes, dtype=torch.float64)
         assert (error.mT @ x + 0.5 * readout.weight).abs().max() < 1e-7

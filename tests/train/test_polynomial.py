@@ -8,7 +8,7 @@ from sklearn.linear_model import Ridge as ScikitRidge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
-from bdtorch.train import Lasso, Logistic, Polynomial, Ridge, accuracy, one_hot
+from bdtorch.train import Lasso, Logistic, Polynomial, Ridge, accuracy, one_hot, polynomial_features
 
 
 def _samples() -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,6 +29,16 @@ def test_equals_scikit_learn_in_pieces(degree: int) -> None:
     prediction = fit.solve()(new).detach()
     expected = torch.as_tensor(want.predict(new.reshape(-1, 3).numpy())).reshape(5, 4, 2)
     torch.testing.assert_close(prediction, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("degrees", [(1,), (2,), (0, 1, 2, 3), (3, 1)])
+def test_the_terms_are_scikit_learns(degrees: tuple[int, ...]) -> None:
+    x, _ = _samples()
+    features = PolynomialFeatures(max(degrees)).fit(x.numpy())
+    terms = features.transform(x.numpy())
+    rank = features.powers_.sum(1)
+    want = torch.cat([torch.as_tensor(terms[:, rank == degree]) for degree in degrees], 1)
+    torch.testing.assert_close(polynomial_features(x, degrees), want, rtol=1e-13, atol=1e-13)
 
 
 def test_the_lasso_finds_the_products_that_matter() -> None:

@@ -1,8 +1,12 @@
 """`Ridge` against scikit-learn, NumPy's least squares and its own defining equations."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import Ridge as Reference
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -92,6 +96,17 @@ def test_streaming_merging_and_axes_make_no_difference():
     before = merged.solve(1.0).weight
     left.add(x, y)  # a merged fit shares no memory with its parts
     assert torch.equal(merged.solve(1.0).weight, before)
+
+
+@given(cuts=st.lists(st.integers(0, 240), max_size=12), seed=st.integers(0, 5))
+@settings(max_examples=25, deadline=None)
+def test_any_split_gives_the_one_shot_solution(cuts, seed):
+    x, y = data(samples=240, seed=seed)
+    whole, pieces = fitted(x, y).solve(0.3), Ridge()
+    for start, stop in itertools.pairwise([0, *sorted(cuts), 240]):
+        pieces.add(x[start:stop], y[start:stop])
+    torch.testing.assert_close(pieces.solve(0.3).weight, whole.weight, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(pieces.solve(0.3).bias, whole.bias, rtol=1e-9, atol=1e-9)
 
 
 def test_memory_does_not_grow_with_samples():
