@@ -14,32 +14,39 @@ from bdtorch.train.readout import ReadoutFit
 
 
 class _Collected(ReadoutFit):
-    """A fit that keeps its samples, in double precision, and hands them to scikit-learn."""
+    """A fit that keeps its samples, in double precision, and hands them to scikit-learn.
+
+    A weight of a sample multiplies its term of the sum over samples, and its part of their number $n$.
+    """
 
     def __init__(self, penalty: float, intercept: bool, iterations: int) -> None:
         label = type(self).__name__
         self.penalty = above_zero(penalty, f"{label}(penalty=...)")
         self.intercept = flag(intercept, f"{label}(intercept=...)")
         self.iterations = whole(iterations, f"{label}(iterations=...)")
-        self._rows: list[tuple[Tensor, Tensor]] = []
+        self._rows: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def accumulate(self, x: Tensor, y: Tensor) -> None:
-        self._rows.append((x.detach().double().cpu(), y.detach().double().cpu()))
+        self.accumulate_weighted(x, y, torch.ones(len(x), dtype=torch.float64))
+
+    def accumulate_weighted(self, x: Tensor, y: Tensor, weight: Tensor) -> None:
+        self._rows.append((x.detach().double().cpu(), y.detach().double().cpu(), weight.cpu()))
         self._device = x.device
 
-    def _samples(self) -> tuple[Any, Any]:
+    def _samples(self) -> tuple[Any, Any, Any]:
+        """Features, targets, and weights, which are None where all are 1."""
         if not self._rows:
             raise ValueError(f"`{type(self).__name__}.solve`: expected samples, but nothing was added")
-        x, y = (torch.cat(parts).numpy() for parts in zip(*self._rows, strict=True))
-        return x, y
+        x, y, weight = (torch.cat(parts).numpy() for parts in zip(*self._rows, strict=True))
+        return x, y, None if (weight == 1.0).all() else weight
 
-    def _fitted(self, model: Any, x: Any, y: Any) -> Any:
+    def _fitted(self, model: Any, x: Any, y: Any, weight: Any) -> Any:
         from sklearn.exceptions import ConvergenceWarning
 
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
-                return model.fit(x, y)
+                return model.fit(x, y, sample_weight=weight)
             except ConvergenceWarning as problem:
                 raise RuntimeError(
                     f"`{type(self).__name__}.solve`: no convergence in iterations={self.iterations}: {problem}"
@@ -83,7 +90,7 @@ class ElasticNet(_Collected):
     def solve(self) -> nn.Linear:
         from sklearn.linear_model import ElasticNet as Solver
 
-        x, y = self._samples()
+        x, y, weight = self._samples()
         model = Solver(
             alpha=self.penalty,
             l1_ratio=self.mix,
@@ -91,7 +98,7 @@ class ElasticNet(_Collected):
             max_iter=self.iterations,
             tol=1e-12,
         )
-        fitted = self._fitted(model, x, y)
+        fitted = self._fitted(model, x, y, weight)
         return self._linear(fitted.coef_.reshape(y.shape[1], -1), fitted.intercept_)
 
 
@@ -128,7 +135,7 @@ class Logistic(_Collected):
     def solve(self) -> nn.Linear:
         from sklearn.linear_model import LogisticRegression
 
-        x, y = self._samples()
+        x, y, each = self._samples()
         if y.shape[1] < 2 or not ((y == 0) | (y == 1)).all() or not (y.sum(1) == 1).all():
             raise ValueError(
                 "`Logistic.solve`: expected one-hot targets of at least 2 classes; see bdtorch.train.one_hot"
@@ -142,7 +149,7 @@ class Logistic(_Collected):
         model = LogisticRegression(
             C=strength, fit_intercept=self.intercept, solver="newton-cg", max_iter=self.iterations, tol=1e-10
         )
-        fitted = self._fitted(model, x, y.argmax(1))
+        fitted = self._fitted(model, x, y.argmax(1), each)
         weight, bias = fitted.coef_, fitted.intercept_
         if pair:
             weight, bias = np.concatenate([-weight, weight]) / 2.0, np.concatenate([-bias, bias]) / 2.0

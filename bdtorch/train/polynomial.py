@@ -47,8 +47,13 @@ class Polynomial(ReadoutFit):
         self.fit, self.degrees = fit, checked_degrees(degrees, "Polynomial")
 
     def accumulate(self, x: Tensor, y: Tensor) -> None:
-        features = x if x.is_floating_point() else x.to(self.dtype)
-        self.fit.add(polynomial_features(features, self.degrees), y)
+        self.fit.add(self._monomials(x), y)
+
+    def accumulate_weighted(self, x: Tensor, y: Tensor, weight: Tensor) -> None:
+        self.fit.add(self._monomials(x), y, weight)
+
+    def _monomials(self, x: Tensor) -> Tensor:
+        return polynomial_features(x if x.is_floating_point() else x.to(self.dtype), self.degrees)
 
     def solve(self) -> nn.Sequential:
         """The readout, ``Sequential(Monomials, readout of the rule)``, from the raw features.

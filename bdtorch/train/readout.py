@@ -11,7 +11,8 @@ from torch import Tensor, nn
 class ReadoutFit(abc.ABC):
     """A rule that fits a linear readout to features and targets that arrive piece by piece.
 
-    A new rule implements `accumulate` and `solve`; `add`, the front door, is written once.
+    A new rule implements `accumulate` and `solve`, and `accumulate_weighted` where samples may have weights; `add`, the
+    front door, is written once.
     """
 
     features: int | None = None
@@ -22,16 +23,18 @@ class ReadoutFit(abc.ABC):
     """Dtype of the readout: that of the first features, or the default dtype where they were whole numbers."""
 
     @torch.no_grad()
-    def add(self, x: Tensor, y: Tensor) -> None:
+    def add(self, x: Tensor, y: Tensor, weight: Tensor | None = None) -> None:
         """Take in samples; all leading axes (time, batch) are flattened into one.
 
         Args:
             x: Features, ``(*leading, features)``.
             y: Targets, ``(*leading, targets)``; or ``(*leading,)`` for a single one.
+            weight: How many times each sample counts, ``(*leading,)``: at least 0, any numbers; None for once each.
 
         Raises:
-            TypeError: An argument is no tensor of real numbers.
-            ValueError: Shapes do not fit each other or what was added before, or a value is NaN or infinite.
+            TypeError: An argument is no tensor of real numbers, or the rule takes no weights.
+            ValueError: Shapes do not fit each other or what was added before, or a value is NaN, infinite or a negative
+                weight.
         """
         label = f"{type(self).__name__}.add"
         rows_x, rows_y = checked_samples(x, y, label)
@@ -42,12 +45,22 @@ class ReadoutFit(abc.ABC):
             if rows.shape[1] != width:
                 kind = "features" if name == "x" else "targets"
                 raise ValueError(f"`{label}({name}=...)`: expected {width} {kind} as before, got {rows.shape[1]}")
-        if len(rows_x):
-            self.accumulate(rows_x, rows_y)
+        if weight is None:
+            if len(rows_x):
+                self.accumulate(rows_x, rows_y)
+            return
+        rows_weight = _checked_weights(weight, x, label)
+        counted = rows_weight > 0
+        if bool(counted.any()):
+            self.accumulate_weighted(rows_x[counted], rows_y[counted], rows_weight[counted])
 
     @abc.abstractmethod
     def accumulate(self, x: Tensor, y: Tensor) -> None:
         """Take in checked rows ``(samples, features)`` and ``(samples, targets)``, at least one, of any real dtype."""
+
+    def accumulate_weighted(self, x: Tensor, y: Tensor, weight: Tensor) -> None:
+        """Likewise, with weights above 0, ``(samples,)``, float64."""
+        raise TypeError(f"`{type(self).__name__}.add(weight=...)`: expected None, since this rule takes no weights")
 
     @abc.abstractmethod
     def solve(self) -> nn.Module:
@@ -81,6 +94,17 @@ def checked_samples(x: Tensor, y: Tensor, label: str) -> tuple[Tensor, Tensor]:
             where = tuple((~finite).nonzero()[0].tolist())
             raise ValueError(f"`{label}({name}=...)`: expected finite numbers, got {value[where].item()} at {where}")
     return x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+
+
+def _checked_weights(weight: Tensor, x: Tensor, label: str) -> Tensor:
+    if not isinstance(weight, Tensor) or weight.is_complex():
+        got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
+        raise TypeError(f"`{label}(weight=...)`: expected a tensor of real numbers, got {got}")
+    if weight.shape != x.shape[:-1]:
+        raise ValueError(f"`{label}(weight=...)`: expected shape {tuple(x.shape[:-1])}, got {tuple(weight.shape)}")
+    if not bool((weight.isfinite() & (weight >= 0)).all()):
+        raise ValueError(f"`{label}(weight=...)`: expected finite numbers of at least 0, got others")
+    return weight.reshape(-1).to(device=x.device, dtype=torch.float64)
 
 
 def one_hot(labels: Tensor, classes: int, *, dtype: torch.dtype | None = None) -> Tensor:

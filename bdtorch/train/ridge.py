@@ -21,7 +21,8 @@ class Ridge(ReadoutFit):
     $$\min_{W, b} \sum_n \lVert y_n - W x_n - b \rVert^2 + \lambda \lVert W \rVert^2$$
 
     The sums that the solution needs are kept in double precision; their memory is ``features * (features + targets)``
-    numbers, whatever the number of samples. The penalty belongs to the sum over samples, not to their mean.
+    numbers, whatever the number of samples. The penalty belongs to the sum over samples, not to their mean. A weight of a
+    sample multiplies its term of the sum.
 
     Along directions in which the features do not vary (eigenvalues of the scatter matrix that are rounding: below
     ``features * 2.2e-16`` of the largest) the weight is zero, so that a penalty of 0 gives the least-squares solution
@@ -50,15 +51,22 @@ class Ridge(ReadoutFit):
     @property
     def samples(self) -> int:
         """Number of samples added."""
-        return 0 if self._moments is None else self._moments.count
+        return 0 if self._moments is None else self._moments.samples
 
     def accumulate(self, x: Tensor, y: Tensor) -> None:
+        self._take(x, y, None)
+
+    def accumulate_weighted(self, x: Tensor, y: Tensor, weight: Tensor) -> None:
+        self._take(x, y, weight)
+
+    def _take(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
         if self._moments is None:
             self._moments = _Moments.zeros(x.shape[1], y.shape[1], x.device)
         elif self._moments.mean_x.device != x.device:
             raise ValueError(f"`Ridge.add(x=...)`: expected device {self._moments.mean_x.device}, got {x.device}")
-        for block_x, block_y in zip(x.split(_BLOCK), y.split(_BLOCK), strict=True):
-            self._moments.take(block_x.double(), block_y.double())
+        for start in range(0, len(x), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self._moments.take(x[block].double(), y[block].double(), None if weight is None else weight[block])
 
     def merge(self, other: Ridge) -> Ridge:
         """A fit of the samples of both, which stay as they are. Its penalty is that of ``self``.
@@ -175,7 +183,9 @@ class _Moments:
     Source of the update: Chan, Golub & LeVeque (1983), doi:10.1080/00031305.1983.10483115.
     """
 
-    count: int
+    samples: int
+    count: float
+    """The sum of their weights."""
     mean_x: Tensor
     mean_y: Tensor
     xx: Tensor
@@ -188,26 +198,33 @@ class _Moments:
     @classmethod
     def zeros(cls, features: int, targets: int, device: torch.device) -> _Moments:
         shapes = ((features,), (targets,), (features, features), (features, targets), (targets,))
-        return cls(0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
+        return cls(0, 0, *(torch.zeros(shape, dtype=torch.float64, device=device) for shape in shapes))
 
     def clone(self) -> _Moments:
-        return _Moments(self.count, *(getattr(self, field.name).clone() for field in fields(self)[1:]))
+        return _Moments(self.samples, self.count, *(getattr(self, field.name).clone() for field in fields(self)[2:]))
 
-    def take(self, x: Tensor, y: Tensor) -> None:
-        mean_x, mean_y = x.mean(0), y.mean(0)
-        x, y = x - mean_x, y - mean_y
+    def take(self, x: Tensor, y: Tensor, weight: Tensor | None) -> None:
+        self.samples += len(x)
+        if weight is None:
+            count, mean_x, mean_y = float(len(x)), x.mean(0), y.mean(0)
+            x, y = x - mean_x, y - mean_y
+        else:
+            count, root = float(weight.sum()), weight.sqrt().unsqueeze(-1)
+            mean_x, mean_y = weight @ x / count, weight @ y / count
+            x, y = root * (x - mean_x), root * (y - mean_y)
         self.xx.addmm_(x.mT, x)
         self.xy.addmm_(x.mT, y)
         self.yy.add_((y**2).sum(0))
-        self._shift(len(x), mean_x, mean_y)
+        self._shift(count, mean_x, mean_y)
 
     def absorb(self, other: _Moments) -> None:
         self.xx.add_(other.xx)
         self.xy.add_(other.xy)
         self.yy.add_(other.yy)
+        self.samples += other.samples
         self._shift(other.count, other.mean_x, other.mean_y)
 
-    def _shift(self, count: int, mean_x: Tensor, mean_y: Tensor) -> None:
+    def _shift(self, count: float, mean_x: Tensor, mean_y: Tensor) -> None:
         """What the distance between the two means adds to the sums, and the mean of both."""
         total = self.count + count
         dx, dy = mean_x - self.mean_x, mean_y - self.mean_y
