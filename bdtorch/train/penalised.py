@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from typing import Any
 
@@ -21,6 +22,8 @@ class _Collected(ReadoutFit):
 
     def __init__(self, penalty: float, intercept: bool, iterations: int) -> None:
         label = type(self).__name__
+        if importlib.util.find_spec("sklearn") is None:
+            raise ImportError(f"`{label}` needs scikit-learn: pip install 'bdtorch[readouts]'")
         self.penalty = above_zero(penalty, f"{label}(penalty=...)")
         self.intercept = flag(intercept, f"{label}(intercept=...)")
         self.iterations = whole(iterations, f"{label}(iterations=...)")

@@ -69,6 +69,12 @@ def test_logistic_minimises_its_objective(classes: int) -> None:
     assert accuracy(readout(x), labels) > 0.8
 
 
+def test_scikit_learn_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"`Lasso` needs scikit-learn: pip install 'bdtorch\[readouts\]'"):
+        Lasso()
+
+
 def test_bad_arguments_are_named() -> None:
     x, y = _regression()
     with pytest.raises(ValueError, match=r"`Lasso\(penalty=...\)`: expected a finite number above 0, got 0"):
