@@ -97,6 +97,7 @@ class Run:
 
     def _advance(self, runner: Runner, count: int, stop: Callable[[], bool]) -> int:
         before, first = self.state, self.start + self.done
+        runner.ahead = self.steps - self.done if self.stream is None else 0
         window = self._window(count, runner.fixed_chunk)
         result = runner.advance(before, window, first, count, stop)
         if self.check_finite and not _finite(result.state):

@@ -41,10 +41,12 @@ class Runner(abc.ABC):
     Attributes:
         fixed_chunk: Steps of each advance, where its results depend on them to the last bit; None where any number will do.
         lends: Whether its records need last only until the next advance, which may write over them.
+        ahead: Steps to come, those of the next advance included, where the records of all of them stay in memory.
     """
 
     fixed_chunk: int | None = None
     lends = False
+    ahead = 0
 
     def bytes_per_step(self, body: Body) -> float:
         """Memory that the records of a step take until the end of its advance; here all that is observed is held."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._collector import collector_paused
+from bdtorch.simulate._serial import in_this_thread
 from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
@@ -61,7 +62,8 @@ class Native(Loop):
         if body.differentiable:
             expect_pure(body, self.name)
             return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())
-        graph = trace(body, state)  # which names the line of what it cannot follow
+        with in_this_thread():
+            graph = trace(body, state)  # which names the line of what it cannot follow
         expect_pure(body, self.name)
         return self._made(body, graph)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._memory import copied, in_huge_pages
+from bdtorch.simulate._memory import cleared, copied, in_huge_pages
 from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.loops.native.made import Made
 from bdtorch.simulate.loops.native.memory import Buffer, held
@@ -21,6 +21,7 @@ from bdtorch.simulate.loops.native.memory import Buffer, held
 _BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
 _SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
 _MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
+_SHARE = 1 / 256  # of a sparse record's elements: how many are expected in a step where none have been seen
 _NO_LIST = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
 
@@ -72,6 +73,7 @@ class NativeRunner(Runner):
         self.fixed = [self._fixed(buffer, constants) for buffer in loop.buffers]
         self.pace = [0.0 for sparse in body.sparse if sparse]  # entries of each sparse record in a step, as last seen
         self.lists = [_NO_LIST for _ in self.pace]  # what they are kept in until copied
+        self.used = [0 for _ in self.pace]  # how much of each list holds entries that were given away
         self.lent: dict[int, Tensor] = {}  # the memory of other records, where those are lent
 
     def _fixed(self, buffer: Buffer, constants: list[Tensor]) -> Tensor | None:
@@ -79,9 +81,9 @@ class NativeRunner(Runner):
         if buffer.role == "constant":
             return held(buffer, constants[buffer.source])
         if buffer.role == "temporary":
-            return torch.zeros(buffer.numel, dtype=buffer.dtype)  # kernels that add find it clear, and leave it so
+            return cleared(buffer.numel, buffer.dtype)  # kernels that add find it clear, and leave it so
         if buffer.role == "threads":
-            return torch.zeros(buffer.numel * max(self.crew.pace), dtype=buffer.dtype)
+            return cleared(buffer.numel * max(self.crew.pace), buffer.dtype)
         return None
 
     def bytes_per_step(self, body: Body) -> float:
@@ -165,10 +167,14 @@ class NativeRunner(Runner):
         """A sparse record's memory for ``count`` steps, each of which may add ``worst`` entries. A full one ends the chunk."""
         expected = min(int(_MARGIN * self.pace[number] * count), _MOST_ENTRIES)
         room = worst + max(worst, _SPARSE_ENTRIES, expected)
-        if len(self.lists[number][0]) < room:
+        if len(self.lists[number][0]) - self.used[number] < room:
+            pace = self.pace[number] or worst * _SHARE
+            # What is not written takes no memory of the machine's, so there may be room for the rest of the run.
+            room += min(int(_MARGIN * pace * self.ahead), _MOST_ENTRIES)
             step, position = (in_huge_pages(torch.empty(room, dtype=torch.int64)) for _ in range(2))
-            self.lists[number] = step, position
-        return self.lists[number]
+            self.lists[number], self.used[number] = (step, position), 0
+        step, position = self.lists[number]
+        return step[self.used[number] :], position[self.used[number] :]
 
     def _kept(
         self, targets: list[tuple[Tensor, Tensor]], counts: list[int], first: int, done: int
@@ -178,11 +184,14 @@ class NativeRunner(Runner):
         for (values, positions), every, sparse in zip(targets, self.body.every, self.body.sparse, strict=True):
             if sparse:
                 number, count = next(slots)
-                if 2 * count < len(values):
+                if self.ahead:  # entries of the next chunks are to lie behind these
+                    kept.append((values[:count], positions[:count]))
+                    self.used[number] += count
+                elif 2 * count < len(values):
                     kept.append((copied(values[:count]), copied(positions[:count])))
                 else:  # given away: another list takes no more memory than a copy, and less time
                     kept.append((values[:count], positions[:count]))
-                    self.lists[number] = _NO_LIST
+                    self.lists[number], self.used[number] = _NO_LIST, 0
             else:
                 kept.append(values[: (first + done) // every - first // every])
         return kept

@@ -1,0 +1,27 @@
+"""PyTorch's operations in the calling thread alone."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def in_this_thread() -> Iterator[None]:
+    """Let operations of this thread wake no others. Other threads of the program work with as many as before.
+
+    OpenMP's threads, where they have helped, stay busy for milliseconds, waiting for more to do, on the cores where those
+    of a loop are to run; where a core has other work, an operation waits milliseconds for each of them. Where PyTorch is
+    built without OpenMP, nothing changes.
+    """
+    openmp = ctypes.CDLL(None)  # `torch.set_num_threads` would decide for threads that other code begins meanwhile
+    if not hasattr(openmp, "omp_set_num_threads"):
+        yield
+        return
+    before = openmp.omp_get_max_threads()
+    openmp.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        openmp.omp_set_num_threads(before)
