@@ -318,5 +318,8 @@ def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loo
             if not bool(weight.isfinite().all() & predictions.isfinite().all()):
                 raise FloatingPointError(f"`fit_online`: {type(rule).__name__} diverged; nothing was learnt")
             return OnlineFit(system.linear(state._replace(weight=weight)), predictions)
-    sol = simulate(system, (rows_x, rows_y), dt=1.0, batch_shape=(), loop=loop, progress=False)
+    try:
+        sol = simulate(system, (rows_x, rows_y), dt=1.0, batch_shape=(), loop=loop, progress=False)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"`fit_online`: {type(rule).__name__} diverged; nothing was learnt") from error
     return OnlineFit(system.linear(sol.state), sol.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,3 +173,35 @@ def test_batches_of_a_group_have_noise_of_their_own() -> None:
                    torch.optim.SGD(model.parameters(), lr=1e-9), dt=1.0)  # fmt: skip
     trainer.step_together([(x, y), (x, y)])
     assert (seen[0] - seen[1]).abs().min(-1).values.max() > 1e-3
+
+
+@pytest.mark.slow
+def test_full_groups_are_lightnings() -> None:
+    """Two batches of equal size to an update, clipped; Lightning is the learner of `notebooks/external_training.py`."""
+    import lightning
+
+    data = DataLoader(small_data(True), batch_size=5, drop_last=True)
+
+    class Learner(lightning.LightningModule):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.system = small_model()
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            x, y = batch
+            return mean_error(bt.simulate(self.system, x.transpose(0, 1), dt=1.0).out.transpose(0, 1), y)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.Adam(self.parameters(), 0.02)
+
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about loaders without workers
+        learner, plain = Learner(), small_model()
+        lightning.Trainer(
+            max_epochs=3, accumulate_grad_batches=2, gradient_clip_val=0.5, enable_model_summary=False, **options
+        ).fit(learner, data)
+    trainer = BPTT(plain, mean_error, torch.optim.Adam(plain.parameters(), 0.02), dt=1.0, accumulate=2, clip_norm=0.5)
+    trainer.fit(data, 3, progress=False)
+    assert trainer.updates == 6
+    _equal(learner.system, plain)

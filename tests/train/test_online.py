@@ -61,6 +61,12 @@ def test_rounding_that_spoils_recursive_least_squares_is_said() -> None:
         fit_online(x, x[:, :1], RLS(1e-9))
 
 
+def test_a_rule_that_diverges_is_named() -> None:
+    x, y = _samples()
+    with pytest.raises(FloatingPointError, match="`fit_online`: LMS diverged; nothing was learnt"):
+        fit_online(100.0 * x.repeat(5, 1), y.repeat(5, 1), LMS(1.0))
+
+
 @pytest.mark.parametrize("normalised", [False, True])
 def test_lms_is_its_formula(normalised: bool) -> None:
     x, y = _samples()
