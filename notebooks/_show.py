@@ -56,10 +56,11 @@ def shades(count: int) -> list[Any]:
 
 def table(title: str, rows: Iterable[tuple[str, Any, Any]]) -> None:
     """Print rows of a quantity, what was measured here, and what was published."""
+    lines = [("", "here", "published"), *((name, _text(here), _text(published)) for name, here, published in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
     print(title)
-    print(f"  {'':44} {'here':>14} {'published':>22}")
-    for name, here, published in rows:
-        print(f"  {name:44} {_text(here):>14} {_text(published):>22}")
+    for name, here, published in lines:
+        print(f"  {name:{widths[0]}}  {here:>{widths[1]}}  {published:>{widths[2]}}")
 
 
 def _text(value: Any) -> str:

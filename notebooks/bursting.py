@@ -86,7 +86,7 @@ def main(quick: bool = True) -> dict[str, Any]:
         "FitzHugh-Rinzel": (),
     }
     for name, result in results.items():
-        found = sorted(float(p.x[0]) for p in result.diagram.of("fold"))
+        found = sorted(round(float(p.x[0]), 9) + 0.0 for p in result.diagram.of("fold"))
         rows += [(f"{name}: fold at x", x, want) for x, want in zip(found, published[name], strict=True)]
         rows += [
             (f"{name}: {p.kind} at {result.slow}", p.parameters[result.slow], None) for p in result.diagram.of("Hopf")

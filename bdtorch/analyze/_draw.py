@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def draw_phase_plane(plane: PhasePlane, ax: Axes | None) -> Axes:
     """A phase line or plane."""
-    ax = prepared(ax, (5.2, 4.2))
+    beside, ax = ax is None, prepared(ax, (6.6, 4.2))
     (_line if len(plane.names) == 1 else _plane)(plane, ax)
     if plane.remarks:
         ax.set_title("; ".join(plane.remarks), fontsize="x-small", loc="left")
-    legend(ax)
+    legend(ax, beside)
     return ax
 
 
@@ -90,10 +90,10 @@ def runs(flags: np.ndarray) -> list[tuple[slice, bool]]:
     return [(slice(a, b + 1), bool(sides[a])) for a, b in itertools.pairwise(edges)]
 
 
-def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None) -> Axes:
+def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None, beside: bool = False) -> Axes:
     """A bifurcation diagram in one parameter."""
     column = variable_index(diagram.names, variable)
-    ax = prepared(ax, (6.0, 4.0))
+    beside, ax = beside or ax is None, prepared(ax, (7.2, 4.0))
     for branch in diagram.branches:
         p, x = branch.parameter.numpy(), branch.x[:, column].numpy()
         for part, stable in runs(branch.stable.numpy()):
@@ -115,7 +115,7 @@ def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None)
     for point in (*diagram.points, *diagram.cycle_points):
         mark(ax, point.kind, point.parameters[diagram.parameter], _height(diagram, point, column), point.criticality)
     ax.set(xlabel=diagram.parameter, ylabel=diagram.names[column], xlim=diagram.bounds)
-    legend(ax)
+    legend(ax, beside)
     return ax
 
 
@@ -150,18 +150,19 @@ def mark(ax: Axes, kind: str, x: float, y: float, criticality: str = "") -> None
     ax.plot(x, y, shape, color=colour, mfc=fill, ms=6, ls="none", label=label, zorder=5)
 
 
-def legend(ax: Axes) -> None:
-    """Each label once."""
+def legend(ax: Axes, beside: bool = False) -> None:
+    """Each label once; ``beside`` the axes, where the figure is made for them, else within."""
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     if handles:
+        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)} if beside else {"loc": "best"}
         ax.legend(
-            handles.values(), handles.keys(), frameon=True, framealpha=0.85, edgecolor="none", fontsize="x-small"
+            handles.values(), handles.keys(), framealpha=0.85, edgecolor="none", fontsize="x-small", **place
         ).set_zorder(6)
 
 
 def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
     """Curves of bifurcations in two parameters."""
-    ax = prepared(ax, (5.2, 4.2))
+    beside, ax = ax is None, prepared(ax, (6.6, 4.2))
     for curve in plane.curves:
         p, q = curve.parameters.numpy().T
         if curve.kind == "fold":
@@ -173,7 +174,7 @@ def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
     for point in plane.points:
         mark(ax, point.kind, point.parameters[plane.parameters[0]], point.parameters[plane.parameters[1]])
     ax.set(xlabel=plane.parameters[0], ylabel=plane.parameters[1], xlim=plane.bounds[0], ylim=plane.bounds[1])
-    legend(ax)
+    legend(ax, beside)
     return ax
 
 
@@ -181,17 +182,17 @@ def draw_fast_slow(result: FastSlow, ax: Axes | None, variable: str | None = Non
     """The fast subsystem's diagram with the trajectory over it."""
     fast = result.diagram.names
     column = variable_index(fast, variable)
-    ax = prepared(ax, (6.0, 4.0))
+    beside, ax = ax is None, prepared(ax, (7.2, 4.0))
     x = result.trajectory.x.numpy()
     across, up = (x[:, result.names.index(name)] for name in (result.slow, fast[column]))
     ax.plot(across, up, color=GREY, lw=0.6, label="trajectory of the whole")
-    return draw_diagram(result.diagram, ax, variable)
+    return draw_diagram(result.diagram, ax, variable, beside)
 
 
 def draw_scan(result: Scan, ax: Axes | None, variable: str | None = None) -> Axes:
     """Local maxima of attractors, and their smallest values."""
     column = variable_index(result.names, variable)
-    ax = prepared(ax, (6.0, 4.0))
+    beside, ax = ax is None, prepared(ax, (7.2, 4.0))
     values = result.values.numpy()
     peaks = result.peaks[result.names[column]]
     at = np.repeat(values, [len(found) for found in peaks])
@@ -201,5 +202,5 @@ def draw_scan(result: Scan, ax: Axes | None, variable: str | None = None) -> Axe
     ax.plot(values, result.maximum[:, column].numpy(), "-", color=BLUE, lw=0.8, label="largest value")
     ax.plot(values, result.minimum[:, column].numpy(), "-", color=RED, lw=0.8, label="smallest value")
     ax.set(xlabel=result.parameter, ylabel=result.names[column])
-    legend(ax)
+    legend(ax, beside)
     return ax

@@ -20,6 +20,18 @@ def public_names(init: Path) -> list[str]:
     ]
 
 
+def entry(package: Path, name: str) -> str:
+    """The path by which the documentation finds a public name: a module of the same name would come before it."""
+    path = f"bdtorch.{package.name}.{name}" if package != PACKAGE else f"bdtorch.{name}"
+    if not (package / f"{name}.py").exists() and not (package / name).is_dir():
+        return path
+    for node in ast.parse((package / "__init__.py").read_text()).body:
+        if isinstance(node, ast.ImportFrom) and any(alias.asname == name for alias in node.names):
+            inner = PACKAGE.parent.joinpath(*str(node.module).split("."))
+            return entry(inner, name) if inner.is_dir() else f"{node.module}.{name}"
+    return path
+
+
 def packages() -> list[str]:
     """Public packages and modules of bdtorch, in alphabetical order."""
     inner = {path.parent.name for path in PACKAGE.glob("[a-z]*/__init__.py")}
@@ -34,7 +46,7 @@ def pages() -> dict[str, str]:
         init = PACKAGE / part / "__init__.py"
         if init.exists():
             names = sorted(public_names(init), key=str.lower)
-            body = "".join(f"::: bdtorch.{part}.{name}\n\n" for name in names)
+            body = "".join(f"::: {entry(PACKAGE / part, name)}\n\n" for name in names)
             texts[part] = f"# bdtorch.{part}\n\n{_summary(init)}\n\n{body}"
         else:
             texts[part] = f"# bdtorch.{part}\n\n{_summary(PACKAGE / f'{part}.py')}\n\n{_module(part)}"
@@ -43,7 +55,8 @@ def pages() -> dict[str, str]:
 
 def _top(parts: list[str]) -> str:
     names = [name for name in public_names(PACKAGE / "__init__.py") if name not in parts or name == "simulate"]
-    body = "".join(f"::: bdtorch.{name}\n\n" for name in sorted(names, key=str.lower) if not name.startswith("__"))
+    names = [name for name in sorted(names, key=str.lower) if not name.startswith("__")]
+    body = "".join(f"::: {entry(PACKAGE, name)}\n\n" for name in names)
     return f"# bdtorch\n\n{_summary(PACKAGE / '__init__.py')}\n\n{body}"
 
 

@@ -45,11 +45,21 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Turn formulas into MathML, which browsers draw by themselves."""
+    """Turn formulas into MathML, which browsers draw by themselves, and DOIs into links."""
+    html = _linked(html)
     html = re.sub(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', _lines, html, flags=re.S)
     return re.sub(
         r'<span class="arithmatex">\\\((.*?)\\\)</span>', lambda found: _math(found[1], "inline"), html, flags=re.S
     )
+
+
+def _linked(html: str) -> str:
+    """Make links of DOIs, but for those in code and in links."""
+    doi = re.compile(r"\bdoi:(10\.\d{4,}/[^\s<>,;]*[^\s<>,;.):])")
+    parts = re.split(r"(<(pre|code|a)\b.*?</\2>)", html, flags=re.S)  # text, element, its name, text, ...
+    for place in range(0, len(parts), 3):
+        parts[place] = doi.sub(r'<a href="https://doi.org/\1">doi:\1</a>', parts[place])
+    return "".join(part for place, part in enumerate(parts) if place % 3 != 2)
 
 
 def _lines(found: re.Match[str]) -> str:

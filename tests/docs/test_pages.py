@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import matplotlib
 import pytest
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+SITE = Path(__file__).resolve().parents[2] / "docs" / "site"
 
 
 @pytest.fixture
 def page(tmp_path, monkeypatch):
     matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
-
-    def run(name: str) -> dict:
-        blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
-        assert blocks
-        namespace: dict = {"__name__": "page"}
-        for number, block in enumerate(blocks):
-            exec(compile(block, f"{name}, example {number + 1}", "exec", dont_inherit=True), namespace)
-        return namespace
-
-    return run
+    monkeypatch.syspath_prepend(str(SITE))
+    return importlib.import_module("tutorials").run
 
 
 def test_first_neuron(page, tmp_path):

@@ -44,11 +44,24 @@ def test_every_public_name_is_in_the_api(api):
         ]
         assert public
         for name in public:
-            assert f"::: bdtorch.{part}.{name}\n" in pages[part]
+            assert f"::: {api.entry(api.PACKAGE / part, name)}\n" in pages[part]
     for name, value in vars(bdtorch).items():
         if not name.startswith("_") and callable(value):
-            assert f"::: bdtorch.{name}\n" in pages["bdtorch"]
+            assert f"::: {api.entry(api.PACKAGE, name)}\n" in pages["bdtorch"]
     assert "[bdtorch.neurons](neurons.md)" in pages["index"]
+
+
+def test_a_function_is_told_from_a_module_of_its_name(api):
+    """Each entry leads to a function or class, and to the public one; the documentation reads files, and runs nothing."""
+    for part in api.packages():
+        for path in re.findall(r"^::: (\S+)$", api.pages()[part], re.MULTILINE):
+            *parts, name = path.split(".")
+            file = api.PACKAGE.parent.joinpath(*parts)
+            assert not (file / f"{name}.py").exists() and not (file / name).is_dir(), path
+            assert getattr(importlib.import_module(".".join(parts)), name) is getattr(
+                importlib.import_module(f"bdtorch.{part}"), name
+            )
+    assert "::: bdtorch.analyze.phase_plane.phase_plane\n" in api.pages()["analyze"]
 
 
 def test_every_script_has_a_page_with_its_cells(gallery):
