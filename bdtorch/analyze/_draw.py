@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +26,7 @@ def draw_phase_plane(plane: PhasePlane, ax: Axes | None) -> Axes:
     """A phase line or plane."""
     beside, ax = ax is None, prepared(ax, (6.6, 4.2))
     (_line if len(plane.names) == 1 else _plane)(plane, ax)
-    if plane.remarks:
-        ax.set_title("; ".join(plane.remarks), fontsize="x-small", loc="left")
+    note(ax, plane.remarks)
     legend(ax, beside)
     return ax
 
@@ -115,6 +116,7 @@ def draw_diagram(diagram: Diagram, ax: Axes | None, variable: str | None = None,
     for point in (*diagram.points, *diagram.cycle_points):
         mark(ax, point.kind, point.parameters[diagram.parameter], _height(diagram, point, column), point.criticality)
     ax.set(xlabel=diagram.parameter, ylabel=diagram.names[column], xlim=diagram.bounds)
+    note(ax, diagram.remarks)
     legend(ax, beside)
     return ax
 
@@ -150,6 +152,13 @@ def mark(ax: Axes, kind: str, x: float, y: float, criticality: str = "") -> None
     ax.plot(x, y, shape, color=colour, mfc=fill, ms=6, ls="none", label=label, zorder=5)
 
 
+def note(ax: Axes, remarks: Sequence[str]) -> None:
+    """What a picture does not show, above it."""
+    if remarks:
+        text = "\n".join(line for remark in remarks for line in textwrap.wrap(remark, 100))
+        ax.set_title(text, fontsize="xx-small", loc="left")
+
+
 def legend(ax: Axes, beside: bool = False) -> None:
     """Each label once; ``beside`` the axes, where the figure is made for them, else within."""
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
@@ -174,6 +183,7 @@ def draw_parameter_plane(plane: ParameterPlane, ax: Axes | None) -> Axes:
     for point in plane.points:
         mark(ax, point.kind, point.parameters[plane.parameters[0]], point.parameters[plane.parameters[1]])
     ax.set(xlabel=plane.parameters[0], ylabel=plane.parameters[1], xlim=plane.bounds[0], ylim=plane.bounds[1])
+    note(ax, plane.remarks)
     legend(ax, beside)
     return ax
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bdtorch._axes import BLUE, GREY, RED, colour, prepared
-from bdtorch.analyze._draw import legend
+from bdtorch.analyze._draw import legend, note
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +47,7 @@ def draw_points(found: FixedPoints, ax: Axes | None) -> Axes:
         labels = [f"component {k + 1} ({100 * float(share[k]):.0f} % of variance)" for k in range(2)]
         ax.set(xlabel=labels[0], ylabel=labels[1])
         legend(ax)
-    if found.remarks:
-        ax.set_title("; ".join(found.remarks), fontsize="x-small", loc="left", wrap=True)
+    note(ax, found.remarks)
     return ax
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from bdtorch._flow import Flow
 from bdtorch.analyze._cycle_branches import CycleBranches
-from bdtorch.analyze._diagram import Diagram
+from bdtorch.analyze._diagram import Branch, CycleBranch, Diagram
 from bdtorch.analyze._equilibria import Equilibria
 from bdtorch.analyze._evaluate import Evaluator
 from bdtorch.analyze._field import VectorField, as_field
@@ -89,16 +89,33 @@ def continuation(
         followed.from_hopf_points([p for p in points if p.kind == "Hopf"])
         if len(field.names) > 1:
             followed.from_simulations()
+    branches = tuple(engine.branch(i) for i in range(len(engine.paths)))
     return Diagram(
         names=field.names,
         parameter=parameter,
         bounds=(low, high),
-        branches=tuple(engine.branch(i) for i in range(len(engine.paths))),
+        branches=branches,
         points=points,
         cycles=tuple(followed.branches),
         cycle_points=tuple(followed.special),
-        remarks=remarks + followed.remarks,
+        remarks=remarks
+        + _unfinished(branches, "equilibria")
+        + _unfinished(followed.branches, "cycles")
+        + followed.remarks,
     )
+
+
+def _unfinished(branches: Sequence[Branch | CycleBranch], what: str) -> tuple[str, ...]:
+    """Of each branch that could not be followed to an end: why, and where."""
+    found = []
+    for number, branch in enumerate(branches):
+        if not branch.converged:
+            ends = zip(branch.reasons, branch.parameter[[0, -1]].tolist(), strict=True)
+            lost = [
+                f"{reason} ({at:.6g})" for reason, at in ends if "converge" in reason or "steps were made" in reason
+            ]
+            found.append(f"branch {number} of {what} goes on: {'; '.join(lost)}")
+    return tuple(found)
 
 
 def begin(

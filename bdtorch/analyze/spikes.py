@@ -35,6 +35,10 @@ class Intervals(NamedTuple):
 def population_rate(spikes: Spikes, bin: float) -> PopulationRate:
     """Mean rate over the neurons of a population, in bins of ``bin`` ms (a multiple of the step).
 
+    Args:
+        spikes: Spikes of one population, with any batch.
+        bin: Width of the bins, ms.
+
     Raises:
         ValueError: ``bin`` is not a positive multiple of the step.
     """
@@ -46,6 +50,9 @@ def population_rate(spikes: Spikes, bin: float) -> PopulationRate:
 def firing_rates(spikes: Spikes) -> Tensor:
     """Rate of every neuron over the whole record, Hz, float64, ``(*batch, size)``.
 
+    Args:
+        spikes: Spikes of one population, with any batch.
+
     Raises:
         ValueError: The record has no duration.
     """
@@ -56,7 +63,11 @@ def firing_rates(spikes: Spikes) -> Tensor:
 
 
 def intervals(spikes: Spikes) -> Intervals:
-    """The times between successive spikes of each train."""
+    """The times between successive spikes of each train.
+
+    Args:
+        spikes: Spikes of one population, with any batch.
+    """
     trains = _checked(spikes, "intervals").train
     order = trains.argsort(stable=True)  # spikes ascend in time, and so they do within each train
     train, step = trains[order], spikes.step[order]
@@ -66,6 +77,9 @@ def intervals(spikes: Spikes) -> Intervals:
 
 def interval_cv(spikes: Spikes) -> Tensor:
     r"""Coefficient of variation of the inter-spike intervals, $\sigma / \mu$: 0 for a clock, 1 for a Poisson process.
+
+    Args:
+        spikes: Spikes of one population, with any batch.
 
     Returns:
         float64, ``(*batch, size)``, with the sample deviation (divided by n - 1); NaN where a train has fewer than 3

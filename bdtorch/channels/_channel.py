@@ -70,12 +70,20 @@ class Channel(Flow):
 
 
 def exprel(x: Tensor) -> Tensor:
-    """The relative exponential ``(exp(x) - 1) / x``, 1 at 0, so ``x / (1 - exp(-x))`` is 1 over its value at ``-x``."""
+    """The relative exponential ``(exp(x) - 1) / x``, 1 at 0, so ``x / (1 - exp(-x))`` is 1 over its value at ``-x``.
+
+    Args:
+        x: Floating, of any shape, which the result has too.
+    """
     return phi1(x)
 
 
 def linoid(x: Tensor) -> Tensor:
-    """``x / (exp(x) - 1)``, 1 at 0: `exprel` upside down, with one division in place of two."""
+    """``x / (exp(x) - 1)``, 1 at 0: `exprel` upside down, with one division in place of two.
+
+    Args:
+        x: Floating, of any shape, which the result has too.
+    """
     if has_torch_function_unary(x):  # PyTorch's protocol, by which a compiled loop may take it as one function
         return handle_torch_function(linoid, (x,), x)
     near = x.abs() < torch.finfo(x.dtype).eps ** 0.25  # where the slope of the quotient would lose digits

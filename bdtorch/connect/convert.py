@@ -68,20 +68,37 @@ def from_edges(pre: Tensor, post: Tensor, weight: Tensor, n_pre: int, n_post: in
 
 
 def to_edges(connect: Connectivity, weight: Value = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-    """Sources and targets (int64) and weights of all synapses, ``(synapses,)`` each."""
+    """Sources and targets (int64) and weights of all synapses, ``(synapses,)`` each.
+
+    Args:
+        connect: The connectivity.
+        weight: What its `forward` gets: one number, or a tensor of its `weight_shape`.
+    """
     csr, weights = as_csr(connect, weight)
     return csr.rows, csr.indices.long(), weights
 
 
 def from_targets(targets: Tensor, weight: Tensor, n_post: int) -> tuple[CSR, Tensor]:
-    """A fixed number of synapses per source: row i of ``(n_pre, n)`` lists the targets of source i, in any order."""
+    """A fixed number of synapses per source: row i of ``(n_pre, n)`` lists the targets of source i, in any order.
+
+    Args:
+        targets: Integers in [0, ``n_post``), ``(n_pre, n)``.
+        weight: Of the same shape, or one that is spread to it.
+        n_post: Number of targets.
+    """
     _expect_table("from_targets(targets=...)", targets)
     sources = torch.arange(targets.shape[0], device=targets.device).repeat_interleave(targets.shape[1])
     return from_edges(sources, targets.reshape(-1), weight.expand(targets.shape).reshape(-1), len(targets), n_post)
 
 
 def from_sources(sources: Tensor, weight: Tensor, n_pre: int) -> tuple[CSR, Tensor]:
-    """A fixed number of synapses per target: row j of ``(n_post, n)`` lists the sources of target j, in any order."""
+    """A fixed number of synapses per target: row j of ``(n_post, n)`` lists the sources of target j, in any order.
+
+    Args:
+        sources: Integers in [0, ``n_pre``), ``(n_post, n)``.
+        weight: Of the same shape, or one that is spread to it.
+        n_pre: Number of sources.
+    """
     _expect_table("from_sources(sources=...)", sources)
     targets = torch.arange(sources.shape[0], device=sources.device).repeat_interleave(sources.shape[1])
     return from_edges(sources.reshape(-1), targets, weight.expand(sources.shape).reshape(-1), n_pre, len(sources))
@@ -89,6 +106,9 @@ def from_sources(sources: Tensor, weight: Tensor, n_pre: int) -> tuple[CSR, Tens
 
 def from_torch(matrix: Tensor) -> tuple[CSR, Tensor]:
     """The synapses of a matrix ``(n_pre, n_post)`` of any of torch's layouts; of a strided one, its nonzero entries.
+
+    Args:
+        matrix: The weights.
 
     Raises:
         ValueError: Not a matrix.
@@ -125,7 +145,11 @@ def to_torch(connect: Connectivity, weight: Value = 1.0, *, layout: torch.layout
 
 
 def from_scipy(matrix: Any) -> tuple[CSR, Tensor]:
-    """The synapses of a `scipy.sparse` matrix or array ``(n_pre, n_post)``, stored zeros and duplicates included."""
+    """The synapses of a `scipy.sparse` matrix or array ``(n_pre, n_post)``, stored zeros and duplicates included.
+
+    Args:
+        matrix: Weights; a row is a source.
+    """
     listed = matrix.tocoo()
     if listed.ndim != 2:
         raise ValueError(f"`from_scipy(matrix=...)`: expected 2 axes, got shape {listed.shape}")
@@ -134,7 +158,12 @@ def from_scipy(matrix: Any) -> tuple[CSR, Tensor]:
 
 
 def to_scipy(connect: Connectivity, weight: Value = 1.0) -> Any:
-    """The weight matrix as `scipy.sparse.csr_array`, which has further formats; parallel synapses stay separate."""
+    """The weight matrix as `scipy.sparse.csr_array`, which has further formats; parallel synapses stay separate.
+
+    Args:
+        connect: The connectivity.
+        weight: What its `forward` gets: one number, or a tensor of its `weight_shape`.
+    """
     from scipy.sparse import csr_array
 
     csr, weights = as_csr(connect, weight)
