@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import warnings
+from typing import Any
 
 from torch import Tensor
 
@@ -62,3 +64,11 @@ def _ready(loop: Loop, body: Body, state: list[Tensor]) -> Runner:
     if isinstance(loop, Inductor):
         runner.advance(state, [x.unsqueeze(0) for x in body.inputs.example()], 0, 1, lambda: False)
     return runner
+
+
+def check_loop(loop: Any) -> None:
+    """Reject what names no loop."""
+    if not isinstance(loop, Loop) and loop != "auto" and loop not in LOOPS:
+        close = difflib.get_close_matches(str(loop), ["auto", *LOOPS], n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"`simulate(loop=...)`: expected 'auto', {', '.join(map(repr, LOOPS))}, got {loop!r}{hint}")

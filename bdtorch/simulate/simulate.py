@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor
 from bdtorch._fractional_flow import FractionalFlow
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
-from bdtorch.simulate._choose import LOOPS, chosen, ensemble
+from bdtorch.simulate._choose import check_loop, chosen, ensemble
 from bdtorch.simulate._ensemble import Ensemble
 from bdtorch.simulate._functorch import outside
 from bdtorch.simulate._ready import made_ready
@@ -79,7 +78,7 @@ def simulate(
         FloatingPointError: A state variable became NaN or infinite; its ``solution`` attribute holds the run so far.
         LoopError: The loop that was asked for cannot run this system.
     """
-    _check_loop(loop)
+    check_loop(loop)
     if stream is not None:
         check_stream(stream, record, keep_out)
     kept = keep_out if keep_out is not None else not record
@@ -129,10 +128,3 @@ def _run_of_all(
         error.solution = members.of_member(error.solution)  # type: ignore[attr-defined]
         raise
     return members.of_member(solution)
-
-
-def _check_loop(loop: Any) -> None:
-    if not isinstance(loop, Loop) and loop != "auto" and loop not in LOOPS:
-        close = difflib.get_close_matches(str(loop), ["auto", *LOOPS], n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`simulate(loop=...)`: expected 'auto', {', '.join(map(repr, LOOPS))}, got {loop!r}{hint}")

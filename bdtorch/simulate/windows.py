@@ -7,7 +7,7 @@ from typing import Any
 from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
-from bdtorch.simulate._choose import chosen
+from bdtorch.simulate._choose import check_loop, chosen
 from bdtorch.simulate._ready import made_ready
 from bdtorch.simulate._run import OUT, Run
 from bdtorch.simulate.inputs import resolve
@@ -35,6 +35,7 @@ class Windows:
     def __init__(
         self, system: DynamicalSystem, inputs: Any, *, dt: float, state: State, loop: str | Loop = "auto"
     ) -> None:
+        check_loop(loop)
         ready = made_ready(
             system, inputs, dt=dt, state=state, t0=0.0, batch_shape=None, seed=0, record=None,
             further={OUT: Record(lambda after, out: out)},

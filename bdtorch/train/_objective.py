@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
 from bdtorch.simulate import Loop, Record, Solution, simulate
 from bdtorch.train._checks import above_zero, whole
-from bdtorch.train._pieces import Unspread, cut, extent, joined, recomputed, swapped
+from bdtorch.train._pieces import checked_loss, cut, extent, joined, recomputed, swapped
 from bdtorch.train.penalties import Penalty
 
 
@@ -76,18 +75,7 @@ class Objective:
 
     def loss(self, out: Any, y: Any) -> Tensor:
         """The loss alone, checked."""
-        try:
-            with Unspread(y):
-                loss = self.function(out, y)
-        except (RuntimeError, ValueError) as error:
-            shapes = [
-                tree.map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, v) for v in (out, y)
-            ]
-            raise ValueError(f"`BPTT(loss=...)`: failed for outputs {shapes[0]} and y {shapes[1]}: {error}") from error
-        if not isinstance(loss, Tensor) or loss.dim():
-            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"`BPTT(loss=...)`: expected a scalar, got {got}")
-        return loss
+        return checked_loss(self.function, out, y, "BPTT(loss=...)", "y")
 
     @torch.no_grad()
     def measure(self, out: Any, y: Any) -> dict[str, float]:

@@ -185,3 +185,17 @@ class Unspread(TorchFunctionMode):
                         f"a target of shape {tuple(target.shape)} is compared with {others[0]}; expand it where that is meant"
                     )
         return func(*args, **(kwargs or {}))
+
+
+def checked_loss(function: Callable[[Any, Any], Any], out: Any, y: Any, label: str, name: str) -> Tensor:
+    """The loss of outputs beside targets, a scalar, or an error that names ``label`` and shows the shapes."""
+    try:
+        with Unspread(y):
+            loss = function(out, y)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shapes = [tree.map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf, v) for v in (out, y)]
+        raise ValueError(f"`{label}`: failed for outputs {shapes[0]} and {name} {shapes[1]}: {error}") from error
+    if not isinstance(loss, Tensor) or loss.dim():
+        got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"`{label}`: expected a scalar, got {got}")
+    return loss

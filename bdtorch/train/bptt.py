@@ -274,6 +274,9 @@ class BPTT:
         from tqdm.auto import tqdm  # takes a while to import
 
         whole(epochs, "BPTT.fit(epochs=...)", least=0)
+        for name, call in (("after_epoch", after_epoch), ("after_batch", after_batch)):
+            if call is not None and not callable(call):
+                raise TypeError(f"`BPTT.fit({name}=...)`: expected a function, got {call!r}")
         remaining = range(len(self.history) + 1, epochs + 1)
         shown = sys.stderr.isatty() if progress is None else progress
         with tqdm(remaining, unit="epoch", disable=not shown) as bar:

@@ -78,6 +78,8 @@ def dale(module: nn.Module, signs: Tensor, *, name: str = "weight", axis: int = 
         ValueError: ``signs`` are others than -1, 0 and 1, or not one for each source.
     """
     weight = _parameter(module, name, "dale")
+    if not isinstance(signs, Tensor):
+        raise TypeError(f"`dale(signs=...)`: expected a tensor, got {type(signs).__name__}")
     if not bool(((signs == 1) | (signs == -1) | (signs == 0)).all()):
         raise ValueError(f"`dale(signs=...)`: expected -1, 0 or 1 for each source, got {signs.tolist()}")
     signs = signs.to(dtype=weight.dtype, device=weight.device)
@@ -85,6 +87,8 @@ def dale(module: nn.Module, signs: Tensor, *, name: str = "weight", axis: int = 
         sources = module.connect.n_pre
         each = signs[module.connect.rows] if isinstance(module.connect, CSR) else signs.unsqueeze(-1)
     else:
+        if isinstance(axis, bool) or not isinstance(axis, int) or not -weight.dim() <= axis < weight.dim():
+            raise ValueError(f"`dale(axis=...)`: expected an axis of {tuple(weight.shape)}, got {axis!r}")
         sources = weight.shape[axis]
         each = signs.reshape([-1 if other == axis % weight.dim() else 1 for other in range(weight.dim())])
     if signs.shape != (sources,):
@@ -111,6 +115,8 @@ def masked(module: nn.Module, mask: Tensor, *, name: str = "weight") -> nn.Modul
         ValueError: ``mask`` is of another shape or dtype.
     """
     weight = _parameter(module, name, "masked")
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"`masked(mask=...)`: expected a tensor, got {type(mask).__name__}")
     if mask.dtype != torch.bool or mask.shape != weight.shape:
         raise ValueError(
             f"`masked(mask=...)`: expected booleans of shape {tuple(weight.shape)}, got {mask.dtype} {tuple(mask.shape)}"
@@ -145,6 +151,8 @@ def positive(module: nn.Module, name: str, *, above: float = 0.0) -> nn.Module:
 
 
 def _parameter(module: nn.Module, name: str, label: str) -> Tensor:
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"`{label}(module=...)`: expected a module, got {type(module).__name__}")
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         known = ", ".join(repr(key) for key, _ in module.named_parameters()) or "none"

@@ -120,6 +120,8 @@ def _best(tried: tuple[float, ...], scores: list[list[float]]) -> Validation:
 
 
 def _checked_penalties(penalties: Iterable[float], caller: str) -> tuple[float, ...]:
+    if not isinstance(penalties, Iterable):
+        raise TypeError(f"`{caller}(penalties=...)`: expected numbers, got {penalties!r}")
     tried = tuple(not_negative(penalty, f"{caller}(penalties=...)") for penalty in penalties)
     if not tried:
         raise ValueError(f"`{caller}(penalties=...)`: expected at least one penalty, got none")

@@ -17,7 +17,7 @@ from bdtorch.ops.random import fold
 from bdtorch.simulate import Loop, Solution, Windows
 from bdtorch.train._checks import not_negative, whole
 from bdtorch.train._eligibility import Local, LocalStep, Pull
-from bdtorch.train._pieces import Unspread, cut
+from bdtorch.train._pieces import checked_loss, cut
 from bdtorch.train._traces import Pattern
 
 Loss = Callable[[Tensor, Any], Tensor]
@@ -82,6 +82,10 @@ class EProp(nn.Module):
             )
         self.rate = None if rate is None else not_negative(rate, "EProp(rate=...)")
         self.rate_weight = not_negative(rate_weight, "EProp(rate_weight=...)")
+        if not self.layer.init_out().is_floating_point():
+            raise ValueError(
+                "`EProp(model=...)`: expected cells that put out floats (spikes: with a surrogate), got bool"
+            )
         self._check_trained()
         self.adaptive = False
         self._declare_feedback(feedback, whole(seed, "EProp(seed=...)", least=0))
@@ -115,6 +119,8 @@ class EProp(nn.Module):
         if isinstance(feedback, Tensor):
             if tuple(feedback.shape) != shape:
                 raise ValueError(f"`EProp(feedback=...)`: expected shape {shape}, got {tuple(feedback.shape)}")
+            if feedback.dtype != self.model.dtype:
+                raise TypeError(f"`EProp(feedback=...)`: expected dtype {self.model.dtype}, got {feedback.dtype}")
             self.register_buffer("feedback", feedback)
         elif feedback == "symmetric":
             self.feedback = None
@@ -152,12 +158,7 @@ class EProp(nn.Module):
         return self.readout.output.weight if self.feedback is None else self.feedback
 
     def _checked_loss(self, y: Tensor, target: Any) -> Tensor:
-        with Unspread(target):
-            loss = self.loss(y, target)
-        if not isinstance(loss, Tensor) or loss.dim():
-            got = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-            raise ValueError(f"`EProp(loss=...)`: expected a scalar, got {got}")
-        return loss
+        return checked_loss(self.loss, y, target, "EProp(loss=...)", "target")
 
     @torch.no_grad()
     def backward(
@@ -181,6 +182,7 @@ class EProp(nn.Module):
         """
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ValueError("`EProp.backward`: expected parameters that require gradients, got none")
+        whole(seed, "EProp.backward(seed=...)", least=0)
         _check_sequences(x, target, self.layer.input.connect.n_pre)
         step = LocalStep(self.layer, self.readout)
         state = initial_state(step, tuple(x.shape[1:-1]), dt=dt, seed=seed)

@@ -7,6 +7,8 @@ import abc
 import torch
 from torch import Tensor, nn
 
+from bdtorch.train._checks import whole
+
 
 class ReadoutFit(abc.ABC):
     """A rule that fits a linear readout to features and targets that arrive piece by piece.
@@ -123,6 +125,7 @@ def one_hot(labels: Tensor, classes: int, *, dtype: torch.dtype | None = None) -
         ValueError: A label is out of range.
     """
     _check_whole("one_hot(labels=...)", labels)
+    whole(classes, "one_hot(classes=...)")
     if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise ValueError(
             f"`one_hot(labels=...)`: expected labels in [0, {classes}), got {int(labels.min())} to {int(labels.max())}"
@@ -141,6 +144,8 @@ def accuracy(prediction: Tensor, target: Tensor) -> float:
         TypeError: Labels are no whole numbers.
         ValueError: Shapes do not fit, or there is no sample.
     """
+    if not isinstance(prediction, Tensor) or not isinstance(target, Tensor):
+        raise TypeError("`accuracy(prediction, target)`: expected tensors")
     if prediction.dim() < 1 or target.shape not in (prediction.shape, prediction.shape[:-1]) or not target.numel():
         raise ValueError(
             "`accuracy(prediction, target)`: expected (*leading, classes) and the same or (*leading,), with at least "

@@ -125,6 +125,8 @@ class Ridge(ReadoutFit):
         Raises:
             ValueError: A penalty is negative or not finite, or nothing was added.
         """
+        if not isinstance(penalties, Iterable):
+            raise TypeError(f"`Ridge.path(penalties=...)`: expected numbers, got {penalties!r}")
         checked = [not_negative(penalty, "Ridge.solve(penalty=...)") for penalty in penalties]
         moments = self._added("solve")
         xx, xy = moments.scatter(self.intercept)

@@ -183,6 +183,9 @@ def test_what_is_no_data_is_named() -> None:
         trainer.step(x[:0], y[:0])
     with pytest.raises(ValueError, match=r"`BPTT.step\(x=...\)`: expected tensors .*, got ndarray"):
         trainer.step(x.numpy(), y)
+    for name in ("after_epoch", "after_batch"):
+        with pytest.raises(TypeError, match=rf"`BPTT.fit\({name}=...\)`: expected a function, got 3"):
+            trainer.fit([(x, y)], 1, progress=False, **{name: 3})
     once = iter([(x, y)])
     trainer.fit(once, 1, progress=False)
     with pytest.raises(ValueError, match=r"got none \(an iterator gives its batches once\)"):

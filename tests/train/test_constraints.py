@@ -122,6 +122,14 @@ def test_bad_arguments_are_named() -> None:
         dale(layer.recurrent, SIGNS[1:])
     with pytest.raises(TypeError, match=r"`dale\(name=...\)`: expected a parameter among 'weight', got 'w'"):
         dale(layer.recurrent, SIGNS, name="w")
+    with pytest.raises(TypeError, match=r"`dale\(signs=...\)`: expected a tensor, got list"):
+        dale(layer.recurrent, [1, 1, 1, -1, -1])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`dale\(module=...\)`: expected a module, got Parameter"):
+        dale(layer.recurrent.weight, SIGNS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`dale\(axis=...\)`: expected an axis of \(3, 5\), got 2"):
+        dale(nn.Linear(5, 3), SIGNS, axis=2)
+    with pytest.raises(TypeError, match=r"`masked\(mask=...\)`: expected a tensor, got list"):
+        masked(layer.input, MASK.tolist())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`masked\(mask=...\)`: expected booleans of shape \(5, 5\)"):
         masked(layer.recurrent, torch.ones(5, 5))
 

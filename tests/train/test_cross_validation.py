@@ -126,6 +126,15 @@ def test_bad_input_is_named(noisy):
             cross_validate(**arguments)
 
 
+def test_what_is_no_list_of_penalties_is_named(noisy):
+    with pytest.raises(TypeError, match=r"`cross_validate\(penalties=...\)`: expected numbers, got 3.0"):
+        cross_validate(*noisy, 3.0)
+    fit = Ridge()
+    fit.add(*noisy)
+    with pytest.raises(TypeError, match=r"`Ridge.path\(penalties=...\)`: expected numbers, got 3.0"):
+        fit.path(3.0)
+
+
 def test_bad_folds_of_moments_are_named(noisy):
     x, y = noisy
     fit = Ridge()
@@ -147,6 +156,9 @@ def test_one_hot():
     assert one_hot(labels, 4, dtype=torch.float64).shape == (2, 2, 4)
     with pytest.raises(ValueError, match=r"one_hot\(labels=...\).*\[0, 2\), got 0 to 2"):
         one_hot(labels, 2)
+    for classes in ("3", 3.0, 0):
+        with pytest.raises(ValueError, match=r"`one_hot\(classes=...\)`: expected a positive integer"):
+            one_hot(labels, classes)
     with pytest.raises(TypeError, match=r"one_hot\(labels=...\).*float32"):
         one_hot(labels.float(), 3)
 
@@ -158,6 +170,8 @@ def test_accuracy():
     assert accuracy(prediction, one_hot(labels, 2)) == 0.75
     with pytest.raises(ValueError, match=r"accuracy\(prediction, target\).*\(4, 2\) and \(3,\)"):
         accuracy(prediction, labels[:3])
+    with pytest.raises(TypeError, match=r"`accuracy\(prediction, target\)`: expected tensors"):
+        accuracy(prediction, labels.tolist())
     with pytest.raises(ValueError, match="at least one sample"):
         accuracy(prediction[:0], labels[:0])
     with pytest.raises(TypeError, match=r"accuracy\(target=...\).*float32"):

@@ -272,7 +272,7 @@ def test_bad_arguments_are_named() -> None:
         EProp(model, _loss, feedback="none")
     with pytest.raises(ValueError, match=r"`EProp\(feedback=...\)`: expected shape \(7, 3\), got \(3, 7\)"):
         EProp(model, _loss, feedback=torch.zeros(3, 7))
-    with pytest.raises(ValueError, match=r"`EProp\(loss=...\)`: expected a scalar, got \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"`EProp\(loss=...\)`: expected a scalar, got shape \(4, 3\)"):
         EProp(model, lambda y, f: y - f).backward(x, target, dt=1.0)
     with pytest.raises(
         ValueError, match=r"`EProp.backward\(target=...\)`: expected leading axis time=40, got \(39, 4, 3\)"
@@ -302,6 +302,22 @@ def test_bad_arguments_are_named() -> None:
         EProp(model, _loss, rate="ten")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"a target of shape \(4, 1\) is compared with \(4, 3\); expand it"):
         EProp(_model("rate"), lambda y, f: (y - f).square().sum()).backward(x, target[..., :1], dt=1.0)
+    model = _model("rate")
+    with pytest.raises(TypeError, match=r"`EProp\(feedback=...\)`: expected dtype torch.float64, got torch.float32"):
+        EProp(model, _loss, feedback=torch.zeros(7, 3))
+    with pytest.raises(
+        ValueError, match=r"`EProp.backward\(seed=...\)`: expected a whole number of at least 0, got 'a'"
+    ):
+        EProp(model, _loss).backward(x, target, dt=1.0, seed="a")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"`simulate\(loop=...\)`: expected 'auto', .*, got 'nativ'; did you mean 'native'"
+    ):
+        EProp(model, _loss).backward(x, target, dt=1.0, loop="nativ")
+    with pytest.raises(ValueError, match=r"`EProp\(loss=...\)`: failed for outputs \(4, 3\) and target \(4, 2\)"):
+        EProp(model, _loss).backward(x, target[..., :2], dt=1.0)
+    silent = bt.Recurrent(bt.neurons.LIF(CELLS, **FLOAT), N_IN)
+    with pytest.raises(ValueError, match=r"expected cells that put out floats \(spikes: with a surrogate\), got bool"):
+        EProp(bt.Sequential(silent, bt.Readout(CELLS, OUTS, **FLOAT)), _loss)
     learnt = _model("rate")
     learnt.layers[0].cell.tau = nn.Parameter(torch.tensor(5.0, dtype=torch.float64))
     with pytest.raises(ValueError, match=r"expected weights and biases alone to require .* got layers.0.cell.tau"):
