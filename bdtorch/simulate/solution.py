@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdtorch import _tree as tree
 from bdtorch._types import State
 
 
@@ -54,6 +55,11 @@ class Solution:
     def t_end(self) -> float:
         """The time of `state`, ms."""
         return (self.start + self.steps) * self.dt
+
+    @property
+    def detached_state(self) -> State:
+        """`state`, cut from the graph that made it, as truncated backpropagation hands it to the next piece."""
+        return tree.map(Tensor.detach, self.state)
 
     def time(self, name: str) -> Tensor:
         """The times at which the record ``name`` was taken, ms, float64."""

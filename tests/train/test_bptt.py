@@ -123,7 +123,7 @@ def test_truncation_updates_after_each_piece_and_cuts_the_gradient() -> None:
         part.backward()
         optimizer.step()
         total += float(part.detach()) * (stop - start) / STEPS
-        state = torch.utils._pytree.tree_map(torch.Tensor.detach, sol.state)
+        state = sol.detached_state
     assert loss == pytest.approx(total, rel=1e-9)
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
