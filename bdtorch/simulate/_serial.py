@@ -7,16 +7,21 @@ import ctypes
 from collections.abc import Iterator
 
 
+_MOST_ELEMENTS = 1 << 20  # of which several threads save no more than they cost
+
+
 @contextlib.contextmanager
-def in_this_thread() -> Iterator[None]:
-    """Let operations of this thread wake no others. Other threads of the program work with as many as before.
+def in_this_thread(elements: int) -> Iterator[None]:
+    """Let operations of this thread on so many elements wake no others, unless these are too many for one thread.
+
+    Other threads of the program work with as many as before.
 
     OpenMP's threads, where they have helped, stay busy for milliseconds, waiting for more to do, on the cores where those
     of a loop are to run; where a core has other work, an operation waits milliseconds for each of them. Where PyTorch is
     built without OpenMP, nothing changes.
     """
     openmp = ctypes.CDLL(None)  # `torch.set_num_threads` would decide for threads that other code begins meanwhile
-    if not hasattr(openmp, "omp_set_num_threads"):
+    if elements > _MOST_ELEMENTS or not hasattr(openmp, "omp_set_num_threads"):
         yield
         return
     before = openmp.omp_get_max_threads()

@@ -96,11 +96,13 @@ def test_operations_in_this_thread_leave_others_as_they_were(monkeypatch):
     torch.set_num_threads(3)
     inside: dict[str, int] = {}
     try:
-        with pytest.raises(ZeroDivisionError), in_this_thread():
+        with pytest.raises(ZeroDivisionError), in_this_thread(100):
             _fail_after_noting(inside)
         if "openmp" not in torch.__config__.parallel_info().lower():
             pytest.skip("PyTorch was built without OpenMP")
         assert inside == {"here": 1, "there": 3}
+        with in_this_thread(1 << 24):  # too many for one
+            assert torch.get_num_threads() == 3
         assert torch.get_num_threads() == 3
 
         trace = native.trace

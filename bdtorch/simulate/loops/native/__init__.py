@@ -62,7 +62,7 @@ class Native(Loop):
         if body.differentiable:
             expect_pure(body, self.name)
             return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())
-        with in_this_thread():
+        with in_this_thread(sum(leaf.numel() for leaf in state)):
             graph = trace(body, state)  # which names the line of what it cannot follow
         expect_pure(body, self.name)
         return self._made(body, graph)
