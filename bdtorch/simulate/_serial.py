@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-
 _MOST_ELEMENTS = 1 << 20  # of which several threads save no more than they cost
 
 
