@@ -160,6 +160,13 @@ class EProp(nn.Module):
     def _checked_loss(self, y: Tensor, target: Any) -> Tensor:
         return checked_loss(self.loss, y, target, "EProp(loss=...)", "target")
 
+    @torch.enable_grad()
+    def _check_slope(self, x: Tensor, target: Any) -> None:
+        """Reject a loss whose gradient would be zero because it does not hang on the outputs."""
+        y = x.new_zeros(*x.shape[1:-1], self.readout.count, dtype=self.model.dtype, requires_grad=True)
+        if not self._checked_loss(y, tree.map(lambda leaf: leaf[0], target)).requires_grad:
+            raise ValueError("`EProp(loss=...)`: expected a loss that depends on the outputs, got one that does not")
+
     @torch.no_grad()
     def backward(
         self, x: Tensor, target: Any, *, dt: float, seed: int = 0, loop: str | Loop = "auto"
@@ -177,13 +184,15 @@ class EProp(nn.Module):
             The loss of the sequence (0-d), and the solution, whose ``out`` are the readouts.
 
         Raises:
-            ValueError: Lengths differ, the loss is no scalar, or nothing of the model requires a gradient.
+            ValueError: Lengths differ, the loss is no scalar or does not depend on the outputs, or nothing of the model
+                requires a gradient.
             FloatingPointError: The loss or a state variable became NaN or infinite; no gradient was added.
         """
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise ValueError("`EProp.backward`: expected parameters that require gradients, got none")
         whole(seed, "EProp.backward(seed=...)", least=0)
         _check_sequences(x, target, self.layer.input.connect.n_pre)
+        self._check_slope(x, target)
         step = LocalStep(self.layer, self.readout)
         state = initial_state(step, tuple(x.shape[1:-1]), dt=dt, seed=seed)
         run = Windows(step, x[:1], dt=dt, state=state, loop=loop)
