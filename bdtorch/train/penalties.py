@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bdtorch.simulate import Solution
 from bdtorch.train._checks import not_negative
@@ -52,6 +53,9 @@ class RatePenalty:
 class WeightPenalty:
     """``weight * sum |w|^power`` over the trained parameters whose names match.
 
+    What has a parametrisation, as under `bdtorch.train.dale`, counts under its own name with its own values, not with
+    those of the free parameter behind it.
+
     Args:
         pattern: Shell-style pattern of names, such as ``"*recurrent.weight"``.
         weight: Factor.
@@ -70,12 +74,24 @@ class WeightPenalty:
             raise ValueError(f"`WeightPenalty(power=...)`: expected 1 or 2, got {self.power!r}")
 
     def __call__(self, system: nn.Module, sol: Solution) -> Tensor:
-        chosen = [p for name, p in system.named_parameters() if p.requires_grad and fnmatch.fnmatch(name, self.pattern)]
+        named = _named_values(system)
+        chosen = [p for name, p in named.items() if p.requires_grad and fnmatch.fnmatch(name, self.pattern)]
         if not chosen:
-            names = ", ".join(repr(name) for name, _ in system.named_parameters()) or "none"
+            names = ", ".join(map(repr, named)) or "none"
             raise ValueError(f"`WeightPenalty(pattern=...)`: expected a match among {names}, got {self.pattern!r}")
         terms = [p.abs().sum() if self.power == 1 else p.square().sum() for p in chosen]
         total = terms[0]
         for term in terms[1:]:
             total = total + term
         return self.weight * total
+
+
+def _named_values(system: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, each once, and parametrised ones as what their parametrisations make of them."""
+    found: dict[str, Tensor] = {}
+    for path, module in system.named_modules():
+        if parametrize.is_parametrized(module):
+            at = f"{path}." if path else ""
+            found |= {at + name: getattr(module, name) for name in module.parametrizations}
+    plain = {name: p for name, p in system.named_parameters() if "parametrizations." not in name}
+    return plain | found

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import bdtorch as bt
-from bdtorch.train import BPTT, dale, masked, positive
+from bdtorch.train import BPTT, WeightPenalty, dale, masked, positive
 
 SIGNS = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0])
 MASK = torch.tensor([[True, False, True, True, False], [False, True, True, False, True]])
@@ -197,3 +197,22 @@ def test_dale_and_a_mask_hold_of_the_same_weights() -> None:
     assert (weight[~mask] == 0).all()
     assert (weight * SIGNS[:, None] >= 0).all()
     assert (weight - before)[mask].abs().min() > 1e-3
+
+
+def test_weight_penalties_see_constrained_weights_by_their_own_name() -> None:
+    """The default pattern takes all weights; of masked ones only those that are there count."""
+    layer = _layer(False)
+    mask = torch.rand(5, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    dale(layer.recurrent, SIGNS)
+    masked(layer.recurrent, mask)
+    with torch.no_grad():
+        layer.recurrent.parametrizations.weight.original.fill_(2.0)
+    want = layer.input.weight.abs().sum() + 2.0 * mask.sum()
+    sol = bt.simulate(layer, torch.zeros(3, 2), dt=1.0)
+    term = WeightPenalty(weight=0.5, power=1)(layer, sol)
+    torch.testing.assert_close(term, 0.5 * want)
+    term.backward()
+    gradient = layer.recurrent.parametrizations.weight.original.grad
+    torch.testing.assert_close(gradient, 0.5 * mask.float())
+    with pytest.raises(ValueError, match=r"expected a match among 'input.weight', 'recurrent.weight', got 'original'"):
+        WeightPenalty("original")(layer, sol)
