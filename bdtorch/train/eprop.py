@@ -73,6 +73,10 @@ class EProp(nn.Module):
             raise TypeError(f"`EProp(model=...)`: expected Sequential(Recurrent, Readout), got {type(model).__name__}")
         if not callable(loss):
             raise TypeError(f"`EProp(loss=...)`: expected a function of outputs and target, got {loss!r}")
+        if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
+            raise ValueError(
+                "`EProp(loss=...)`: expected a loss without trained parameters, which would get no gradient"
+            )
         super().__init__()
         self.model, self.loss, self.chunk = model, loss, whole(chunk, "EProp(chunk=...)")
         if self.readout.output.connect.n_pre != self.layer.count:

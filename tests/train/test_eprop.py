@@ -319,6 +319,8 @@ def test_bad_arguments_are_named() -> None:
         ValueError, match=r"`EProp\(loss=...\)`: expected a loss that depends on the outputs, got one that"
     ):
         EProp(model, lambda y, f: (y.detach() - f).square().sum()).backward(x, target, dt=1.0)
+    with pytest.raises(ValueError, match=r"`EProp\(loss=...\)`: expected a loss without trained parameters"):
+        EProp(model, nn.Bilinear(OUTS, OUTS, 1))
     silent = bt.Recurrent(bt.neurons.LIF(CELLS, **FLOAT), N_IN)
     with pytest.raises(ValueError, match=r"expected cells that put out floats \(spikes: with a surrogate\), got bool"):
         EProp(bt.Sequential(silent, bt.Readout(CELLS, OUTS, **FLOAT)), _loss)
