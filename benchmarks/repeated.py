@@ -75,7 +75,7 @@ def measure(case: str) -> dict[str, float]:
 
 def forget() -> None:
     """Keep no loop with a system."""
-    from bdtorch.simulate.loops import _kept
+    from bdtorch.simulate import _kept
 
     _kept.Kept.put = lambda self, key, thing: None  # type: ignore[method-assign]
 

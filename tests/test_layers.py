@@ -12,7 +12,7 @@ import bdtorch
 
 ROOT = Path(bdtorch.__file__).parent
 LAYERS = (
-    ("_version", "_types", "_tree", "_files", "_axes", "units"),
+    ("_version", "_types", "_tree", "_files", "_axes", "_replaced", "units"),
     ("ops",),
     ("surrogate", "integrate"),
     ("_system", "_flow", "_noisy_flow", "_fractional_flow", "_drive", "init", "connect"),
@@ -31,6 +31,7 @@ CORE = {
     "_tree",
     "_files",
     "_axes",
+    "_replaced",
     "units",
     "_system",
     "_flow",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from bdtorch._replaced import call_with, places_of
 from bdtorch._system import DynamicalSystem
 from bdtorch.analyze._rows import RowMap
 
@@ -144,7 +144,7 @@ def _by_inputs(rows: RowMap, x: Tensor) -> Tensor:
 
 
 class _Called(torch.nn.Module):
-    """A row map as a module, whose parameters `functional_call` can replace."""
+    """A row map as a module, whose parameters `call_with` can replace."""
 
     def __init__(self, rows: RowMap) -> None:
         super().__init__()
@@ -162,7 +162,8 @@ def _by_parameter(rows: RowMap, x: Tensor, name: str) -> Tensor:
     if name in tensors:
         called = _Called(rows)
         value = tensors[name].detach()
-        return _each(rows, x, value, lambda point, new: functional_call(called, {f"system.{name}": new}, (point,)))
+        places = places_of(called)
+        return _each(rows, x, value, lambda point, new: call_with(called, {f"system.{name}": new}, (point,), places))
     if isinstance(vars(rows.system).get(name), float):
         return _by_float(rows, x, name)
     known = sorted(tensors.keys() | {key for key, value in vars(rows.system).items() if isinstance(value, float)})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bdtorch import _tree as tree
+from bdtorch._replaced import call_with, places_of
 from bdtorch._types import State
 from bdtorch.integrate._base import Integrator
 from bdtorch.integrate._equation import shared_time
@@ -98,7 +99,10 @@ def solve_with_adjoint(
     parameters: list[Tensor] = [p for _, p in named]
     _check_closure(solver, y0, times, flat_args, args_spec, names)
     y_flat, y_spec = tree.flatten(y0)
-    context = _Context(solver, adjoint, times, flat_args, args_spec, wanted, names, parameters, y_spec, len(y_flat))
+    places = places_of(module) if module is not None else {}
+    context = _Context(
+        solver, adjoint, times, flat_args, args_spec, wanted, names, parameters, y_spec, len(y_flat), places
+    )
     outputs = _Adjoint.apply(context, *y_flat, *(flat_args[k] for k in wanted), *parameters)
     solution = context.solution
     assert solution is not None
@@ -122,7 +126,7 @@ def _check_closure(
     with torch.enable_grad():
         if isinstance(solver.f, nn.Module):
             own = dict(solver.f.named_parameters())
-            slope = torch.func.functional_call(solver.f, {name: own[name].detach() for name in names}, arguments)
+            slope = call_with(solver.f, {name: own[name].detach() for name in names}, arguments, places_of(solver.f))
         else:
             slope = solver.f(*arguments)
     if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in tree.leaves(slope)):
@@ -146,6 +150,7 @@ class _Context:
     parameters: list[Tensor]
     y_spec: Any
     leaves: int
+    places: dict[str, list[str]]
     solution: ODESolution | None = None
 
     def arguments(self, tensors: tuple[Tensor, ...]) -> tuple[Any, ...]:
@@ -163,7 +168,7 @@ class _Context:
             if not parameters:
                 return tree.leaves(tree.aligned(self.solver.f(*arguments), y))
             named = dict(zip(self.names, parameters, strict=True))
-            value = torch.func.functional_call(self.solver.f, named, arguments)  # type: ignore[arg-type]
+            value = call_with(self.solver.f, named, arguments, self.places)  # type: ignore[arg-type]
             return tree.leaves(tree.aligned(value, y))
 
         # By `torch.func`, so that it also runs within the transforms by which implicit methods find Jacobians.

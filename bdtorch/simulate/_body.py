@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
+from bdtorch._replaced import call_with, places_of
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
+from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._purity import Watch
 from bdtorch.simulate.inputs import Inputs
 from bdtorch.simulate.records import Record
@@ -25,6 +27,8 @@ class Body:
         observed: An example of every observed tensor (from a trial step).
         differentiable: Whether anything that leaves a step carries a gradient (from a trial step).
         effects: What a step does besides returning its results (from a trial step).
+        start: Number of the step that was tried.
+        tried: What it gave, the new state and what was observed; empty where nobody asks any more.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Body:
     ) -> None:
         self.system = system
         self.parameters = parameters
+        self.places = places_of(system)
         self.inputs = inputs
         self.records = records
         self.dt = dt
@@ -49,6 +54,8 @@ class Body:
         self.observed: list[Tensor] = []
         self.differentiable = False
         self.effects: list[str] = []
+        self.start = 0
+        self.tried: list[Tensor] = []
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         after, out = self._step(tree.unflatten(state, self.spec), slices, t)
@@ -61,10 +68,14 @@ class Body:
         arguments = (state, self.inputs.at(slices, t), t, self.dt)
         if self.parameters is None:
             return self.system(*arguments)
-        return torch.func.functional_call(self.system, self.parameters, arguments)
+        return call_with(self.system, self.parameters, arguments, self.places)
 
     def try_out(self, state: list[Tensor], start: int) -> None:
         """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
+        with alone_in(self.system):
+            self._try_out(state, start)
+
+    def _try_out(self, state: list[Tensor], start: int) -> None:
         t = torch.full((), start * self.dt, dtype=torch.float64, device=self.system.device)
         slices = self.inputs.example()
         marks = tree.marks(state)
@@ -98,6 +109,7 @@ class Body:
             self.observed += flat
         self.differentiable = any(leaf.requires_grad for leaf in (*state, *tree.leaves(after), *self.observed))
         self.observed = [leaf.detach() for leaf in self.observed]
+        self.start, self.tried = start, [leaf.detach() for leaf in (*tree.leaves(after), *self.observed)]
         self.effects = watch.effects(lambda: self([x.clone() for x in state], slices, t.clone()))
 
     def _functions(self) -> list[Any]:

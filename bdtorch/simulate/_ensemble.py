@@ -20,6 +20,7 @@ from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
 from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate.loops import LoopError
 from bdtorch.simulate.records import Bins, Spikes
 from bdtorch.simulate.solution import Solution
@@ -73,10 +74,12 @@ class Ensemble(Body):
         parameters = {name: functorch.physical(x) for name, x in (one.parameters or {}).items()}
         self.parameters = parameters or None
         self.shown: list[Levels] = []
-        self.state = self._settled([functorch.physical(x) for x in state])
-        after, observed = self(self.state, *self._example())
+        with alone_in(one.system):
+            self.state = self._settled([functorch.physical(x) for x in state])
+            after, observed = self(self.state, *self._example())
         self.differentiable = any(x.requires_grad for x in (*self.state, *after, *observed))
         self.observed = [x.detach() for x in observed]
+        self.start, self.tried = 0, [x.detach() for x in (*after, *observed)]
 
     def _example(self) -> tuple[list[Tensor], Tensor]:
         t = torch.zeros((), dtype=torch.float64, device=self.system.device)

@@ -7,16 +7,19 @@ their attributes and plain containers, variables of closures, globals that its f
 
 from __future__ import annotations
 
+import array
 import builtins
 import collections
 import dis
 import functools
+import io
 import os
 import pickle
 import random
 import sys
 import time
 import types
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
@@ -43,6 +46,8 @@ _CALLS: dict[Any, str] = {
     builtins.print: "prints", builtins.input: "asks for input", os.urandom: "draws from the system's entropy",
 } | dict.fromkeys(_CLOCKS, "reads the clock")  # fmt: skip
 """Built-in functions that have an effect, or a result, which no state shows."""
+_WRITES = {"write", "writelines", "writestr"}
+"""Methods of files that do."""
 
 
 class Watch:
@@ -102,13 +107,22 @@ class _Calls:
             sys.setprofile(None)
 
     def _note(self, frame: types.FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and isinstance(called, types.BuiltinFunctionType) and called in _CALLS:
-            caller: types.FrameType | None = frame
-            while caller is not None and _is_of_the_library(caller.f_code.co_filename):
-                caller = caller.f_back
-            if caller is None or _is_in_a_package(caller.f_code.co_filename) or _is_importing(caller):
-                return
-            self.found.append(f"{_CALLS[called]} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
+        if event != "c_call" or not isinstance(called, types.BuiltinFunctionType):
+            return
+        if called.__name__ in _WRITES and isinstance(called.__self__, io.IOBase):
+            what = "writes to a file"
+        elif called in _CALLS:
+            what = _CALLS[called]
+        else:
+            return
+        caller: types.FrameType | None = frame
+        while caller is not None and _is_of_the_library(caller.f_code.co_filename):
+            if caller.f_code.co_filename == warnings.__file__:
+                return  # which are shown once anyway
+            caller = caller.f_back
+        if caller is None or _is_in_a_package(caller.f_code.co_filename) or _is_importing(caller):
+            return
+        self.found.append(f"{what} ({Path(caller.f_code.co_filename).name}:{caller.f_lineno})")
 
 
 def _is_importing(frame: types.FrameType | None) -> bool:
@@ -159,6 +173,9 @@ class _Snapshot:
                 self.values[label], self.owners[label] = self._value(value, 0), (classes, name)
         for base in classes:
             self._class(base)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for hook in hooks.values():
+                self._function(hook, 0)
 
     def _class(self, base: type) -> None:
         if id(base) in self.seen:
@@ -188,15 +205,25 @@ class _Snapshot:
             self._variable(f"the variable {name!r} {where}", content, depth)
         for k, value in enumerate((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())):
             self._variable(f"default {k} {where}", value, depth)
+        for name, value in vars(function).items():
+            self._variable(f"the attribute {name!r} {where}", value, depth)
         if not _is_in_a_package(function.__code__.co_filename):
-            for name in _names(function.__code__):
+            names = _names(function.__code__)
+            for name in names:
                 if name in function.__globals__:
-                    self._variable(f"the global {name!r} of {function.__module__}", function.__globals__[name], depth)
+                    value = function.__globals__[name]
+                    self._variable(f"the global {name!r} of {function.__module__}", value, depth)
+                    if isinstance(value, types.ModuleType) and _is_of_users(value.__name__):
+                        for part in names & vars(value).keys():
+                            self._variable(f"the global {part!r} of {name}", vars(value)[part], depth)
 
     def _variable(self, name: str, value: Any, depth: int) -> None:
         if isinstance(value, (types.FunctionType, types.MethodType)):
             self._function(value, depth + 1)
-        elif not isinstance(value, (type, types.ModuleType, torch.nn.Module)):
+        elif isinstance(value, type):
+            if _is_of_users(value.__module__):
+                self._class(value)
+        elif not isinstance(value, (types.ModuleType, torch.nn.Module)):
             self.values[name] = self._value(value, 0)
 
     def _value(self, value: Any, depth: int) -> Any:
@@ -227,7 +254,9 @@ class _Snapshot:
             return state
         if type(value).__module__ == "numpy" and hasattr(value, "nbytes"):
             return zlib.crc32(value.tobytes()) if value.nbytes <= _LARGEST and not value.dtype.hasobject else None
-        attributes = getattr(value, "__dict__", None)
+        if isinstance(value, (bytearray, array.array)):
+            return zlib.crc32(value) if len(value) <= _LARGEST else len(value)
+        attributes = getattr(value, "__dict__", None) or _slots(value)
         if not isinstance(attributes, dict) or id(value) in self.seen or _is_of_a_package(type(value).__module__):
             return None
         self.seen.add(id(value))
@@ -242,6 +271,14 @@ def _beginning(tensor: Tensor) -> int | None:
     if not plain or tensor.is_quantized or tensor.is_complex():
         return None
     return zlib.crc32(tensor.detach().view(-1)[:_FIRST].view(torch.uint8).numpy().tobytes())
+
+
+def _slots(value: Any) -> dict[str, Any]:
+    """The attributes of an object that keeps them in slots."""
+    names = [name for base in type(value).__mro__ for name in vars(base).get("__slots__", ())]
+    if not names or not _is_of_users(type(value).__module__):
+        return {}
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _random_state(value: Any) -> Any:
@@ -291,6 +328,15 @@ def _is_of_the_library(filename: str) -> bool:
 def _is_in_a_package(filename: str) -> bool:
     path = Path(filename).resolve()  # environments may lie behind links
     return any(path.is_relative_to(package) for package in _PACKAGES)
+
+
+@functools.cache
+def _is_of_users(module: str) -> bool:
+    """Whether a module is neither of Python's library nor installed nor a part of this package."""
+    if module.partition(".")[0] in sys.stdlib_module_names - {"__main__"}:
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return not file or not (_is_in_a_package(file) or _INSTALLED.intersection(Path(file).parts))
 
 
 @functools.cache

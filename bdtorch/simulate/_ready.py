@@ -109,9 +109,19 @@ def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:
 def _checked_parameters(system: DynamicalSystem, parameters: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
     if not parameters:
         return None
-    known = {**dict(system.named_parameters()), **dict(system.named_buffers())}
-    for name in parameters:
+    tensors = [*system.named_parameters(remove_duplicate=False), *system.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    known = {name: first.setdefault(id(tensor), name) for name, tensor in tensors}
+    given: dict[str, Tensor] = {}
+    for name, value in parameters.items():
         if name not in known:
             names = ", ".join(repr(key) for key in known if not key.endswith("_anchor"))
             raise ValueError(f"`simulate(parameters=...)`: expected names among {names or 'none'}, got {name!r}")
-    return dict(parameters)
+        if not isinstance(value, Tensor):
+            raise TypeError(f"`simulate(parameters=...)`: expected tensors, got {type(value).__name__} for {name!r}")
+        if given.setdefault(known[name], value) is not value:
+            raise ValueError(
+                f"`simulate(parameters=...)`: expected one tensor for {known[name]!r} and {name!r}, which are the same in "
+                f"the system, got two"
+            )
+    return given

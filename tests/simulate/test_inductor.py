@@ -17,10 +17,10 @@ from torch._dynamo.utils import counters
 
 import bdtorch as bt
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._kept import kept_with
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.loops import inductor
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of
-from bdtorch.simulate.loops._kept import kept_with
 from bdtorch.simulate.loops._replay import Recorder
 from bdtorch.simulate.loops.inductor import Inductor, InductorRunner
 from bdtorch.simulate.records import Record

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
+import itertools
+import logging
 import random
 import time
 import warnings
@@ -145,6 +148,52 @@ EFFECTS: dict[str, tuple[Any, str]] = {
 }
 
 
+class Slotted:
+    """An object that has no `__dict__`."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def count(self) -> None:
+        self.calls += 1
+
+
+class Counted:
+    """A class that no system is of."""
+
+    calls = 0
+
+
+def count_on_another_class(cell: Cell, v: Tensor, t: Tensor) -> None:
+    Counted.calls += 1
+
+
+def count_on_itself(cell: Cell, v: Tensor, t: Tensor) -> None:
+    count_on_itself.calls = getattr(count_on_itself, "calls", 0) + 1  # type: ignore[attr-defined]
+
+
+def keep_in(held: Any, function: Any) -> Any:
+    return lambda cell, v, t: function(held)
+
+
+EFFECTS |= {
+    "slots": (keep_in(Slotted(), Slotted.count), r"changes the variable 'held'"),
+    "another class": (count_on_another_class, "changes the class attribute 'calls' of Counted"),
+    "a function's own": (count_on_itself, r"changes the attribute 'calls' of count_on_itself"),
+    "bytes": (keep_in(bytearray(), lambda held: held.append(1)), "changes the variable 'held'"),
+    "a file": (
+        keep_in(io.StringIO(), lambda held: held.write("step")),
+        r"writes to a file \(test_side_effects\.py:\d+\)",
+    ),
+    "a log": (
+        lambda cell, v, t: logging.getLogger("bdtorch.test").warning("step"),
+        r"writes to a file|reads the clock",
+    ),
+}
+
+
 def run(system: bt.DynamicalSystem, loop: Any, **options: Any) -> bt.Solution:
     with torch.no_grad():
         return bt.simulate(system, dt=0.1, duration=0.5, loop=loop, **options)
@@ -208,6 +257,53 @@ def test_auto_has_the_effect_in_the_reference_loop() -> None:
         assert any(
             f"the {loop} loop" in x and "'n' of Counting" in x and f"to the {following} loop" in x for x in texts
         )
+
+
+def numbers() -> Any:
+    yield from itertools.count()
+
+
+@pytest.mark.parametrize("loop", ["native", "inductor"])
+@pytest.mark.parametrize(
+    "held", [itertools.count, numbers, lambda: iter(np.arange(99)), lambda: itertools.cycle([1, 2])]
+)
+def test_a_step_that_differs_from_one_call_to_the_next_is_refused(held: Any, loop: str) -> None:
+    """What hides in an iterator no snapshot shows, but two calls on the same state tell."""
+    made = held()
+    with pytest.raises(
+        LoopError, match=rf"the {loop} loop .* taken again .* gives another value to the state variable"
+    ):
+        run(Varying(lambda: float(next(made))), loop)
+
+
+def test_a_gradient_of_such_a_step_is_refused_too() -> None:
+    made = itertools.count()
+    system = Varying(lambda: float(next(made)))
+    system.gain = torch.nn.Parameter(torch.ones(4))
+    with pytest.raises(LoopError, match="gives another value to the state variable"):
+        bt.simulate(system, dt=0.1, duration=0.5, loop="native")
+
+
+class Varying(Cell):
+    """v' = 0.9 v + 1 + whatever ``number`` gives."""
+
+    def __init__(self, number: Any) -> None:
+        super().__init__()
+        self.number = number
+
+    def step(self, state: Tensor, inputs: Any, t: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        after, out = super().step(state, inputs, t, dt)
+        return after + self.number(), out
+
+
+@pytest.mark.parametrize("loop", ["native", "inductor"])
+def test_hooks_are_watched(loop: str) -> None:
+    system, seen = Cell(), []
+    system.part = torch.nn.Identity()
+    system.part.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    system.effect = lambda cell, v, t: cell.part(v)
+    with pytest.raises(LoopError, match="changes the variable 'seen'"):
+        run(system, loop)
 
 
 @pytest.mark.parametrize("loop", ["native", "inductor"])

@@ -21,7 +21,7 @@ from bdtorch.simulate._ready import made_ready
 from bdtorch.simulate.export import interface
 from bdtorch.simulate.export.description import describe, packed
 from bdtorch.simulate.loops import LoopError
-from bdtorch.simulate.loops._loop import expect_pure
+from bdtorch.simulate.loops._loop import expect_pure, expect_repeatable
 from bdtorch.simulate.loops.native.made import generate, note_finite, prepared
 from bdtorch.simulate.loops.native.trace import trace
 from bdtorch.simulate.records import Record
@@ -86,6 +86,7 @@ def export_loop(
             raise LoopError(f"the native loop runs on the CPU, and this system is on {system.device}")
         graph = trace(body, flat, ready.start)
         expect_pure(body, "native")
+        expect_repeatable(body, flat, "native", graph.results)
         note_finite(graph)
         graph = prepared(graph)
         layout, loop = generate(body, graph)

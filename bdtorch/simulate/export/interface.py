@@ -164,7 +164,7 @@ const char* {name}_message(int status) {{
       "there is no array of that name",
       "the size in bytes is not that of the array",
       "an input is missing",
-      "an index is out of range",
+      "an index is out of range, or integers are divided by 0",
       "an argument is null or not positive",
   }};
   return status >= 0 && size_t(status) < sizeof messages / sizeof *messages ? messages[status] : "unknown status";

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate.loops._kept import kept_with
+from bdtorch.simulate._kept import kept_with
 
 _KEPT = 8  # bodies of one system whose chunks are kept
 
@@ -38,6 +38,10 @@ class Chunks:
         self.pace: dict[int, float] = {}
         self.calls: dict[int, int] = {}
         self.spent = 0.0
+
+    def take_values_of(self, body: Body) -> None:
+        """Let what is compiled run on the inputs and parameters of this body, which differs in values alone."""
+        self.body.inputs, self.body.parameters, self.body.places = body.inputs, body.parameters, body.places
 
     def of(self, count: int) -> Steps:
         """The function that takes ``count`` steps at once."""
@@ -69,7 +73,6 @@ def chunks_of(body: Body, state: list[Tensor]) -> Chunks:
     if chunks is None or chunks.body.system is not body.system:  # which a shallow copy leaves
         chunks = Chunks(body)
         kept.put(key, chunks)
-    chunks.body.inputs, chunks.body.parameters = body.inputs, body.parameters
     return chunks
 
 

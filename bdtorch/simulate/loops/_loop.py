@@ -14,6 +14,7 @@ from bdtorch._types import State
 from bdtorch.integrate import Prepared, Step
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._functorch import levels_of
+from bdtorch.simulate._kept import alone_in
 
 
 class LoopError(RuntimeError):
@@ -100,6 +101,48 @@ def expect_pure(body: Body, name: str) -> None:
             f"the {name} loop cannot run this model: its step {', and '.join(body.effects)}, which a compiled loop would do "
             "once, when it traces the step; keep what evolves in the state, and let `record` keep what is to be seen"
         )
+
+
+def expect_repeatable(body: Body, state: list[Tensor], name: str, results: list[Tensor] | None = None) -> None:
+    """Refuse a step whose results change where it is taken again from the same state.
+
+    It then depends on something that has changed meanwhile, and that a compiled loop would see once. Where the results
+    differ from those of the trial, the step is taken twice more, for other kernels of torch may have made them.
+
+    Args:
+        body: The body, tried out.
+        state: The state that it was tried out from.
+        name: Name of the loop.
+        results: What the step has given since.
+
+    Raises:
+        LoopError: it has other results.
+    """
+    tried, body.tried = body.tried, []
+    if not tried or (results is not None and _equal(tried, results)):
+        return
+    first, second = (_again(body, state) for _ in range(2))
+    if _equal(first, second):
+        return
+    number = next(k for k, (x, y) in enumerate(zip(first, second, strict=True)) if not _equal([x], [y]))
+    what = f"the state variable {body.names[number]!r}" if number < len(body.names) else "what is recorded"
+    raise LoopError(
+        f"the {name} loop cannot run this model: its step, taken again from the same state at the same time, gives another "
+        f"value to {what}, so it depends on something that changes outside; keep what evolves in the state"
+    )
+
+
+def _again(body: Body, state: list[Tensor]) -> list[Tensor]:
+    t = torch.full((), body.start * body.dt, dtype=torch.float64, device=body.system.device)
+    devices: list[int] | None = [] if body.system.device.type == "cpu" else None
+    with torch.no_grad(), alone_in(body.system), torch.random.fork_rng(devices):  # whose draws inductor makes anew
+        after, observed = body([x.detach().clone() for x in state], body.inputs.example(), t)
+    return [x.clone() for x in (*after, *observed)]
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(x.shape == y.shape and bool(((x == y) | ((x != x) & (y != y))).all()) for x, y in pairs)
 
 
 def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | tuple[Tensor, Tensor]:

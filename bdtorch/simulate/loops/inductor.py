@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._site import site_in
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of, forget
-from bdtorch.simulate.loops._loop import Advance, Loop, LoopError, Runner, expect_pure, keep
+from bdtorch.simulate.loops._loop import Advance, Loop, LoopError, Runner, expect_pure, expect_repeatable, keep
 from bdtorch.simulate.loops._replay import CudaRecorder, Recorder, Replayed
 
 _SIZES = (1, 4, 16, 64)  # steps of a chunk that are tried
@@ -46,6 +47,7 @@ class Inductor(Loop):
 
     def start(self, body: Body, state: list[Tensor]) -> Runner:
         expect_pure(body, self.name)
+        expect_repeatable(body, state, self.name)
         import torch._inductor.compile_fx  # noqa: F401  a few seconds, which are no part of what a chunk takes to compile
 
         on_cuda = body.system.device.type == "cuda" and self.cuda_graphs and not body.differentiable
@@ -105,10 +107,13 @@ class InductorRunner(Runner):
     ) -> tuple[list[Tensor], list[Tensor]]:
         number = torch.full((), first, dtype=torch.int64, device=self.body.system.device)
         try:
-            return self.chunks.of(size)(state, windows, number)
-        except torch._dynamo.exc.FailOnRecompileLimitHit:  # the system has changed too often
-            forget(self.chunks)
-            return self.chunks.of(size)(state, windows, number)
+            with alone_in(self.body.system):
+                self.chunks.take_values_of(self.body)
+                try:
+                    return self.chunks.of(size)(state, windows, number)
+                except torch._dynamo.exc.FailOnRecompileLimitHit:  # the system has changed too often
+                    forget(self.chunks)
+                    return self.chunks.of(size)(state, windows, number)
         except torch._dynamo.exc.TorchDynamoException as error:
             what, _, where = str(error).partition("from user code:")
             raise LoopError(

@@ -211,9 +211,14 @@ class Simulation {
     step_ += frame->done;
     const int64_t error = frame->error[(frame->done - 1) & 1];
     if (!error) return BDTORCH_OK;
-    error_ = "an index is out of range in step " + std::to_string(step_);
+    const std::string step = " in step " + std::to_string(step_);
+    error_ = "an index is out of range" + step;
     for (size_t i = 0; i < model_.n_sites; ++i)
-      if (model_.sites[i].number == error) error_ += std::string(": ") + model_.sites[i].text;
+      if (model_.sites[i].number == error) {
+        const std::string text = model_.sites[i].text;
+        const bool divides = text.compare(0, 15, "bdtorch.divisor") == 0;
+        error_ = (divides ? "integers are divided by 0" : "an index is out of range") + step + ": " + text;
+      }
     return BDTORCH_INDEX_OUT_OF_RANGE;
   }
 

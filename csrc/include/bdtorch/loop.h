@@ -111,7 +111,7 @@ constexpr T lowest() {
     return T(-1) < T(0) ? T(-highest<T>() - 1) : T(0);
 }
 
-// Truncated division. The planner lets no integer divisor be 0, and -1 overflows for the least dividend.
+// Truncated division. Integer divisors that may be 0 are checked before, and -1 overflows for the least dividend.
 template <class T>
 BDTORCH_INLINE T fmod(T a, T b) {
   if constexpr (std::is_same<T, float>::value)
@@ -228,6 +228,13 @@ inline int64_t checked(int64_t* error, int64_t index, int64_t extent, int64_t op
   if (uint64_t(index) < uint64_t(extent)) return index;
   __atomic_store_n(error, operation, __ATOMIC_RELAXED);
   return 0;
+}
+
+template <class T>
+inline T checked_divisor(int64_t* error, T divisor, int64_t operation) {
+  if (divisor != T(0)) return divisor;
+  __atomic_store_n(error, operation, __ATOMIC_RELAXED);
+  return T(1);
 }
 
 inline int64_t wrapped(int64_t index, int64_t extent) { return index < 0 ? index + extent : index; }

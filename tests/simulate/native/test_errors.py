@@ -61,7 +61,6 @@ STEPS = {
     "mode": (lambda x: x - x.mode()[0], r"aten\.mode\.default has no lowering to C\+\+"),
     "fft": (lambda x: torch.fft.rfft(x).abs().sum() + x, r"aten\._fft_r2c\.default has no lowering"),
     "custom op": (mystery, r"bdtorch_tests\.mystery\.default has no lowering"),
-    "division by 0": (lambda x: x + torch.arange(9) // (x > -5).long(), r"divides integers by a tensor that changes"),
 }
 
 
@@ -100,6 +99,30 @@ def test_an_index_out_of_range_stops_the_run(threads, read, direction):
 
     with pytest.raises(IndexError, match=r"an index is out of range in step \d+: aten\.\w+\.\w+ \(test_errors\.py:"):
         run(step, V, torch.arange(3, 6), loop=bt.Native(threads=threads), steps=9)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "divide",
+    [
+        lambda x: 10 // x,
+        lambda x: torch.arange(9, dtype=torch.int32) % x.int(),
+        lambda x: x.roll(1).fmod(x[2]),
+        lambda x: torch.div(x, x.view(3, 3).t().reshape(9), rounding_mode="trunc"),
+        lambda x: (x.to(torch.int16) % (-x.to(torch.int16))).long() + x // (x * 0 + x[2]),
+    ],
+)
+def test_integers_are_divided_by_what_changes_until_it_is_0(threads, divide):
+    def step(x, t):
+        return [x[0] - 1], divide(x[0])
+
+    start, loop = torch.tensor([9, 8, 5, 11, 12, 40, 7, 6, 99]), bt.Native(threads=threads)
+    native, reference = (run(step, start, loop=each, steps=5) for each in (loop, "reference"))
+    assert torch.equal(native.out, reference.out)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        run(step, start, loop="reference", steps=8)
+    with pytest.raises(RuntimeError, match=r"ZeroDivisionError: .* in step 6 \(test_errors\.py:"):
+        run(step, start, loop=loop, steps=8)
 
 
 def test_functions_of_a_user_are_seen_through():

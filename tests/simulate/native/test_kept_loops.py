@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import bdtorch as bt
+from bdtorch.simulate._kept import ATTRIBUTE, kept_with
 from bdtorch.simulate.loops import native
-from bdtorch.simulate.loops._kept import ATTRIBUTE, kept_with
 from bdtorch.simulate.loops.native import compiler, made
 
 GAIN = 1.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._collector import collector_paused
 from bdtorch.simulate._serial import in_this_thread
-from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure
+from bdtorch.simulate.loops._loop import Loop, LoopError, Runner, expect_pure, expect_repeatable
 from bdtorch.simulate.loops.native.gradient import DifferentiableRunner
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.made import loop_of
@@ -63,8 +63,9 @@ class Native(Loop):
             expect_pure(body, self.name)
             return DifferentiableRunner(body, state, self._made, self.threads or 1, self._interval())
         with in_this_thread(sum(leaf.numel() for leaf in state)):
-            graph = trace(body, state)  # which names the line of what it cannot follow
+            graph = trace(body, state, body.start)  # which names the line of what it cannot follow
         expect_pure(body, self.name)
+        expect_repeatable(body, state, self.name, graph.results)
         return self._made(body, graph)
 
     def _made(self, body: Body, graph: Graph) -> NativeRunner:

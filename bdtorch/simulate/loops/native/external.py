@@ -13,7 +13,7 @@ from bdtorch.simulate.loops.native.along import AXIS_PRINTERS
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.linear_algebra import ALGEBRA_PRINTERS
 from bdtorch.simulate.loops.native.memory import Ref
-from bdtorch.simulate.loops.native.operations import ONTO_ZEROS, REDUCTIONS
+from bdtorch.simulate.loops.native.operations import DIVISOR, ONTO_ZEROS, REDUCTIONS
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
 from bdtorch.simulate.loops.native.printing import Printed, element, nested, pointer, position
 from bdtorch.simulate.loops.native.reductions import print_reduction
@@ -304,6 +304,13 @@ def _index(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return [f"{loops} {element(out, axes)} = {element(source, moved)};"], "single"
 
 
+def _divisor(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    loops, axes = nested(out.shape)
+    value = element(refs[node.args[0]], axes)
+    checked = f"loop::checked_divisor(now.error, {value}, {node.number})"
+    return [f"{loops} {element(out, axes)} = {checked};"], "single"
+
+
 def _indexed_read(node: Node, source: Ref, index: Ref, index_strides: tuple[int, ...], axis: int, out: Ref) -> Printed:
     _, axes = nested(out.shape)
     moved = [*axes]
@@ -384,6 +391,7 @@ _PRINTERS: dict[str, Callable[[Node, dict[Node, Ref], Ref], Printed]] = {
     "bdtorch.random_normal.default": _random("normal"),
     "bdtorch.random_poisson.default": _random("poisson"),
     "bdtorch.random_uniform.default": _random("uniform"),
+    DIVISOR: _divisor,
     **WEIGHT_PRINTERS,
     **AXIS_PRINTERS,
     **ALGEBRA_PRINTERS,

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate.loops._loop import Advance, LoopError, Runner
+from bdtorch.simulate.loops._loop import Advance, LoopError, Runner, expect_repeatable
 from bdtorch.simulate.loops.native.graph import Graph
 from bdtorch.simulate.loops.native.outer import add_outer
 from bdtorch.simulate.loops.native.reverse import Factor, Reversed, reversed_graph, sum_over_steps
@@ -58,8 +58,9 @@ class DifferentiableRunner(Runner):
         needed = self.reduced.inputs
         self.needed = [k for k in range(len(state)) if k in needed or after + k in needed]
         self.plain = _Kept(body, state, list(range(len(state))), interval) if interval else self._every_step()
-        graph = trace(self.plain, state)  # type: ignore[arg-type]
+        graph = trace(self.plain, state, body.start)  # type: ignore[arg-type]
         self._check_sources(graph.captured)
+        expect_repeatable(body, state, "native", graph.results[: len(state) + len(body.observed)])
         self.forward_runner = self._made(self.plain, graph)
         self.replay_runner: NativeRunner | None = None if interval else self.forward_runner
         self.backward_runner: NativeRunner | None = None

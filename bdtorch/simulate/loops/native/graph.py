@@ -78,12 +78,14 @@ class Graph:
         state: The node of each new state leaf.
         observed: The node of each observed tensor.
         captured: Tensors from outside the step that require a gradient.
+        results: What the step gave as it was traced, the new state and what is observed.
     """
 
     nodes: list[Node]
     state: list[Node]
     observed: list[Node]
     captured: list[Tensor]
+    results: list[Tensor] = field(default_factory=list)
 
 
 def pruned(state: list[Node], observed: list[Node], captured: list[Tensor]) -> Graph:

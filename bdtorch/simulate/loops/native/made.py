@@ -16,8 +16,8 @@ from torch import Tensor
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._kept import Key, kept_with
 from bdtorch.simulate._site import Site
-from bdtorch.simulate.loops._kept import Key, kept_with
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.compiler import compiled, toolchain
 from bdtorch.simulate.loops.native.emit import Recording, source

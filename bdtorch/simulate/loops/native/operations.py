@@ -143,6 +143,9 @@ DIVISIONS = {
 }  # fmt: skip
 """Operations that between integers raise an error where the divisor is 0."""
 
+DIVISOR = "bdtorch.divisor"
+"""A divisor of integers that changes: itself, and where it is 0 an error, and 1."""
+
 CREATIONS = {
     "aten.fill.Scalar", "aten.fill.Tensor", "aten.full_like.default", "aten.new_full.default", "aten.new_ones.default",
     "aten.new_zeros.default", "aten.ones_like.default", "aten.zero.default", "aten.zeros_like.default",
@@ -179,7 +182,7 @@ EXTERNAL = {
     "aten.max.dim", "aten.median.dim", "aten.min.dim", "aten.sort.default", "aten.sort.stable", "aten.topk.default",
     "aten._linalg_det.default", "aten._linalg_solve_ex.default", "aten.convolution.default",
     "aten.linalg_cholesky_ex.default", "aten.linalg_inv_ex.default", "aten.linalg_solve_triangular.default",
-    "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
+    DIVISOR, "aten.cat.default", "aten.constant_pad_nd.default", "aten.gather.default",
     "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
     "aten.scatter_add.default", "aten.scatter_reduce.two",
     "bdtorch._event_csr_raw.default", "bdtorch._event_csr_t_raw.default", "bdtorch._csr_outer_raw.default",

@@ -16,6 +16,7 @@ from bdtorch.simulate._memory import cleared, copied, in_huge_pages
 from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.loops.native.made import Made
 from bdtorch.simulate.loops.native.memory import Buffer, held
+from bdtorch.simulate.loops.native.operations import DIVISOR
 
 # Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
 _BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
@@ -107,6 +108,8 @@ class NativeRunner(Runner):
         done = int(frame[_DONE])
         if error := int(frame[_ERROR + (done - 1) % 2]):
             name, site = self.loop.sites[error]
+            if name == DIVISOR:
+                raise RuntimeError(f"ZeroDivisionError: integers are divided by 0 in step {first + done} ({site})")
             raise IndexError(f"an index is out of range in step {first + done}: {name} ({site})")
         counts = frame[_KEPT:].tolist()
         self.pace = [count / max(1, done) for count, _ in zip(counts, self.pace, strict=False)]

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bdtorch.ops import python_function
 from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._site import site, site_in
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import decompositions
@@ -25,7 +26,7 @@ from bdtorch.simulate.loops.native.autocast import casts_anew
 from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
 from bdtorch.simulate.loops.native.keys import key_of
-from bdtorch.simulate.loops.native.operations import DIVISIONS, is_supported
+from bdtorch.simulate.loops.native.operations import DIVISIONS, DIVISOR, is_supported
 from bdtorch.simulate.loops.native.overloads import facts_of, functional_twin, promoted, simplified
 
 
@@ -46,7 +47,7 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
     try:
-        with torch.no_grad(), casts_anew(), tracer, Escapes(tracer):
+        with alone_in(body.system), torch.no_grad(), casts_anew(), tracer, Escapes(tracer):
             after, observed = body(before, slices, t)
     except LoopError:
         raise
@@ -57,7 +58,9 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     if tracer.refused is not None:  # which the model, or C code, has caught
         raise tracer.refused
     new_state, shown = [tracer.node_of(x) for x in after], [tracer.node_of(x) for x in observed]
-    return pruned(new_state, shown, tracer.captured)
+    graph = pruned(new_state, shown, tracer.captured)
+    graph.results = [*after, *observed]
+    return graph
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -146,8 +149,9 @@ class _Tracer(TorchDispatchMode):
         if name in _UNFILLED or _is_lazy_zero(result):
             return self._constant(result)
         if name in DIVISIONS and not result.is_floating_point():
-            self._check_divisor(func, nodes[0][1])
-        self._record(name, nodes, args, result, operands)
+            self._record(name, self._with_divisor(func, nodes, args), args, result)
+        else:
+            self._record(name, nodes, args, result, operands)
         return result
 
     def _with_nodes(self, value: Any, found: list[Node]) -> Any:
@@ -162,14 +166,18 @@ class _Tracer(TorchDispatchMode):
             return {key: self._with_nodes(item, found) for key, item in value.items()}
         return value
 
-    def _check_divisor(self, func: Any, divisor: Any) -> None:
-        """Integer division by zero is an error in PyTorch, and a loop that runs to its end cannot raise it."""
+    def _with_divisor(self, func: Any, nodes: Any, args: tuple[Any, ...]) -> Any:
+        """The operands of an integer division, which by zero is an error in PyTorch, with a divisor that the loop checks."""
+        (dividend, divisor, *rest), keywords = nodes
+        if isinstance(divisor, Node) and not is_constant(divisor):
+            safe = torch.where(args[1] == 0, 1, args[1])
+            self._record(DIVISOR, ((divisor,), {}), (args[1],), safe)
+            return (dividend, self.node_of(safe), *rest), keywords
         if isinstance(divisor, Node):
-            if not is_constant(divisor):
-                raise self.error(func, "divides integers by a tensor that changes and might become 0")
             divisor = divisor.args[0] if divisor.op == "full" else bool((divisor.source != 0).all())
         if not divisor:
             raise self.error(func, "divides integers by 0")
+        return nodes
 
     def _constant(self, result: Any) -> Any:
         for leaf in _pytree.tree_leaves(result):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -55,6 +57,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.of_loops: dict[str, Kept] = {}
+        self.lock = threading.RLock()
 
     def __deepcopy__(self, memo: Any) -> _Store:
         return _Store()
@@ -65,5 +68,14 @@ class _Store:
 
 def kept_with(system: torch.nn.Module, loop: str, most: int) -> Kept:
     """What the loop of that name has made for a system; a shallow copy of the system shares it."""
+    return _store_of(system).of_loops.setdefault(loop, Kept(most))
+
+
+def alone_in(system: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Lets one thread at a time run the Python of a system: some put other tensors in the place of its parameters."""
+    return _store_of(system).lock
+
+
+def _store_of(system: torch.nn.Module) -> _Store:
     store: _Store = vars(system).setdefault(ATTRIBUTE, _Store())
-    return store.of_loops.setdefault(loop, Kept(most))
+    return store
