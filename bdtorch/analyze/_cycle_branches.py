@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,12 @@ from bdtorch.analyze._collocation import Collocation, Cycle, multipliers
 from bdtorch.analyze._cycles import SHRUNK, CycleCurve, CyclePoint, oscillation
 from bdtorch.analyze._diagram import CycleBranch, SpecialPoint
 from bdtorch.analyze._equilibria import Equilibria
+from bdtorch.analyze._evaluate import Array
 from bdtorch.analyze._find_cycles import last_loop, proper
 from bdtorch.analyze._results import LimitCycle, limit_cycle, tensor
+from bdtorch.analyze._roots import solve_small
 from bdtorch.analyze._trace import Steps, Trace, trace
-from bdtorch.analyze._trajectory import flow_many
+from bdtorch.analyze._trajectory import flow_many, flow_stiff
 
 KINDS = ("fold of cycles", "period doubling", "torus")
 SIMULATED = (0.1127, 0.5061, 0.9213)
@@ -30,13 +33,21 @@ class CycleBranches:
         steps: Lengths of steps.
         intervals: Mesh intervals of a cycle.
         max_period: A branch ends where the period is this many times its least.
+        window: Ranges of the variables in which simulations begin; default about the equilibria.
     """
 
     def __init__(
-        self, engine: Equilibria, bounds: tuple[float, float], steps: Steps, intervals: int, max_period: float
+        self,
+        engine: Equilibria,
+        bounds: tuple[float, float],
+        steps: Steps,
+        intervals: int,
+        max_period: float,
+        window: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.engine, self.evaluator = engine, engine.evaluator
         self.bounds, self.steps, self.intervals, self.max_period = bounds, steps, intervals, max_period
+        self._window = window
         scale = engine.scale
         self._visited = np.vstack([[p.y for p in path] for path in engine.paths])[:, :-1] * scale[:-1]
         self._extent = np.maximum(scale[:-1], np.ptp(self._visited, axis=0))
@@ -77,10 +88,13 @@ class CycleBranches:
         """Branches through the cycles on which trajectories settle, where they are not known yet."""
         from scipy.stats import qmc  # where it is used, for it is slow to import
 
-        low, high = self._visited.min(0), self._visited.max(0)
-        middle = 0.5 * (low + high)
         unit = qmc.Sobol(self.evaluator.n, seed=1).random(4)
-        starts = middle + (unit - 0.5) * 1.2 * self._extent
+        if self._window is None:
+            middle = 0.5 * (self._visited.min(0) + self._visited.max(0))
+            starts = middle + (unit - 0.5) * 1.2 * self._extent
+        else:
+            low, high = np.array([self._window[name] for name in self.evaluator.field.names], dtype=float).T
+            starts = low + unit * (high - low)
         for part in SIMULATED:
             value = self.bounds[0] + part * (self.bounds[1] - self.bounds[0])
             parameters = np.array([value])
@@ -89,28 +103,60 @@ class CycleBranches:
             speed = speed[np.isfinite(speed) & (speed > 0)]
             if not len(speed):
                 continue
+            duration = 60.0 / float(np.median(speed))
             runs = flow_many(
                 self.evaluator,
                 starts,
-                60.0 / float(np.median(speed)),
+                duration,
                 self._extent,
                 parameters=parameters,
                 tolerance=1e-5,
                 max_steps=3000,
                 rest=0.1,
             )
-            for times, states in runs:
-                guess = last_loop(
-                    self.evaluator, times, states, self._extent, self._collocation, self.intervals, parameters
-                )
+            guesses = [self._loop(*run, parameters) for run in runs]
+            for guess in guesses:
                 if guess is not None and not self._known(guess):
                     self._through(guess)
+            if not any(guesses):
+                slow = [states[-1] for times, states in runs if self._under_way(times, states, parameters)]
+                if slow and not self._slowly(slow[0], 100.0 * duration, parameters):
+                    self.remarks += (
+                        f"a simulation at {self._name}={value:g} neither came to rest nor closed a loop that could be "
+                        "solved for: an attractor may be missed",
+                    )
 
-    def _through(self, guess: Cycle) -> None:
+    def _loop(self, times: Array, states: Array, parameters: Array, finer: int = 1) -> Cycle | None:
+        count = finer * self.intervals
+        return last_loop(self.evaluator, times, states, self._extent, self._collocation, count, parameters)
+
+    def _slowly(self, start: Array, duration: float, parameters: Array) -> bool:
+        """Follow on what moves slowly for most of the time, and so is stiff as a rule; whether a cycle or rest is met."""
+        times, states = flow_stiff(self.evaluator, start, duration, self._extent, parameters=parameters, max_steps=2000)
+        for finer in (1, 4):
+            guess = self._loop(times, states, parameters, finer)
+            if guess is None:
+                return not self._under_way(times, states, parameters)
+            if self._known(guess) or self._through(guess):
+                return True
+        return False
+
+    def _under_way(self, times: Array, states: Array, parameters: Array) -> bool:
+        """Whether a trajectory has neither left nor come to rest."""
+        if not np.isfinite(states[-1]).all() or np.abs((states[-1] - states[0]) / self._extent).max() > 4.9:
+            return False
+        z = np.concatenate([states[-1], parameters])[None]
+        slopes = self.evaluator.jacobian(z)[:, :, : self.evaluator.n] * self._extent
+        return bool(np.abs(solve_small(slopes, -self.evaluator.f(z))).max() > 0.02)
+
+    def _through(self, guess: Cycle) -> bool:
+        """Add the branch through the cycle next to ``guess``; whether there is one."""
         solved = self._collocation.refined(guess)
         far = np.full(len(self._extent), np.inf)
-        if solved is None or not proper(solved[0], guess, -far, far, self._extent) or self._known(solved[0]):
-            return
+        if solved is None or not proper(solved[0], guess, -far, far, self._extent):
+            return False
+        if self._known(solved[0]):
+            return True
         curve = CycleCurve(self._collocation, self.bounds, self.max_period)
         start = curve.at(solved[0])
         forward = self._followed(curve, start)
@@ -118,6 +164,7 @@ class CycleBranches:
         backward = self._followed(curve, start.turned())
         points = [*(p.turned() for p in backward.points[:0:-1]), *forward.points]
         self._add(points, [backward, forward], None, (backward.reason, forward.reason))
+        return True
 
     def _followed(self, curve: CycleCurve, start: CyclePoint) -> Trace[CyclePoint]:
         """The curve from ``start`` along its tangent, with its bifurcations among its points."""

@@ -131,18 +131,32 @@ def _begin(field: _Field, x: Array, duration: float, extent: Array) -> _Walkers:
 
 
 def flow_stiff(
-    evaluator: Evaluator, start: Array, duration: float, extent: Array, *, backward: bool, limit: float
+    evaluator: Evaluator,
+    start: Array,
+    duration: float,
+    extent: Array,
+    *,
+    backward: bool = False,
+    limit: float = 20.0,
+    parameters: Array | None = None,
+    max_steps: int = 6000,
 ) -> tuple[Array, Array]:
     """As `flow_many` for one start, by steps that are implicit where the field is stiff; it ends early where the solver does."""
     from scipy.integrate import LSODA  # where it is used, for it is slow to import
 
-    sign = -1.0 if backward else 1.0
+    sign, n = -1.0 if backward else 1.0, evaluator.n
+    fixed = np.zeros(0) if parameters is None else parameters
     solver = LSODA(
-        lambda t, y: sign * evaluator.at(y), 0.0, start, duration, rtol=1e-6, atol=1e-7 * extent,
-        jac=lambda t, y: sign * evaluator.slopes(y),
-    )  # fmt: skip
+        lambda t, y: sign * evaluator.at(np.concatenate([y, fixed])),
+        0.0,
+        start,
+        duration,
+        rtol=1e-6,
+        atol=1e-7 * extent,
+        jac=lambda t, y: sign * evaluator.slopes(np.concatenate([y, fixed]))[:, :n],
+    )
     times, states = [0.0], [start]
-    while solver.status == "running" and len(times) < 6000:
+    while solver.status == "running" and len(times) < max_steps:
         solver.step()
         if not np.isfinite(solver.y).all():
             break

@@ -84,7 +84,7 @@ def continuation(
     remarks = field.remarks + more
     points = tuple(engine.special(p) for p in engine.located)
     steps = Steps(0.02, 2.0 * max_step + 0.04, 1e-6, max_cycles, 0.99)
-    followed = CycleBranches(engine, (low, high), steps, intervals, max_period)
+    followed = CycleBranches(engine, (low, high), steps, intervals, max_period, window)
     if cycles:
         followed.from_hopf_points([p for p in points if p.kind == "Hopf"])
         if len(field.names) > 1:

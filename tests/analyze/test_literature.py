@@ -140,18 +140,51 @@ def test_a_toggle_switch_and_its_pitchfork() -> None:
     torch.testing.assert_close(apart.x.sum(1), apart.parameter)
 
 
+def oregonator(x: Any, z: Any, f: Any = 1.0, epsilon: float = 0.04) -> tuple[Any, Any]:
+    """The Oregonator of two variables: Tyson & Fife (1980), doi:10.1063/1.440418."""
+    return (x * (1 - x) - f * z * (x - 8e-4) / (x + 8e-4)) / epsilon, x - z
+
+
+def oregonator_period(f: float = 1.0, epsilon: float = 0.04) -> float:
+    """By SciPy."""
+    run = solve_ivp(
+        lambda t, y: oregonator(*y, f, epsilon),
+        (0, 60),
+        [0.5, 0.3],
+        "LSODA",
+        rtol=1e-10,
+        atol=1e-12,
+        events=lambda t, y: y[0] - 0.2,
+    )
+    return float(run.t_events[0][-1] - run.t_events[0][-3])
+
+
 @pytest.mark.parametrize("epsilon", [0.04, 0.004])
 def test_a_stiff_oscillator_has_the_period_that_scipy_finds(epsilon: float) -> None:
-    """The Oregonator of two variables: Tyson & Fife (1980), doi:10.1063/1.440418."""
-
-    def reaction(x: Any, z: Any) -> tuple[Any, Any]:
-        return (x * (1 - x) - z * (x - 8e-4) / (x + 8e-4)) / epsilon, x - z
-
-    plane = analyze.phase_plane(lambda s, p: reaction(s["x"], s["z"]), {"x": (1e-4, 1.0), "z": (0.0, 0.6)})
-    run = solve_ivp(
-        lambda t, y: reaction(*y), (0, 40), [0.5, 0.3], "LSODA", rtol=1e-10, atol=1e-12, events=lambda t, y: y[0] - 0.2
+    plane = analyze.phase_plane(
+        lambda s, p: oregonator(s["x"], s["z"], 1.0, epsilon), {"x": (1e-4, 1.0), "z": (0.0, 0.6)}
     )
-    assert [c.period for c in plane.cycles] == pytest.approx([run.t_events[0][-1] - run.t_events[0][-3]], rel=1e-6)
+    assert [c.period for c in plane.cycles] == pytest.approx([oregonator_period(1.0, epsilon)], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_stiff_cycles_are_met_by_simulation_and_a_branch_that_goes_on_is_said_to() -> None:
+    found = analyze.continuation(
+        lambda s, p: oregonator(s["x"], s["z"], p["f"]),
+        parameter="f",
+        bounds=(1.4, 1.8),
+        window={"x": (1e-4, 1.0), "z": (1e-4, 0.6)},
+        max_cycles=3,
+    )
+    assert len(found.cycles) and not found.converged
+    for branch in found.cycles:
+        assert bool(branch.stable.all())
+        period = oregonator_period(float(branch.parameter[0]))
+        assert float(branch.period[0]) == pytest.approx(period, rel=1e-6)
+    assert any("branch 0 of cycles goes on: 3 steps were made" in remark for remark in found.remarks)
+    ax = found.plot()
+    assert "goes on" in ax.get_title(loc="left")
+    matplotlib.pyplot.close(ax.figure)
 
 
 def test_lyapunov_spectra_of_the_literature() -> None:
