@@ -108,7 +108,7 @@ def lyapunov_spectrum(
     Raises:
         TypeError, ValueError: An argument is not as described, or the system is not a differentiable, autonomous function
             of its state alone.
-        FloatingPointError: The trajectory diverged.
+        FloatingPointError: The trajectory diverged, or an exponent is minus infinity.
 
     Source: Benettin, Galgani, Giorgilli & Strelcyn (1980), doi:10.1007/BF02128236.
     """
@@ -130,18 +130,26 @@ def lyapunov_spectrum(
     if loop == "auto" and count > _MOST_UNROLLED:
         loop = "reference"
     options: dict[str, Any] = {"dt": step * every, "progress": False, "loop": loop, "inputs": None}
-    if rounds["transient"]:
-        settled = simulate(tangent, duration=rounds["transient"] * step * every, state=state, **options).state
-        state = state._replace(x=settled.x, vectors=settled.vectors)
     gap = max(1, rounds["duration"] // 200)
-    sol = simulate(
-        tangent,
-        duration=rounds["duration"] * step * every,
-        state=state,
-        record={"sums": trace("sums", every=gap)},
-        keep_out=False,
-        **options,
-    )
+    try:
+        if rounds["transient"]:
+            settled = simulate(tangent, duration=rounds["transient"] * step * every, state=state, **options).state
+            state = state._replace(x=settled.x, vectors=settled.vectors)
+        sol = simulate(
+            tangent,
+            duration=rounds["duration"] * step * every,
+            state=state,
+            record={"sums": trace("sums", every=gap)},
+            keep_out=False,
+            **options,
+        )
+    except FloatingPointError as error:
+        if "'vectors'" not in str(error):
+            raise
+        raise FloatingPointError(
+            "`lyapunov_spectrum(k=...)`: a direction is contracted to nothing in one step, so that its exponent is minus "
+            f"infinity: ask for fewer exponents ({error})"
+        ) from error
     per_step = discrete or dt is None
     unit = 1.0 if per_step else step
     # Sums are by batch and vector; times count steps of the map from the end of the transient.

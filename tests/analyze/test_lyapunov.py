@@ -121,3 +121,15 @@ def test_a_trajectory_that_diverges_is_an_error() -> None:
         lyapunov_spectrum(
             lambda x: 3 * x, torch.ones(1, dtype=F64), duration=5000, transient=0, discrete=True, loop="native"
         )
+
+
+def test_an_exponent_of_minus_infinity_is_said() -> None:
+    start = torch.tensor([0.3, 0.2], dtype=torch.float64)
+
+    def flattened(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([0.5 * x[..., 0], 0.0 * x[..., 1]], -1)
+
+    with pytest.raises(FloatingPointError, match="minus infinity: ask for fewer exponents"):
+        lyapunov_spectrum(flattened, start, duration=20, transient=0, discrete=True)
+    one = lyapunov_spectrum(flattened, start, duration=20, transient=5, discrete=True, k=1)
+    assert float(one.exponents) == pytest.approx(math.log(0.5))
