@@ -10,7 +10,7 @@ from torch import Tensor
 
 import bdtorch
 from bdtorch.integrate import RK4, ODESolver
-from bdtorch.simulate.loops.native import compiler, made, segments
+from bdtorch.simulate.loops.native import compiler, made, passes, segments
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.kernel import Kernel
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
@@ -30,7 +30,8 @@ def _chain(steps: int, op: str = "aten.tanh.default") -> list[Node]:
 
 def test_a_chain_is_cut_and_independent_work_is_not() -> None:
     assert [len(part) for part in segments.segments(_chain(3))] == [1, 1, 1]
-    assert len(segments.segments(_chain(3), interleaved=16)) == 1  # there is other work while one vector waits
+    assert len(segments.segments(_chain(2), interleaved=4)) == 1  # there is other work while one vector waits
+    assert len(segments.segments(_chain(3), interleaved=4)) == 3  # but not room for the values of all
     assert len(segments.segments(_chain(5, "aten.neg.default"))) == 1
     short = _chain(24, "aten.neg.default")  # as long as a step of integrate-and-fire cells
     assert len(segments.segments(short)) > 1
@@ -40,6 +41,23 @@ def test_a_chain_is_cut_and_independent_work_is_not() -> None:
     start = Node(0, "state", (N,), torch.float64)
     beside = [Node(k, "op", (N,), torch.float64, "aten.tanh.default", (start,)) for k in range(1, 9)]
     assert segments.segments(beside) == [beside]
+
+
+def test_what_is_quickly_made_is_made_where_it_is_needed() -> None:
+    nodes = _chain(3)
+    start = nodes[0].args[0]
+    quick = Node(10, "op", (N,), torch.float64, "aten.neg.default", (start,))
+    beside = Node(11, "op", (N,), torch.float64, "aten.abs.default", (quick,))  # a result that nothing needs
+    joined = Node(12, "op", (N,), torch.float64, "aten.add.Tensor", (nodes[-1], quick))
+    *_, last = segments.segments([quick, beside, *nodes, joined])
+    assert {quick, beside, joined} <= set(last)
+
+
+@pytest.mark.parametrize(
+    ("extent", "most", "block"), [(400, 1024, 400), (1600, 1024, 320), (4096, 1024, 1024), (1601, 768, 0)]
+)
+def test_blocks_are_of_one_length_where_the_axis_allows_it(extent: int, most: int, block: int) -> None:
+    assert passes._even(extent, most) == block
 
 
 def test_a_number_may_stand_in_a_pass() -> None:

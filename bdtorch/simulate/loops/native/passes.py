@@ -86,10 +86,14 @@ class _Pass:
         hoisted = [self._load(node) for node in self.reads if node in self.constant]
         lines = [f"({', '.join(self.parameters)}, int64_t begin, int64_t end) {{", *hoisted]
         parts = self._segments()
-        if len(parts) > 1:
+        if len(parts) > 1 and self._interleaved() == 1:
             self._set_apart(parts)
         handed = list(dict.fromkeys([*self.before, *(node for part in parts for node in part.taken), *self.behind]))
+        low, high = ("begin", "end") if len(self.iteration.shape) == 1 else ("0", str(self.iteration.shape[-1]))
         block = _block([self._handed(node) for node in handed])
+        count = f"{high} - start < {block} ? {high} - start : {block}"
+        if low == "0" and (even := _even(self.iteration.shape[-1], block)):  # a number that the compiler knows
+            block, count = even, str(even)
         lines += [f"alignas(64) {CPP[self._handed(node)]} {self.names[node]}_block[{block}];" for node in handed]
         bounds = [("begin", "end"), *(("0", str(extent)) for extent in self.iteration.shape[1:])]
         inner = self.axes[-1]
@@ -101,7 +105,7 @@ class _Pass:
             return "\n".join([*lines, "#pragma GCC ivdep", loop, "{", *self._body(parts[0], []), "}", "}", ""])
         lines += [
             f"for (int64_t start = {low}; start < {high}; start += {block})", "{",
-            f"const int64_t count = {high} - start < {block} ? {high} - start : {block};",
+            f"const int64_t count = {count};",
         ]  # fmt: skip
         bodies = [
             [f"{self._in_block(node)} = {self._element(node)};" for node in self.before],
@@ -222,6 +226,16 @@ def _loaded(dtype: torch.dtype) -> str:
 
 def _at_work(dtype: torch.dtype) -> str:
     return CPP[computed(dtype)]
+
+
+def _even(extent: int, most: int) -> int:
+    """Elements of blocks that are all of one length, at most so many: one, or in whole vectors; 0 where none are as long."""
+    if extent <= most:
+        return extent
+    for blocks in range(-(-extent // most), extent // _LEAST + 1):
+        if extent % blocks == 0 and extent // blocks % _VECTOR == 0:
+            return extent // blocks
+    return 0
 
 
 def _block(handed: list[torch.dtype]) -> int:

@@ -31,6 +31,7 @@ _AHEAD = 55  # cycles of waiting that a processor can fill with other elements' 
 _WHOLE = 100  # cycles of the longest chain below which a pass with choices stays one loop: not all make vectors
 _LEAST = 50  # the same of a pass of nothing but numbers
 _NEAR = 40  # cycles that can be filled in such passes: in one loop, a midpoint step of a cubic takes 1.3 times as long
+_TURNS = 2  # vectors in turns by which a whole pass waits less; more of them leave too few registers
 _HANDED = 2  # instructions by which a value gets from one loop to a later one
 
 
@@ -45,9 +46,7 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
         interleaved: How many vectors of elements the compiler works on in turns, and so how much less waiting there is, in
             the pass as a whole; parts of it may well be without the narrow elements that are the reason.
     """
-    ready: dict[Node, int] = {}
-    for node in nodes:
-        ready[node] = max((ready[x] for x in loads(node) if x in ready), default=0) + _cost(node)[1]
+    ready = _ready(nodes)
     edges = sorted(set(ready.values()))
     short = not edges or edges[-1] < _WHOLE
     if short and (not edges or edges[-1] < _LEAST or any(node.dtype == torch.bool for node in nodes)):
@@ -59,11 +58,39 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
         instructions[place[edge]] += count
         begins[place[edge]] = min(begins[place[edge]], edge - cycles)
     ahead = _NEAR if short else _AHEAD
-    cuts = _cheapest(edges, instructions, begins, _crossings(nodes, ready, place), ahead, ahead * interleaved)
+    cuts = _cheapest(
+        edges, instructions, begins, _crossings(nodes, ready, place), ahead, ahead * min(interleaved, _TURNS)
+    )
     parts: list[list[Node]] = [[] for _ in cuts]
     for node in nodes:
         parts[bisect.bisect_left(cuts, place[ready[node]])].append(node)
     return parts
+
+
+def _ready(nodes: list[Node]) -> dict[Node, int]:
+    """The cycle in which each operation is ready, when all begin as late as the first that needs them lets them.
+
+    So what is quickly made of memory is made where it is needed, and not handed on. Results that nothing else needs come
+    with what they are made of.
+    """
+    early: dict[Node, int] = {}
+    users: dict[Node, list[Node]] = {node: [] for node in nodes}
+    for node in nodes:
+        operands = [x for x in loads(node) if x in early]
+        early[node] = max((early[x] for x in operands), default=0) + _cost(node)[1]
+        for operand in operands:
+            users[operand].append(node)
+    late: dict[Node, int] = {}
+    for node in reversed(nodes):
+        if users[node]:
+            waiting = [late[user] - _cost(user)[1] for user in users[node] if user in late]
+            results = [early[user] - _cost(user)[1] for user in users[node] if user not in late]
+            late[node] = min(waiting) if waiting else max(results)
+    for node in nodes:
+        if node not in late:
+            made = max((late[x] for x in loads(node) if x in late), default=0)
+            late[node] = max(early[node], made + _cost(node)[1])
+    return late
 
 
 def _cost(node: Node) -> tuple[int, int]:
