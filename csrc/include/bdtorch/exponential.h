@@ -22,34 +22,34 @@ BDTORCH_INLINE float exp_near(float r) {
 }
 BDTORCH_INLINE double exp_near(double r) { return fused(r, fused(r, expm1_tail(r), 1.), 1.); }
 
-// x = k ln 2 + r with an integer k between bounds, such that |r| <= ln(2)/2. Beyond the upper bound r grows with x, to
-// infinity; what is below the lower one counts as it.
+// x = k ln 2 + r with an integer k between bounds, such that |r| <= ln(2)/2 where no bound is in the way. Beyond the
+// upper one r grows with x, to infinity; beyond the lower one it ends at -1.
 template <class T>
 struct Reduced {
-  typename Format<T>::Bits k;  // with an offset, in the lowest bits; above them others, which are to be shifted out
+  typename Format<T>::Signed k;
   T r;
 };
 
-template <class T, int lowest, int highest, int offset>
-BDTORCH_INLINE Reduced<T> reduced(T x) {
+template <class T>
+BDTORCH_INLINE Reduced<T> reduced(T x, int lowest, int highest) {
   using F = Format<T>;
   using Signed = typename F::Signed;
-  constexpr T shifter = F::shifter + T(offset), least = T(lowest) * (F::ln2_high + F::ln2_low);
-  const T y = x < least ? least : x;
-  // Bits of positive numbers have their order, and those of infinity and NaN come behind: so far off as x may be, this is
-  // a bound of the number itself. Integers, since a choice between floats costs gcc two instructions.
-  const Signed most = Signed(to_bits(shifter + T(highest)));
-  const Signed bits = Signed(to_bits(fused(y, F::log2_e, shifter)));
-  const Signed bounded = bits < most ? bits : most;
-  const T k = from_bits(typename F::Bits(bounded)) - shifter;
-  return {typename F::Bits(bounded), fused(k, -F::ln2_low, fused(k, -F::ln2_high, y))};
+  const Signed zero = Signed(to_bits(F::shifter));
+  // Bits of positive numbers have their order, and those of negative ones come before: so far off as x may be, these are
+  // bounds of the number itself. Integers, since a choice between floats costs gcc two instructions and a mask.
+  const Signed bits = Signed(to_bits(fused(x, F::log2_e, F::shifter)));
+  const Signed raised = bits > zero + lowest ? bits : zero + lowest;
+  const Signed bounded = raised < zero + highest ? raised : zero + highest;
+  const T k = from_bits(typename F::Bits(bounded)) - F::shifter;
+  const T r = fused(k, -F::ln2_low, fused(k, -F::ln2_high, x));
+  return {Signed(bounded - zero), r < T(-1) ? T(-1) : r};
 }
 
-// 2^k, where k with the bias is in the lowest bits
+// 2^k for the exponents of normal numbers
 template <class T>
-BDTORCH_INLINE T power_of_two(typename Format<T>::Bits k) {
+BDTORCH_INLINE T power_of_two(typename Format<T>::Signed k) {
   using Bits = typename Format<T>::Bits;
-  return from_bits(Bits(k << Format<T>::mantissa_bits));
+  return from_bits(Bits((Bits(k) + Format<T>::bias) << Format<T>::mantissa_bits));
 }
 
 // e^x - 1 for |x| >= negligible_square
@@ -57,25 +57,32 @@ BDTORCH_INLINE T power_of_two(typename Format<T>::Bits k) {
 template <class T>
 BDTORCH_INLINE T expm1_of_normal(T x) {
   using F = Format<T>;
-  const Reduced<T> parts = reduced<T, -2 * F::mantissa_bits, int(F::bias) + 1, int(F::bias) - 1>(x);
+  const Reduced<T> parts = reduced(x, -2 * F::mantissa_bits, F::bias + 1);
   const T r = parts.r;
-  const T scale = power_of_two<T>(parts.k);
+  const T scale = power_of_two<T>(parts.k - 1);
   const T half = fused(scale, fused(r * r, expm1_tail(r), r), scale - T(0.5));
   return half + half;
 }
 
 }  // namespace detail
 
-// e^x = 2^k e^r in two halves: 2^k alone overflows before e^x does, and has no bits for subnormal numbers
+// e^x = 2^k e^r in two halves: 2^k alone overflows before e^x does, and has no bits for subnormal numbers. k stays in the
+// lowest bits of the sum that rounds it, with twice the bias; what is above them is shifted out.
 template <class T>
 BDTORCH_INLINE T exp(T x) {
   using F = detail::Format<T>;
-  constexpr int bias = int(F::bias);
-  const detail::Reduced<T> parts = detail::reduced<T, -bias - F::mantissa_bits - 2, bias + 1, 2 * bias>(x);
-  const T r = parts.r;
-  const T e = detail::exp_near(r);
-  const typename F::Bits half = parts.k >> 1;
-  return (e * detail::power_of_two<T>(half)) * detail::power_of_two<T>(parts.k - half);
+  using Bits = typename F::Bits;
+  using Signed = typename F::Signed;
+  constexpr T shifter = F::shifter + T(2 * F::bias);
+  constexpr T least = -T(F::bias + F::mantissa_bits + 2) * (F::ln2_high + F::ln2_low);  // e^least rounds to 0
+  const T y = x < least ? least : x;
+  const Signed most = Signed(detail::to_bits(shifter + T(F::bias + 1)));
+  const Signed bits = Signed(detail::to_bits(detail::fused(y, F::log2_e, shifter)));
+  const Signed bounded = bits < most ? bits : most;
+  const Bits k = Bits(bounded), half = k >> 1;
+  const T whole = detail::from_bits(k) - shifter;
+  const T e = detail::exp_near(detail::fused(whole, -F::ln2_low, detail::fused(whole, -F::ln2_high, y)));
+  return (e * detail::from_bits(Bits(half << F::mantissa_bits))) * detail::from_bits(Bits((k - half) << F::mantissa_bits));
 }
 
 // e^x - 1
