@@ -16,8 +16,8 @@ from bdtorch.simulate import Loop, simulate
 from bdtorch.train._checks import above_zero, flag, fraction, whole
 from bdtorch.train.readout import checked_samples
 
-_BLOCK = 64
-"""Samples that recursive least squares learns at once."""
+_FEWEST, _MOST = 64, 256
+"""Samples that recursive least squares learns at once: more where its matrix is large, for which products of few are slow."""
 
 
 class OnlineRule(abc.ABC):
@@ -131,7 +131,8 @@ class RLS(OnlineRule):
             return None
         inverse, weight = rls_inverse(state.memory, state.pending, block=_pending(x.shape[1])), weight.mT
         predictions = [y[:0]]
-        for rows, targets in zip(x.split(_BLOCK), y.split(_BLOCK), strict=True):
+        block = min(_MOST, max(_FEWEST, x.shape[1] // 8))
+        for rows, targets in zip(x.split(block), y.split(block), strict=True):
             spread = torch.matmul(inverse, rows.T)
             inner = rows @ spread
             inner.diagonal().add_(1.0)

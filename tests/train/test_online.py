@@ -45,10 +45,10 @@ def test_forgetting_weighs_samples_exponentially() -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("samples", [1, 64, 65, 200])
-def test_blocks_of_samples_are_learnt_as_if_one_by_one(samples: int, bias: bool) -> None:
+@pytest.mark.parametrize(("samples", "features"), [(1, 7), (64, 7), (65, 7), (200, 7), (170, 650)])
+def test_blocks_of_samples_are_learnt_as_if_one_by_one(samples: int, features: int, bias: bool) -> None:
     generator = torch.Generator().manual_seed(samples)
-    x = torch.randn(samples, 7, generator=generator, dtype=torch.float64)
+    x = torch.randn(samples, features, generator=generator, dtype=torch.float64)
     y = torch.randn(samples, 3, generator=generator, dtype=torch.float64)
     blocks, steps = (fit_online(x, y, RLS(0.3), bias=bias, loop=loop) for loop in ("auto", "reference"))
     torch.testing.assert_close(blocks.predictions, steps.predictions, rtol=1e-9, atol=1e-11)
