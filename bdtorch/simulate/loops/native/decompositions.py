@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdtorch.simulate.loops.native import indexing
+from bdtorch.simulate.loops.native import backward, indexing
 
 
 def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
@@ -149,19 +149,32 @@ def _average(
     return windows.sum((-2, -1)) / (divisor or kernel[0] * kernel[1])
 
 
+def solve_for_gradient(
+    a: Tensor, factors: Tensor, pivots: Tensor, b: Tensor, *, left: bool = True, adjoint: bool = False
+) -> Tensor:
+    """``a.T x = b``, or ``x a.T = b``: what the gradients of solving and of determinants ask for.
+
+    They ask by way of factors, which are those of the transpose where ``a`` is contiguous, and of ``a`` itself otherwise.
+    """
+    return torch.linalg.solve(a.mT, b) if left else torch.linalg.solve(a, b.mT).mT
+
+
 TABLE: dict[str, Callable[..., Any]] = {
     "aten._cdist_forward.default": _distances,
+    "aten._weight_norm_interface_backward.default": backward.weight_norm_backward,
     "aten._scaled_dot_product_flash_attention_for_cpu.default": _attention,
     "aten.argmax.default": _max_of_all,
     "aten.argmin.default": functools.partial(_max_of_all, least=True),
     "aten.as_strided.default": _as_strided,
     "aten.avg_pool2d.default": _average,
+    "aten.avg_pool2d_backward.default": backward.average_backward,
     "aten.bucketize.Tensor": lambda x, rows, **options: _search(rows, x, **options),
     "aten.cholesky_solve.default": lambda b, factor, upper=False: torch.linalg.solve_triangular(
         factor if upper else factor.mT,
         torch.linalg.solve_triangular(factor.mT if upper else factor, b, upper=False),
         upper=True,
     ),
+    "aten.convolution_backward.default": backward.convolution_backward,
     "aten.diagonal.default": _diagonal,
     "aten.diagonal_backward.default": _diagonal_backward,
     "aten.diagonal_copy.default": _diagonal,
@@ -174,6 +187,8 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten.unfold.default": _unfold,
     "aten.unsafe_split.Tensor": lambda x, size, dim=0: [part.clone() for part in x.split(size, dim)],
     "aten.unsafe_split_with_sizes.default": lambda x, sizes, dim=0: [part.clone() for part in x.split(sizes, dim)],
+    "aten.upsample_nearest1d_backward.default": backward.nearest_backward(1),
+    "aten.upsample_nearest2d_backward.default": backward.nearest_backward(2),
     "prims.broadcast_in_dim.default": _broadcast_in_dim,
     "prims.div.default": _divided,
     "prims.mul.default": torch.ops.aten.mul,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree
@@ -62,6 +63,8 @@ class Escapes(TorchFunctionMode):
         if func in _INDEXING and (places := self._looked_up(args[1])):
             rows, numbers = _in_front(args[0], _listed_index(args[1]), places)
             return func(rows, numbers, *args[2:]) if len(args) > 2 else func(rows, numbers).squeeze(0)
+        if func is F.one_hot and self._changes(args[0]) and (count := _classes(args, kwargs or {})) > 0:
+            return torch.zeros(*args[0].shape, count, dtype=torch.int64).scatter(-1, args[0].unsqueeze(-1), 1)
         result = func(*args, **(kwargs or {}))
         if func in FUNCTIONS:
             self.tracer.take_whole(FUNCTIONS[func], args[0], result)
@@ -79,6 +82,10 @@ class Escapes(TorchFunctionMode):
         """Whether it is a tensor that is not the same in every step."""
         node = self.tracer.nodes.get(id(x)) if isinstance(x, Tensor) else None
         return node is not None and not is_constant(node)
+
+
+def _classes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    return int(args[1] if len(args) > 1 else kwargs.get("num_classes", -1))
 
 
 def _listed(args: tuple[Any, ...]) -> Any:

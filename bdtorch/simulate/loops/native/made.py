@@ -107,7 +107,8 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
     """Lay a traced step out and print it."""
     for node in graph.nodes:
         if node.dtype not in CPP:
-            raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {node} ({node.site})")
+            of = f"the state variable {body.names[node.source]!r}" if node.kind == "state" else f"{node} ({node.site})"
+            raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {of}")
     layout = plan(graph)
     share_visits(layout)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]

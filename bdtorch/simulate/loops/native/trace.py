@@ -7,6 +7,7 @@ which hoists it out of the loop. Equal operations on equal operands are taken on
 
 from __future__ import annotations
 
+import functools
 import traceback
 from typing import Any
 
@@ -217,6 +218,8 @@ class _Tracer(TorchDispatchMode):
         """An in-place operation on a tensor that the step made is its functional twin, bound to the same tensor."""
         target = args[0] if args and isinstance(args[0], Tensor) else None
         functional = functional_twin(func)
+        if target is not None and target.is_complex():
+            raise self.error(func, f"works in {target.dtype}, which the loop has not")
         if target is None or functional is None:
             raise self.error(func, "writes to tensors in a way that the native loop does not follow")
         sharing = self._twins(target)
@@ -278,6 +281,8 @@ class _Tracer(TorchDispatchMode):
                 raise self.error(func, 'is followed with native="python", but torch operations did not make its result')
             return result
         decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
+        if str(func) == "aten.linalg_lu_solve.default" and (matrix := self._factored(args[0])) is not None:
+            decomposition = functools.partial(decompositions.solve_for_gradient, matrix)
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
@@ -295,6 +300,15 @@ class _Tracer(TorchDispatchMode):
         self.fresh.add(id(seen))
         self._bind(seen, self.node_of(result))
         return seen
+
+    def _factored(self, factors: Tensor) -> Tensor | None:
+        """The matrix whose factors these are, where solving or a determinant has left them for its gradient."""
+        node = self.node_of(factors)
+        if node.op == "aten.add.Tensor":  # a determinant keeps its factors away from zero
+            node = node.args[0]
+        if node.op not in ("aten._linalg_solve_ex.default", "aten._linalg_det.default") or node.output != 1:
+            return None
+        return next((x for x in self.alive.values() if self.nodes[id(x)] is node.args[0]), None)
 
     def take_whole(self, name: str, operand: Tensor, result: Tensor) -> None:
         """Let ``result``, whose operations have been recorded, be one elementary function of ``operand``.
