@@ -61,10 +61,11 @@ void multiply_batch(const W* m, const DenseArguments& dense, const S* s, int64_t
       for (int64_t b = 0; b < n_batch; ++b) {  // silent neurons must not be multiplied
         T* y_b = y + b * n_to;
         std::fill(y_b + begin, y_b + end, T(0));
+        const RowMajor<const W> matrix{m, dense.n_rows, dense.n_columns};
         if (rows)
-          event_dense_rows(m, s + b * n_from, dense.n_rows, dense.n_columns, begin, end, y_b);
+          event_dense_rows(matrix, s + b * n_from, begin, end, y_b);
         else
-          event_dense_columns(m, s + b * n_from, dense.n_columns, begin, end, y_b);
+          event_dense_columns(matrix, s + b * n_from, begin, end, y_b);
       }
     }
   });
@@ -89,10 +90,11 @@ Tensor product(const char* op, const Tensor& spikes_, const Tensor& matrix_, boo
     parallel_parts(n_batch, n_to, n_batch * n_from * n_to, work, [&](int64_t b, int64_t begin, int64_t end) {
       T* y_b = y + b * n_to;
       std::fill(y_b + begin, y_b + end, T(0));
+      const RowMajor<const W> matrix{m + b * stride, dense.n_rows, dense.n_columns};
       if (rows)
-        event_dense_rows(m + b * stride, s + b * n_from, dense.n_rows, dense.n_columns, begin, end, y_b);
+        event_dense_rows(matrix, s + b * n_from, begin, end, y_b);
       else
-        event_dense_columns(m + b * stride, s + b * n_from, dense.n_columns, begin, end, y_b);
+        event_dense_columns(matrix, s + b * n_from, begin, end, y_b);
     });
   });
   return out;

@@ -20,12 +20,12 @@ Tensor plasticity_dense(const Tensor& weights, const Tensor& spikes, const Tenso
     const auto* s = dense.spikes.const_data_ptr<S>();
     const auto work = [&] { return count_events(s, dense.spikes.numel()) * dense.n_terms; };
     parallel_parts(batch_size(dense.spikes), dense.n_terms, out.numel(), work, [&](int64_t i, int64_t begin, int64_t end) {
-      W* w_i = w + i * dense.sample_stride();
+      const RowMajor<W> w_i{w + i * dense.sample_stride(), dense.n_rows, dense.n_columns};
       const S* s_i = s + i * dense.n_spiking;
       if (columns)
-        dense_update_columns(w_i, s_i, dense.change.sample<T>(i), dense.n_columns, begin, end);
+        dense_update_columns(w_i, s_i, dense.change.sample<T>(i), begin, end);
       else
-        dense_update_rows(w_i, s_i, dense.change.sample<T>(i), dense.n_rows, dense.n_columns, begin, end);
+        dense_update_rows(w_i, s_i, dense.change.sample<T>(i), begin, end);
     });
   });
   return out;

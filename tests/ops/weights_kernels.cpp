@@ -52,11 +52,12 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
   const auto b_column = filled<T>(n_columns);
   const WeightChange<T> to_rows{a_column.get(), with_b ? b_column.get() : nullptr, T(1), T(90)};
   const WeightChange<T> to_columns{a_row.get(), with_b ? b_row.get() : nullptr, T(1), T(90)};
+  const RowMajor<T> matrix{w.get(), n_rows, n_columns};
   compare_parts<T>("event_dense_rows", n_columns, n_columns, nullptr, [&](int64_t begin, int64_t end, T* y) {
-    event_dense_rows(w.get(), by_row.get(), n_rows, n_columns, begin, end, y);
+    event_dense_rows(matrix, by_row.get(), begin, end, y);
   });
   compare_parts<T>("event_dense_columns", n_rows, n_rows, nullptr, [&](int64_t begin, int64_t end, T* y) {
-    event_dense_columns(w.get(), by_column.get(), n_columns, begin, end, y);
+    event_dense_columns(matrix, by_column.get(), begin, end, y);
   });
   // A batch by panels, against its samples.
   const int64_t n_batch = 6, lanes = batch_lanes<T>;
@@ -69,17 +70,17 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
   }
   for (int64_t b = 0; b < n_batch; ++b) {
     const std::unique_ptr<T[]> single(new T[size_t(n_columns)]());
-    event_dense_rows(w.get(), many.get() + b * n_rows, n_rows, n_columns, 0, n_columns, single.get());
+    event_dense_rows(matrix, many.get() + b * n_rows, 0, n_columns, single.get());
     if (!std::equal(single.get(), single.get() + n_columns, batch.get() + b * n_columns)) {
       ++n_failures;
       std::printf("multiply_panel differs from its samples\n");
     }
   }
   compare_parts<T>("dense_update_rows", n_columns, size, w.get(), [&](int64_t begin, int64_t end, T* out) {
-    dense_update_rows(out, by_row.get(), to_rows, n_rows, n_columns, begin, end);
+    dense_update_rows(RowMajor<T>{out, n_rows, n_columns}, by_row.get(), to_rows, begin, end);
   });
   compare_parts<T>("dense_update_columns", n_rows, size, w.get(), [&](int64_t begin, int64_t end, T* out) {
-    dense_update_columns(out, by_column.get(), to_columns, n_columns, begin, end);
+    dense_update_columns(RowMajor<T>{out, n_rows, n_columns}, by_column.get(), to_columns, begin, end);
   });
   // A CSR structure of every pair: the rows, and the columns by numbered synapses.
   const auto indptr = filled<int32_t>(n_rows + 1), indptr_t = filled<int32_t>(n_columns + 1);
@@ -94,8 +95,8 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
     }
   std::unique_ptr<T[]> rows(new T[size_t(size)]), columns(new T[size_t(size)]);
   std::copy_n(w.get(), size, rows.get()), std::copy_n(w.get(), size, columns.get());
-  dense_update_rows(rows.get(), by_row.get(), to_rows, n_rows, n_columns, 0, n_columns);
-  dense_update_columns(columns.get(), by_column.get(), to_columns, n_columns, 0, n_rows);
+  dense_update_rows(RowMajor<T>{rows.get(), n_rows, n_columns}, by_row.get(), to_rows, 0, n_columns);
+  dense_update_columns(RowMajor<T>{columns.get(), n_rows, n_columns}, by_column.get(), to_columns, 0, n_rows);
   const auto sparse = [&](const char* what, int64_t n, const S* spikes, const WeightChange<T>& change,
                           const int32_t* ends, const int32_t* starts, const int32_t* numbers, const T* expected) {
     compare_parts<T>(what, n, size, w.get(), [&](int64_t begin, int64_t end, T* out) {
@@ -120,6 +121,71 @@ void compare(int64_t n_rows, int64_t n_columns, bool with_b) {
   sparse("columns", n_columns, by_column.get(), to_columns, indices_t.get(), indptr_t.get(), synapses.get(), columns.get());
 }
 
+// Woven rows against rows that follow one another: where elements lie, what visits make of them, and the way back.
+template <class T, class S>
+void compare_layouts(int64_t n_rows, int64_t n_columns, bool with_b) {
+  using namespace bdtorch;
+  const int64_t size = n_rows * n_columns;
+  const auto plain = filled<T>(size), room = filled<T>(n_columns);
+  const std::unique_ptr<T[]> woven(new T[size_t(size)]);
+  std::copy_n(plain.get(), size, woven.get());
+  const RowMajor<T> one{plain.get(), n_rows, n_columns};
+  const WovenRows<T> other{woven.get(), n_rows, n_columns};
+  const auto check = [&](const char* what, bool equal) {
+    if (equal) return;
+    ++n_failures;
+    std::printf("%s: %d x %d woven differ\n", what, int(n_rows), int(n_columns));
+  };
+  const auto same_elements = [&](const char* what) {
+    bool same = true;
+    for (int64_t i = 0; i < n_rows; ++i)
+      for (int64_t j = 0; j < n_columns; ++j) same &= *one.at(i, j) == *other.at(i, j);
+    check(what, same);
+  };
+  // Any two parts of the pairs.
+  const int64_t middle = n_rows / 2 / 3;
+  weave_rows(woven.get(), n_columns, 0, middle, room.get());
+  weave_rows(woven.get(), n_columns, middle, n_rows / 2, room.get());
+  same_elements("weave_rows");
+
+  const auto by_row = filled<S>(n_rows, 3), by_column = filled<S>(n_columns, 3);
+  const auto a_row = filled<T>(n_rows), a_column = filled<T>(n_columns), b_row = filled<T>(n_rows);
+  const auto b_column = filled<T>(n_columns);
+  const WeightChange<T> to_rows{a_column.get(), with_b ? b_column.get() : nullptr, T(-0.), T(90)};
+  const WeightChange<T> to_columns{a_row.get(), with_b ? b_row.get() : nullptr, T(1), T(90)};
+  const auto both = [&](const char* what, int64_t range, const auto& run) {
+    const std::unique_ptr<T[]> y(new T[size_t(range)]()), y_woven(new T[size_t(range)]());
+    run(one, int64_t(0), range, y.get());
+    for (int64_t begin = 0; begin < range;) {
+      const int64_t end = std::min<int64_t>(range, begin + 1 + uniform(40));
+      run(other, begin, end, y_woven.get());
+      begin = end;
+    }
+    check(what, std::equal(y.get(), y.get() + range, y_woven.get()));
+    same_elements(what);
+  };
+  both("event_dense_rows", n_columns, [&](const auto& m, int64_t begin, int64_t end, T* y) {
+    event_dense_rows(m, by_row.get(), begin, end, y);
+  });
+  both("event_dense_columns", n_rows, [&](const auto& m, int64_t begin, int64_t end, T* y) {
+    event_dense_columns(m, by_column.get(), begin, end, y);
+  });
+  both("dense_update_rows", n_columns, [&](const auto& m, int64_t begin, int64_t end, T*) {
+    dense_update_rows(m, by_row.get(), to_rows, begin, end);
+  });
+  both("dense_update_columns", n_rows, [&](const auto& m, int64_t begin, int64_t end, T*) {
+    dense_update_columns(m, by_column.get(), to_columns, begin, end);
+  });
+  both("dense_deliver_update_rows", n_columns, [&](const auto& m, int64_t begin, int64_t end, T* y) {
+    dense_deliver_update_rows(m, by_row.get(), to_rows, begin, end, y);
+  });
+  both("dense_deliver_update_columns", n_rows, [&](const auto& m, int64_t begin, int64_t end, T* y) {
+    dense_deliver_update_columns(m, by_column.get(), to_columns, begin, end, y);
+  });
+  unweave_rows(woven.get(), n_columns, 0, n_rows / 2, room.get());
+  check("unweave_rows", std::equal(plain.get(), plain.get() + size, woven.get()));
+}
+
 }  // namespace
 
 int main() {
@@ -128,6 +194,9 @@ int main() {
       compare<float, bool>(n_rows, n_columns, false);
       compare<double, double>(n_rows, n_columns, true);
       compare<float, float>(n_rows, n_columns, true);
+      compare_layouts<float, bool>(n_rows, n_columns, false);
+      compare_layouts<double, double>(n_rows, n_columns, true);
+      compare_layouts<float, float>(n_rows, n_columns, true);
     }
   std::printf("%d failures\n", n_failures);
   return n_failures != 0;

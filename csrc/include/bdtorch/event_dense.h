@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "dense_layout.h"
 #include "event_csr.h"
 
 namespace bdtorch {
@@ -42,47 +43,82 @@ BDTORCH_HD T weighted(W element, S spike) {
   return std::is_same<S, bool>::value ? T(element) : T(element) * T(spike);
 }
 
-// y[j] += sum_i spikes[i] matrix[i][j] for the columns j in [begin, end).
-template <class W, class S, class T>
-inline void event_dense_rows(const W* matrix, const S* spikes, int64_t n_rows, int64_t n_columns, int64_t begin,
-                             int64_t end, T* y) {
-  for_each_active(spikes, 0, n_rows, [&](int64_t i) {
-    const W* row = matrix + i * n_columns;
+#if !defined(__CUDACC__)  // which does not know vectors as types, and has kernels of its own
+
+// Whether a run of N weights W is taken at once where sums are of type T.
+template <class W, class T, class N>
+constexpr bool are_lanes = std::is_same<W, T>::value && std::is_same<N, RunLength<W>>::value;
+
+// So many numbers that follow one another in memory. Not by memcpy, whose bytes might be anything's: the
+// compiler would look up sizes and addresses again after every one that is written.
+template <class T, int64_t n>
+using InMemory __attribute__((vector_size(n * sizeof(T)), aligned(alignof(T)))) = T;
+
+// The elements of a row that lie together where rows are woven, as one value.
+template <class W>
+using RunLanes __attribute__((vector_size(32))) = W;
+
+// `weighted` for some weights, and sums that follow one another.
+template <int64_t n, class Lanes, class S, class T>
+BDTORCH_INLINE void add_lanes(T* sums, const Lanes& weights, S spike) {
+  *reinterpret_cast<InMemory<T, n>*>(sums) += std::is_same<S, bool>::value ? weights : weights * T(spike);
+}
+
+// y[j] += sum_i spikes[i] M[i][j] for the columns j in [begin, end).
+template <class M, class S, class T>
+inline void event_dense_rows(const M& m, const S* spikes, int64_t begin, int64_t end, T* y) {
+  using W = std::remove_const_t<typename M::Element>;
+  for_each_active(spikes, 0, m.n_rows, [&](int64_t i) {
     const S spike = spikes[i];
+    m.for_each_run(i, begin, end, [=](const W* run, int64_t first, auto n) BDTORCH_IN_LINE {
+      if constexpr (are_lanes<W, T, decltype(n)>) {
+        constexpr int64_t width = RunLength<W>::value;
+        const RunLanes<W> weights = *reinterpret_cast<const InMemory<W, width>*>(run);
+        add_lanes<width>(y + first, weights, spike);
+      } else {
 #pragma GCC ivdep
-    for (int64_t j = begin; j < end; ++j) y[j] += weighted<T>(row[j], spike);
+        for (int64_t u = 0; u < n; ++u) y[first + u] += weighted<T>(run[u], spike);
+      }
+    });
   });
 }
 
-// sums[u] += sum over the active columns of row u, for neighbouring rows: the additions of one sum wait for one another.
-template <int n_rows, class W, class S, class T>
-BDTORCH_INLINE void add_columns(const W* row, int64_t n_columns, int64_t ahead, const int64_t* active, int count,
-                                const S* spikes, T* sums) {
+// sums[u] += sum over the active columns of row i + u, for neighbouring rows: the additions of one sum wait for one another.
+template <int n_rows, class M, class S, class T>
+BDTORCH_INLINE void add_columns(const M& m, int64_t i, int64_t ahead, const int64_t* active, int count, const S* spikes,
+                                T* sums) {
   T sum[n_rows];
   for (int u = 0; u < n_rows; ++u) sum[u] = sums[u];
   for (int e = 0; e < count; ++e) {
     const int64_t j = active[e];
     const S spike = spikes[j];
+    const auto* element = m.at(i, j);
+    const ColumnSteps steps = m.steps(j);
     for (int u = 0; u < n_rows; ++u) {
-      __builtin_prefetch(row + ahead + u * n_columns + j);
-      sum[u] += weighted<T>(row[u * n_columns + j], spike);
+      const int64_t place = u % 2 * steps.next + u / 2 * steps.pair;
+      if (u % M::together == 0) __builtin_prefetch(element + ahead + place);
+      sum[u] += weighted<T>(element[place], spike);
     }
   }
   for (int u = 0; u < n_rows; ++u) sums[u] = sum[u];
 }
 
-// y[i] += sum_j matrix[i][j] spikes[j] for the rows i in [begin, end).
-template <class W, class S, class T>
-inline void event_dense_columns(const W* matrix, const S* spikes, int64_t n_columns, int64_t begin, int64_t end, T* y) {
+// y[i] += sum_j M[i][j] spikes[j] for the rows i in [begin, end).
+template <class M, class S, class T>
+inline void event_dense_columns(const M& m, const S* spikes, int64_t begin, int64_t end, T* y) {
   constexpr int together = 4;
-  for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
+  const int64_t regular = end < m.regular_rows() ? end : m.regular_rows();
+  for_each_group(spikes, m.n_columns, [&](const int64_t* active, int count) {
     int64_t i = begin;
-    for (; i + together <= end; i += together) {
-      const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * n_columns : 0;
-      add_columns<together>(matrix + i * n_columns, n_columns, ahead, active, count, spikes, y + i);
+    for (; i < end && i % M::together; ++i) add_columns<1>(m, i, 0, active, count, spikes, y + i);
+    for (; i + together <= regular; i += together) {
+      const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * m.n_columns : 0;
+      add_columns<together>(m, i, ahead, active, count, spikes, y + i);
     }
-    for (; i < end; ++i) add_columns<1>(matrix + i * n_columns, n_columns, 0, active, count, spikes, y + i);
+    for (; i < end; ++i) add_columns<1>(m, i, 0, active, count, spikes, y + i);
   });
 }
+
+#endif  // !defined(__CUDACC__)
 
 }  // namespace bdtorch

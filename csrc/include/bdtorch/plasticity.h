@@ -53,28 +53,49 @@ BDTORCH_HD W changed(W weight, S spike, SumOf<W> a, SumOf<W> b, SumOf<W> low, Su
 constexpr int64_t kRowsTogether = 256;
 
 // Asks for the first lines of a row; from there the processor reads on by itself.
-template <class W>
-BDTORCH_INLINE void prefetch_row(const W* row, int64_t begin, int64_t end) {
-  constexpr int64_t per_line = 64 / int64_t(sizeof(W)), lines = 16;
+template <class M>
+BDTORCH_INLINE void prefetch_row(const M& m, int64_t i, int64_t begin, int64_t end) {
+  constexpr int64_t per_line = 64 / int64_t(sizeof(typename M::Element)) / M::together, lines = 16;
   const int64_t last = end - begin < lines * per_line ? end : begin + lines * per_line;
-  for (int64_t j = begin; j < last; j += per_line) __builtin_prefetch(row + j, 1);
+  for (int64_t j = begin; j < last; j += per_line) __builtin_prefetch(m.at(i, j), 1);
 }
 
-// Columns [begin, end) of the active rows of w, n_rows x n_columns; with `delivers` y gains their old values.
-template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
-inline void visit_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows, int64_t n_columns,
-                       int64_t begin, int64_t end, SumOf<W>* y) {
+// Some weights at once, as `changed` does one; terms and sums follow one another. With `delivers` y gains the old ones.
+template <bool with_b, bool delivers, int64_t n, class Lanes, class S, class T>
+BDTORCH_INLINE void change_lanes(Lanes& weights, S spike, const T* a, const T* b, T low, T high, T* y) {
+  constexpr bool event = std::is_same<S, bool>::value;
+  if (delivers) add_lanes<n>(y, weights, spike);
+  Lanes change = *reinterpret_cast<const InMemory<T, n>*>(a);
+  if (with_b) change += *reinterpret_cast<const InMemory<T, n>*>(b) * weights;
+  weights += event ? change : change * T(spike);
+  const Lanes lowest = low - Lanes{}, highest = high - Lanes{};  // -0 too
+  weights = weights < lowest ? lowest : weights;                 // as `clipped`
+  weights = weights > highest ? highest : weights;
+}
+
+// Columns [begin, end) of the active rows of a matrix (dense_layout.h); with `delivers` y gains their old values.
+template <bool with_b, bool delivers, class M, class S, class T = SumOf<typename M::Element>>
+inline void visit_rows(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin, int64_t end, T* y) {
+  using W = typename M::Element;
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  for_each_group(spikes, n_rows, [&](const int64_t* active, int count) {
+  for_each_group(spikes, m.n_rows, [&](const int64_t* active, int count) {
     for (int e = 0; e < count; ++e) {
-      W* row = w + active[e] * n_columns;
-      if (e + 1 < count) prefetch_row(w + active[e + 1] * n_columns, begin, end);
+      if (e + 1 < count) prefetch_row(m, active[e + 1], begin, end);
       const S spike = spikes[active[e]];
+      m.for_each_run(active[e], begin, end, [=](W* run, int64_t j, auto n) BDTORCH_IN_LINE {
+        if constexpr (are_lanes<W, T, decltype(n)>) {
+          constexpr int64_t width = RunLength<W>::value;
+          RunLanes<W> weights = *reinterpret_cast<InMemory<W, width>*>(run);
+          change_lanes<with_b, delivers, width>(weights, spike, a + j, with_b ? b + j : b, low, high, delivers ? y + j : y);
+          *reinterpret_cast<InMemory<W, width>*>(run) = weights;
+        } else {
 #pragma GCC ivdep
-      for (int64_t j = begin; j < end; ++j) {
-        if (delivers) y[j] += weighted<T>(row[j], spike);
-        row[j] = changed<with_b>(row[j], spike, a[j], with_b ? b[j] : T(0), low, high);
-      }
+          for (int64_t u = 0; u < n; ++u) {
+            if (delivers) y[j + u] += weighted<T>(run[u], spike);
+            run[u] = changed<with_b>(run[u], spike, a[j + u], with_b ? b[j + u] : T(0), low, high);
+          }
+        }
+      });
     }
   });
 }
@@ -89,75 +110,71 @@ BDTORCH_INLINE void visit_element(W* w, S spike, const T* a, const T* b, T low, 
 
 // The same in four rows that follow one another, the first element at w: gathered one by one, changed at once. What is
 // `ahead` is asked for meanwhile.
-template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
-BDTORCH_INLINE void visit_four(W* w, int64_t n_columns, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
+template <bool with_b, bool delivers, int64_t together, class W, class S, class T = SumOf<W>>
+BDTORCH_INLINE void visit_four(W* w, ColumnSteps steps, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
                                T* y) {
-  using Four = FourNumbers<T>;
-  constexpr bool event = std::is_same<S, bool>::value;
-  for (int u = 0; u < 4; ++u) __builtin_prefetch(w + ahead + u * n_columns, 1);
-  const Four old = {T(w[0]), T(w[n_columns]), T(w[2 * n_columns]), T(w[3 * n_columns])};
-  if (delivers) *reinterpret_cast<Four*>(y) += event ? old : old * T(spike);
-  Four change = *reinterpret_cast<const Four*>(a);
-  if (with_b) change += *reinterpret_cast<const Four*>(b) * old;
-  const Four lowest = {low, low, low, low}, highest = {high, high, high, high};
-  Four moved = old + (event ? change : change * T(spike));
-  moved = moved < lowest ? lowest : moved;  // as `clipped`
-  moved = moved > highest ? highest : moved;
-  for (int u = 0; u < 4; ++u) w[u * n_columns] = stored<W>(moved[u]);
+  const int64_t place[4] = {0, steps.next, steps.pair, steps.pair + steps.next};
+  for (int u = 0; u < 4; u += together) __builtin_prefetch(w + ahead + place[u], 1);
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  Four weights = {T(w[place[0]]), T(w[place[1]]), T(w[place[2]]), T(w[place[3]])};
+  change_lanes<with_b, delivers, 4>(weights, spike, a, b, low, high, y);
+  for (int u = 0; u < 4; ++u) w[place[u]] = stored<W>(weights[u]);
 }
 
-// Rows [begin, end) of the active columns of w; with `delivers` y gains their old values.
-template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
-inline void visit_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns, int64_t begin,
-                          int64_t end, SumOf<W>* y) {
+// Rows [begin, end) of the active columns of a matrix; with `delivers` y gains their old values.
+template <bool with_b, bool delivers, class M, class S, class T = SumOf<typename M::Element>>
+inline void visit_columns(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin, int64_t end, T* y) {
   const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  for_each_group(spikes, n_columns, [&](const int64_t* active, int count) {
+  const auto sums = [=](int64_t i) { return delivers ? y + i : nullptr; };
+  const auto slopes = [=](int64_t i) { return with_b ? b + i : nullptr; };
+  for_each_group(spikes, m.n_columns, [&](const int64_t* active, int count) {
     for (int64_t first = begin; first < end; first += kRowsTogether) {
       const int64_t last = first + kRowsTogether < end ? first + kRowsTogether : end;
+      const int64_t regular = last < m.regular_rows() ? last : m.regular_rows();
       for (int e = 0; e < count; ++e) {
-        const S spike = spikes[active[e]];
-        W* element = w + first * n_columns + active[e];
+        const int64_t j = active[e];
+        const S spike = spikes[j];
+        const ColumnSteps steps = m.steps(j);
+        const auto visit = [&](int64_t i) {
+          visit_element<with_b, delivers>(m.at(i, j), spike, a + i, slopes(i), low, high, sums(i));
+        };
         int64_t i = first;
-        for (; i + 4 <= last; i += 4, element += 4 * n_columns) {
-          const int64_t ahead = i + 4 + kRowsAhead <= end ? kRowsAhead * n_columns : 0;
-          T* sums = delivers ? y + i : nullptr;
-          visit_four<with_b, delivers>(element, n_columns, ahead, spike, a + i, with_b ? b + i : b, low, high, sums);
+        for (; i < last && i % M::together; ++i) visit(i);
+        auto* element = m.at(i, j);
+        for (; i + 4 <= regular; i += 4, element += 2 * steps.pair) {
+          const int64_t ahead = i + 4 + kRowsAhead <= end ? kRowsAhead * m.n_columns : 0;
+          visit_four<with_b, delivers, M::together>(element, steps, ahead, spike, a + i, slopes(i), low, high, sums(i));
         }
-        for (; i < last; ++i, element += n_columns) {
-          T* sum = delivers ? y + i : nullptr;
-          visit_element<with_b, delivers>(element, spike, a + i, with_b ? b + i : b, low, high, sum);
-        }
+        for (; i < last; ++i) visit(i);
       }
     }
   });
 }
 
-template <class W, class S>
-inline void dense_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows,
-                              int64_t n_columns, int64_t begin, int64_t end) {
-  const auto visit = change.b ? visit_rows<true, false, W, S> : visit_rows<false, false, W, S>;
-  visit(w, spikes, change, n_rows, n_columns, begin, end, nullptr);
+template <class M, class S, class T = SumOf<typename M::Element>>
+inline void dense_update_rows(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin, int64_t end) {
+  const auto visit = change.b ? visit_rows<true, false, M, S> : visit_rows<false, false, M, S>;
+  visit(m, spikes, change, begin, end, nullptr);
 }
 
-template <class W, class S>
-inline void dense_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_columns,
-                                 int64_t begin, int64_t end) {
-  const auto visit = change.b ? visit_columns<true, false, W, S> : visit_columns<false, false, W, S>;
-  visit(w, spikes, change, n_columns, begin, end, nullptr);
+template <class M, class S, class T = SumOf<typename M::Element>>
+inline void dense_update_columns(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin, int64_t end) {
+  const auto visit = change.b ? visit_columns<true, false, M, S> : visit_columns<false, false, M, S>;
+  visit(m, spikes, change, begin, end, nullptr);
 }
 
-template <class W, class S>
-inline void dense_deliver_update_rows(W* w, const S* spikes, const WeightChange<SumOf<W>>& change, int64_t n_rows,
-                                      int64_t n_columns, int64_t begin, int64_t end, SumOf<W>* y) {
-  const auto visit = change.b ? visit_rows<true, true, W, S> : visit_rows<false, true, W, S>;
-  visit(w, spikes, change, n_rows, n_columns, begin, end, y);
+template <class M, class S, class T = SumOf<typename M::Element>>
+inline void dense_deliver_update_rows(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin,
+                                      int64_t end, T* y) {
+  const auto visit = change.b ? visit_rows<true, true, M, S> : visit_rows<false, true, M, S>;
+  visit(m, spikes, change, begin, end, y);
 }
 
-template <class W, class S>
-inline void dense_deliver_update_columns(W* w, const S* spikes, const WeightChange<SumOf<W>>& change,
-                                         int64_t n_columns, int64_t begin, int64_t end, SumOf<W>* y) {
-  const auto visit = change.b ? visit_columns<true, true, W, S> : visit_columns<false, true, W, S>;
-  visit(w, spikes, change, n_columns, begin, end, y);
+template <class M, class S, class T = SumOf<typename M::Element>>
+inline void dense_deliver_update_columns(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin,
+                                         int64_t end, T* y) {
+  const auto visit = change.b ? visit_columns<true, true, M, S> : visit_columns<false, true, M, S>;
+  visit(m, spikes, change, begin, end, y);
 }
 
 // Synapses of the active rows in [row_begin, row_end). Position m of the structure has the weight w[synapses[m]], or w[m]

@@ -42,10 +42,11 @@ void compare_dense(int64_t n_batch, int64_t n_rows, int64_t n_columns, unsigned 
   for (int64_t i = 0; i < n_batch; ++i) {
     const int64_t at = i * n_terms;
     const WeightChange<T> own{change.a + at, change.b ? change.b + at : nullptr, change.low, change.high};
+    const RowMajor<W> matrix{expected.get() + i * size, n_rows, n_columns};
     if constexpr (columns)
-      dense_update_columns(expected.get() + i * size, spikes.get() + i * n_spiking, own, n_columns, 0, n_rows);
+      dense_update_columns(matrix, spikes.get() + i * n_spiking, own, 0, n_rows);
     else
-      dense_update_rows(expected.get() + i * size, spikes.get() + i * n_spiking, own, n_rows, n_columns, 0, n_columns);
+      dense_update_rows(matrix, spikes.get() + i * n_spiking, own, 0, n_columns);
   }
   BDTORCH_LAUNCH((change_dense<W, S, T, columns>), kBlocks, kBlock, nullptr, w.get(), spikes.get(), change, n_batch, n_rows,
                  n_columns);

@@ -15,6 +15,7 @@ from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
 from bdtorch.simulate.loops.native.weights import print_visit
+from bdtorch.simulate.loops.native.woven import Woven
 
 _HEADERS = {
     "aten._linalg": "linear_algebra.h",
@@ -47,15 +48,16 @@ class Recording:
     sparse: bool
 
 
-def source(plan: Plan, recordings: list[Recording], dt: float) -> str:
+def source(plan: Plan, recordings: list[Recording], woven: list[Woven], dt: float) -> str:
     """The C++ of the loop. The array of addresses holds the buffers, two for each record, and the capacities."""
-    return _Printer(plan, recordings, dt).source()
+    return _Printer(plan, recordings, woven, dt).source()
 
 
 class _Printer:
-    def __init__(self, plan: Plan, recordings: list[Recording], dt: float) -> None:
+    def __init__(self, plan: Plan, recordings: list[Recording], woven: list[Woven], dt: float) -> None:
         self.plan = plan
         self.recordings = recordings
+        self.woven = woven
         self.dt = dt
         self.events = Events(plan)
         self.functions: list[str] = []
@@ -222,9 +224,9 @@ class _Printer:
         extent, block = self._apart()
         if block:
             return self._blocked_loop(extent, block)
-        body, before, after, last = (
+        body, before, after, last, end = (
             "\n    ".join(line for block in blocks for line in block.split("\n"))
-            for blocks in (self.body, [*self._first_lists(), *self.before], self.after, self.last)
+            for blocks in (self.body, [*self._before_steps(), *self.before], self.after, self.last, self._after_steps())
         )
         return f"""
 static void take_steps(loop::Frame* frame, int64_t thread) {{
@@ -243,6 +245,7 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
     frame->done = k;
     {last}
   }}
+  {end}
 }}
 {members}{_entry(self.members.count if members else 0)}"""
 
@@ -296,13 +299,20 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
 }}
 {_entry(0)}"""
 
-    def _first_lists(self) -> list[str]:
-        """The lists of the spikes that a run begins with."""
+    def _before_steps(self) -> list[str]:
+        """The lists of the spikes that a call begins with, and matrices that are woven for it."""
         lines = [active.made("now.k") for active in self.events.lists if active.spikes.buffer.home.role == "state"]
-        if not lines:
-            return []
+        lines += [line for woven in self.woven for line in woven.lines("weave_rows")]
+        return self._with_now([*lines, "loop::meet(frame);"]) if lines else []
+
+    def _after_steps(self) -> list[str]:
+        """Matrices as they were before they were woven."""
+        lines = [line for woven in self.woven for line in woven.lines("unweave_rows")]
+        return self._with_now(lines) if lines else []
+
+    def _with_now(self, lines: list[str]) -> list[str]:
         now = f"const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});"
-        return ["{", f"  {now}", *(f"  {line}" for line in lines), "  loop::meet(frame);", "}"]
+        return ["{", f"  {now}", *(f"  {line}" for line in lines), "}"]
 
 
 def _entry(members: int) -> str:

@@ -33,6 +33,7 @@ from bdtorch.simulate.loops.native.simplify import simplified
 from bdtorch.simulate.loops.native.split import split
 from bdtorch.simulate.loops.native.visits import share_visits
 from bdtorch.simulate.loops.native.widen import widened
+from bdtorch.simulate.loops.native.woven import weave
 
 _KEPT = 16  # loops of one system that are kept; a run that is differentiated takes three
 
@@ -111,5 +112,6 @@ def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {of}")
     layout = plan(graph)
     share_visits(layout)
+    woven = weave(layout)
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
-    return layout, source(layout, recordings, body.dt)
+    return layout, source(layout, recordings, woven, body.dt)

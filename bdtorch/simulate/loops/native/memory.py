@@ -24,6 +24,7 @@ class Buffer:
         source: Number of the state leaf or sequence, or the constant's tensor (see `held`).
         alias: The state buffer that this temporary shares, where the new state may overwrite the old in place.
         number: Position among the buffers that the loop is handed.
+        woven: Whether it holds matrices with pairs of rows woven together while steps are taken (see `woven`).
     """
 
     dtype: torch.dtype
@@ -32,6 +33,7 @@ class Buffer:
     source: Any = None
     alias: Buffer | None = None
     number: int = -1
+    woven: bool = False
 
     @property
     def home(self) -> Buffer:

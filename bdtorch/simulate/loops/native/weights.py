@@ -22,19 +22,26 @@ def _shared(n: int, batch: int, lines: list[str]) -> Printed:
     return [*head, *(f"  {line}" for line in lines), "}"], f"flat {n}" if batch == 1 else "rows"
 
 
+def matrix_of(ref: Ref, each: bool = True) -> str:
+    """The dense matrix of sample ``b``, or of all of them."""
+    rows, columns = ref.shape[-2:]
+    start = pointer(ref) + (f" + b * {rows * columns}" if each else "")
+    layout = "WovenRows" if ref.buffer.home.woven else "RowMajor"
+    return f"bdtorch::{layout}<{CPP[ref.buffer.dtype]}>{{{start}, {rows}, {columns}}}"
+
+
 def _event_dense(transposed: bool) -> Printer:
     def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
         spikes, matrix = (refs[arg] for arg in node.args)
         rows, columns = matrix.shape[-2:]
         n_from, n_to = (columns, rows) if transposed else (rows, columns)
-        m = pointer(matrix) + (f" + b * {rows * columns}" if len(matrix.shape) == 3 else "")
+        m = matrix_of(matrix, each=len(matrix.shape) == 3)
         s, y = f"{pointer(spikes)} + b * {n_from}", f"{pointer(out)} + b * {n_to}"
-        sizes = f"{columns}" if transposed else f"{rows}, {columns}"
         kernel = "columns" if transposed else "rows"
         batch = math.prod(spikes.shape[:-1])
         return _shared(n_to, batch, [
             f"std::memset({y} + r.begin, 0, (r.end - r.begin) * sizeof({CPP[node.dtype]}));",
-            f"bdtorch::event_dense_{kernel}({m}, {s}, {sizes}, r.begin, r.end, {y});",
+            f"bdtorch::event_dense_{kernel}({m}, {s}, r.begin, r.end, {y});",
         ])  # fmt: skip
 
     return printer
@@ -62,11 +69,10 @@ def _plasticity_dense(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     low, high, by_columns = node.args[4:]
     rows, columns = out.shape[-2:]
     n_from, n_terms = (columns, rows) if by_columns else (rows, columns)
-    w, s = f"{pointer(out)} + b * {rows * columns}", f"{pointer(spikes)} + b * {n_from}"
-    kernel, sizes = ("columns", f"{columns}") if by_columns else ("rows", f"{rows}, {columns}")
+    s, kernel = f"{pointer(spikes)} + b * {n_from}", "columns" if by_columns else "rows"
     lines = [
         _change(node, refs, low, high, n_terms),
-        f"bdtorch::dense_update_{kernel}({w}, {s}, change, {sizes}, r.begin, r.end);",
+        f"bdtorch::dense_update_{kernel}({matrix_of(out)}, {s}, change, r.begin, r.end);",
     ]
     return _changed(n_terms, math.prod(spikes.shape[:-1]), lines, old, out)
 
@@ -77,16 +83,12 @@ def print_visit(product: Node, change: Node, refs: dict[Node, Ref], y: Ref, out:
     low, high, by_columns = change.args[4:]
     rows, columns = out.shape[-2:]
     n_from, n_to = (columns, rows) if by_columns else (rows, columns)
-    kernel, sizes = ("columns", f"{columns}") if by_columns else ("rows", f"{rows}, {columns}")
-    w, s, target = (
-        f"{pointer(out)} + b * {rows * columns}",
-        f"{pointer(spikes)} + b * {n_from}",
-        f"{pointer(y)} + b * {n_to}",
-    )
+    s, target = f"{pointer(spikes)} + b * {n_from}", f"{pointer(y)} + b * {n_to}"
+    kernel = "columns" if by_columns else "rows"
     lines = [
         _change(change, refs, low, high, n_to),
         f"std::memset({target} + r.begin, 0, (r.end - r.begin) * sizeof({CPP[product.dtype]}));",
-        f"bdtorch::dense_deliver_update_{kernel}({w}, {s}, change, {sizes}, r.begin, r.end, {target});",
+        f"bdtorch::dense_deliver_update_{kernel}({matrix_of(out)}, {s}, change, r.begin, r.end, {target});",
     ]
     return _shared(n_to, math.prod(spikes.shape[:-1]), lines)[0]
 
