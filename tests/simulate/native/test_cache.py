@@ -121,6 +121,17 @@ def test_a_folder_that_fails_at_any_point(monkeypatch, fresh_cache, own_folder, 
     assert torch.equal(simple().out, made.out)
 
 
+def test_a_disk_that_is_full_for_the_compiler(monkeypatch, fresh_cache, own_folder, tmp_path_factory):
+    """The compiler writes more than we do, and says so in its own way."""
+    script = tmp_path_factory.mktemp("compiler") / "c++"
+    full = "ld: final link failed: No space left on device"
+    script.write_text(f'#!/bin/sh\ncase "$*" in *{fresh_cache}*) echo "{full}" >&2; exit 1;; esac\nexec c++ "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    with pytest.warns(UserWarning, match="cannot write its cache .*No space left on device"):
+        assert simple().loop == "native"
+
+
 @pytest.mark.parametrize(
     "part", ["empty", "no library", "half", "one bit at", "the checksum", "longer", "another entry's"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import hashlib
 import os
@@ -122,5 +123,7 @@ def _compile(compiler: tuple[str, ...], source: str, folder: Path) -> Path:
     command = [*compiler, *FLAGS, f"-I{include_dir()}", str(code), "-o", str(library)]
     done = _run(command)
     if done.returncode:
+        if os.strerror(errno.ENOSPC) in done.stderr:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise LoopError(f"the C++ compiler failed on a generated loop: {' '.join(command)}\n{done.stderr[-4000:]}")
     return library
