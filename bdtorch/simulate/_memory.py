@@ -53,13 +53,21 @@ def joined(pieces: Sequence[Tensor]) -> Tensor:
     """Pieces of one axis, one behind the other: without a copy where they lie so."""
     if pieces[0].device.type != "cpu" or transformed():
         return torch.cat(list(pieces))
-    pieces = [piece for piece in pieces if len(piece)] or [pieces[0][:0].clone()]
+    nothing = pieces[0][:0]
+    pieces = [piece for piece in pieces if len(piece)]
+    if not pieces:
+        return nothing.clone()
     total, first = sum(map(len, pieces)), pieces[0]
     if _adjacent(pieces):
         whole = first.as_strided((total,), (1,), first.storage_offset())
         room = first.untyped_storage().nbytes() // first.element_size()
-        return whole if _MOST_ROOM * total >= room else copied(whole)
+        return _alone(whole) if _MOST_ROOM * total >= room else copied(whole)
     return torch.cat(list(pieces), out=in_huge_pages(first.new_empty(total)))
+
+
+def _alone(part: Tensor) -> Tensor:
+    """The same memory, of which files and deep copies do not take what lies beyond the part."""
+    return torch.from_numpy(part.view(torch.uint8).numpy()).view(part.dtype)
 
 
 def _adjacent(pieces: Sequence[Tensor]) -> bool:
