@@ -236,5 +236,5 @@ def test_every_kernel_is_exercised():
         "_procedural_event_raw", "_procedural_gather_raw",
         "_event_dense_raw", "_event_dense_t_raw",
         "_plasticity_csr_raw", "_plasticity_dense_raw", "_event_csr_delayed_raw", "_eligibility_csr_raw",
-        "_rls_update_raw",
+        "_rls_update_raw", "divisor",
     }  # fmt: skip
