@@ -25,9 +25,21 @@ def copied(tensor: Tensor) -> Tensor:
     """
     if tensor.is_neg() or tensor.is_conj() or not tensor.is_contiguous():
         return tensor.clone(memory_format=torch.contiguous_format)
-    copy = torch.empty_like(tensor)
+    copy = _room_for(tensor)
     ctypes.memmove(copy.data_ptr(), tensor.data_ptr(), tensor.numel() * tensor.element_size())
     return copy
+
+
+def _room_for(tensor: Tensor) -> Tensor:
+    """As much memory, which begins with a large page where it fills one."""
+    size = tensor.numel() * tensor.element_size()
+    if size < _HUGE_PAGE:
+        return torch.empty_like(tensor)
+    pages = -(-size // _HUGE_PAGE) * _HUGE_PAGE
+    memory = torch.empty(pages + _HUGE_PAGE, dtype=torch.uint8)
+    start = -memory.data_ptr() % _HUGE_PAGE
+    in_huge_pages(memory[start : start + pages])
+    return _alone(memory[start : start + size]).view(tensor.dtype).view(tensor.shape)
 
 
 def cleared(numel: int, dtype: torch.dtype) -> Tensor:
@@ -41,7 +53,7 @@ def cleared(numel: int, dtype: torch.dtype) -> Tensor:
 def in_huge_pages(memory: Tensor) -> Tensor:
     """Ask for large pages: writing to fresh memory takes less time than the faults of its small ones."""
     size = memory.numel() * memory.element_size()
-    if size >= 2 * _HUGE_PAGE and sys.platform.startswith("linux"):
+    if size >= _HUGE_PAGE and sys.platform.startswith("linux"):
         first = -(-memory.data_ptr() // _HUGE_PAGE) * _HUGE_PAGE
         length = (memory.data_ptr() + size - first) // _HUGE_PAGE * _HUGE_PAGE
         # Advice only: a kernel that does not take it leaves the memory as it was.

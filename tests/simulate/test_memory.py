@@ -9,7 +9,7 @@ import torch
 
 import bdtorch as bt
 from bdtorch.simulate import _memory
-from bdtorch.simulate._memory import cleared, joined
+from bdtorch.simulate._memory import cleared, copied, joined
 from bdtorch.simulate._serial import in_this_thread
 from bdtorch.simulate.loops import native
 from bdtorch.simulate.loops.native import runner
@@ -43,6 +43,17 @@ def test_other_pieces_are_copied(pieces):
     whole = joined(given)
     memory += 100
     assert torch.equal(whole, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.float64, torch.complex64])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (3, 700_001), (1 << 21,)])
+def test_copies_are_equal_and_their_own(dtype, shape):
+    tensor = torch.rand(shape).mul(9).to(dtype)
+    copy = copied(tensor)
+    assert copy.shape == shape and copy.dtype == dtype and copy.is_contiguous() and torch.equal(copy, tensor)
+    assert copy.untyped_storage().nbytes() == tensor.untyped_storage().nbytes()
+    assert tensor.numel() == 0 or copy.data_ptr() != tensor.data_ptr()
+    assert torch.equal(copied(tensor.T), tensor.T) if tensor.dim() == 2 else copy.fill_(1).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.float32, torch.int64, torch.complex128])
