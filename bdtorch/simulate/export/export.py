@@ -89,7 +89,7 @@ def export_loop(
         expect_repeatable(body, flat, "native", graph.results)
         note_finite(graph)
         graph = prepared(graph)
-        layout, loop = generate(body, graph)
+        layout, loop = generate(body, graph, in_long_runs=False)
         description = describe(body, graph, layout, flat, inputs, ready.start)
     unkeyed = packed(description, flat, "")
     text = interface.code(name, description, loop, "")

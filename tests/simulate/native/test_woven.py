@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+import bdtorch as bt
 from bdtorch.ops.event_dense import event_dense, event_dense_t
 from bdtorch.ops.plasticity import plasticity_dense
 from bdtorch.simulate.loops.native.made import generate
 from bdtorch.simulate.loops.native.trace import trace
+from benchmarks import stdp
 from tests.simulate.native.stepping import Step, assert_same, body_of, both
 
 ROWS, COLUMNS = 301, 365  # odd: the last row has no partner, and the last elements of rows are no whole run
@@ -91,3 +94,9 @@ def test_a_run_that_is_stopped_and_resumed() -> None:
     resumed, _ = both(step, *half[-3:], steps=3, threads=3)
     for k, tensor in enumerate(resumed[-3:]):
         assert_same(tensor, whole[-3:][k], exact=True)
+
+
+def test_exported_loops_which_may_be_called_step_by_step_are_not_woven(tmp_path: Path) -> None:
+    rates = bt.Constant(torch.full((300,), 20.0 * stdp.RATE))
+    bt.export_loop(tmp_path, stdp.build(300, 300), {"input": rates}, dt=0.1, name="large")
+    assert "weave_rows(" not in (tmp_path / "large_loop.cpp").read_text()

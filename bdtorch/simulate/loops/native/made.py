@@ -104,14 +104,14 @@ def prepared(graph: Graph) -> Graph:
     return narrowed(simplified(split(widened(graph))))
 
 
-def generate(body: Body, graph: Graph) -> tuple[Plan, str]:
-    """Lay a traced step out and print it."""
+def generate(body: Body, graph: Graph, in_long_runs: bool = True) -> tuple[Plan, str]:
+    """Lay a traced step out and print it; for calls of few steps, without what is done for each call to gain in every step."""
     for node in graph.nodes:
         if node.dtype not in CPP:
             of = f"the state variable {body.names[node.source]!r}" if node.kind == "state" else f"{node} ({node.site})"
             raise LoopError(f"the native loop cannot run this model: dtype {node.dtype} of {of}")
     layout = plan(graph)
     share_visits(layout)
-    woven = weave(layout)
+    woven = weave(layout) if in_long_runs else []
     recordings = [Recording(every, sparse) for every, sparse in zip(body.every, body.sparse, strict=True)]
     return layout, source(layout, recordings, woven, body.dt)
