@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
@@ -361,11 +362,14 @@ class BPTT:
                 "`BPTT.load(path=...)`: expected a checkpoint of a trainer with a scheduler, and a loss that is a module, "
                 f"where this one has them, got {os.fspath(path)!r}"
             )
+        before = {at: copy.deepcopy(module.state_dict()) for at, module in modules.items()}
         try:
             for at, module in modules.items():
                 module.load_state_dict(content["modules"][at])
             self.optimizer.load_state_dict(content["optimizer"])
         except (RuntimeError, ValueError) as error:
+            for at, module in modules.items():  # what fits is taken before the error comes
+                module.load_state_dict(before[at])
             raise ValueError(
                 f"`BPTT.load(path=...)`: expected a checkpoint of this system and optimizer, got {os.fspath(path)!r}: {error}"
             ) from error

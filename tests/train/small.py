@@ -40,3 +40,19 @@ def weights_of(model: nn.Module) -> list[Tensor]:
 
 def small_trainer(model: Any, loss: Any = last_error, **options: Any) -> BPTT:
     return BPTT(model, loss, torch.optim.Adam(model.parameters(), lr=0.02), dt=1.0, **options)
+
+
+class NoisyReadout(bt.DynamicalSystem):
+    """A readout of an Ornstein-Uhlenbeck process added to the input: every update draws anew."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.noise = bt.stimuli.OrnsteinUhlenbeck(2)
+        self.layer = nn.Linear(N_IN, 2)
+
+    def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> Any:
+        return self.noise.init_state(batch_shape, seed=seed)
+
+    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> tuple[Any, Tensor]:
+        state, noise = self.noise.step(state, None, t, dt)
+        return state, self.layer(inputs) + noise

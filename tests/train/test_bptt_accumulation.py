@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import bdtorch as bt
 from bdtorch.train import BPTT, WeightPenalty
-from tests.train.small import N_IN, SAMPLES, last_error, mean_error, small_data, small_model, weights_of
+from tests.train.small import SAMPLES, NoisyReadout, last_error, mean_error, small_data, small_model, weights_of
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
@@ -99,29 +99,13 @@ def test_batches_of_different_lengths_make_one_update() -> None:
         trainer.step_together([])
 
 
-class _Noisy(bt.DynamicalSystem):
-    """Its output is noise, which a layer scales."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self.noise = bt.stimuli.OrnsteinUhlenbeck(2)
-        self.layer = nn.Linear(N_IN, 2)
-
-    def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> Any:
-        return self.noise.init_state(batch_shape, seed=seed)
-
-    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> tuple[Any, Tensor]:
-        state, noise = self.noise.step(state, None, t, dt)
-        return state, self.layer(inputs) + noise
-
-
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_by_groups_resumes_exactly(tmp_path: Path, optimizer: str) -> None:
     """Stopped after the second of three groups of the second epoch, with noise, shuffling and a schedule of updates."""
 
     def begin() -> tuple[BPTT, DataLoader[Any]]:
         torch.manual_seed(4)
-        model = _Noisy()
+        model = NoisyReadout()
         rule = OPTIMIZERS[optimizer](model.parameters())
         scheduler = torch.optim.lr_scheduler.SequentialLR(
             rule,
@@ -167,7 +151,7 @@ def test_training_by_groups_resumes_exactly(tmp_path: Path, optimizer: str) -> N
 
 def test_batches_of_a_group_have_noise_of_their_own() -> None:
     x, y = (tensor[:4].float() for tensor in small_data(True).tensors)
-    model = _Noisy()
+    model = NoisyReadout()
     seen: list[Tensor] = []
     trainer = BPTT(model, lambda out, y: seen.append(out.detach()) or (out - y).square().mean(),
                    torch.optim.SGD(model.parameters(), lr=1e-9), dt=1.0)  # fmt: skip

@@ -14,11 +14,13 @@ import bdtorch as bt
 from bdtorch.train import BPTT
 from tests.train.small import (
     N_IN,
+    NoisyReadout,
     last_error,
     mean_error,
     small_data,
     small_model,
     small_trainer,
+    weights_of,
 )
 
 
@@ -40,29 +42,13 @@ def test_fit_learns_and_reports() -> None:
     assert len(trainer.fit(loader, 20, progress=False, after_epoch=lambda epoch: epoch.number == 15)) == 15
 
 
-class _Noisy(bt.DynamicalSystem):
-    """A readout of an Ornstein-Uhlenbeck process added to the input: every update draws anew."""
-
-    def __init__(self) -> None:
-        super().__init__(2)
-        self.noise = bt.stimuli.OrnsteinUhlenbeck(2)
-        self.layer = nn.Linear(N_IN, 2)
-
-    def init_state(self, batch_shape: tuple[int, ...] = (), *, seed: int = 0) -> Any:
-        return self.noise.init_state(batch_shape, seed=seed)
-
-    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> tuple[Any, Tensor]:
-        state, noise = self.noise.step(state, None, t, dt)
-        return state, self.layer(inputs) + noise
-
-
 @pytest.mark.parametrize("own_generator", [False, True])
 def test_a_resumed_training_is_bit_equal(tmp_path: Path, own_generator: bool) -> None:
     data = TensorDataset(*(tensor.float() for tensor in small_data(True).tensors))
 
     def begin() -> tuple[BPTT, DataLoader[Any]]:
         torch.manual_seed(0)
-        model = _Noisy()
+        model = NoisyReadout()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         generator = torch.Generator().manual_seed(5) if own_generator else None
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
@@ -86,7 +72,7 @@ def test_a_resumed_training_is_bit_equal(tmp_path: Path, own_generator: bool) ->
 
 def test_noise_differs_between_updates() -> None:
     x, y = (tensor.float() for tensor in small_data(True).tensors)
-    model = _Noisy()
+    model = NoisyReadout()
     trainer = BPTT(model, mean_error, torch.optim.SGD(model.parameters(), lr=1e-12), dt=1.0)
     assert trainer.step(x, y)[0] != trainer.step(x, y)[0]
 
@@ -189,6 +175,11 @@ def test_checkpoints_of_another_training_are_named(tmp_path: Path) -> None:
         ValueError, match=r"`BPTT.load\(path=...\)`: expected a checkpoint of this system and optimizer"
     ):
         small_trainer(wide, mean_error).load(tmp_path / "run")
+    part = bt.Sequential(bt.Recurrent(bt.rates.LeakyRate(6, tau=5.0, dtype=torch.float64), N_IN, seed=3))
+    before = weights_of(part)
+    with pytest.raises(ValueError, match="expected a checkpoint of this system"):
+        small_trainer(part, mean_error).load(tmp_path / "run")
+    assert all(map(torch.equal, before, weights_of(part)))  # and nothing of it is taken
     model = small_model()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
