@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bdtorch.simulate.loops.native.operations import LoweringError
+
 
 def convolution_backward(
     g: Tensor, x: Tensor, w: Tensor, bias_sizes: list[int] | None, stride: list[int], padding: list[int],
@@ -16,7 +18,7 @@ def convolution_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
     """The gradients by input, weight and bias, which are convolutions themselves."""
     if transposed:
-        raise NotImplementedError("the gradient of a transposed convolution")
+        raise LoweringError("the gradient of a transposed convolution")
     space = w.dim() - 2
     stride, padding, dilation = ([*v] * space if len(v) == 1 else [*v] for v in (stride, padding, dilation))
     into_x = _into_input(g, x, w, stride, padding, dilation, groups) if mask[0] else None
@@ -56,7 +58,7 @@ def average_backward(
 ) -> Tensor:  # fmt: skip
     """Of average pooling over two axes, which is a convolution of each channel by itself."""
     if ceil or any(padding):
-        raise NotImplementedError("average pooling with padding or ceil_mode")
+        raise LoweringError("average pooling with padding or ceil_mode")
     kernel = [*kernel] * 2 if len(kernel) == 1 else [*kernel]
     stride = ([*stride] * 2 if len(stride) == 1 else [*stride]) or kernel
     channels = x.shape[-3]

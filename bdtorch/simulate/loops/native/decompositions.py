@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate.loops.native import backward, indexing
+from bdtorch.simulate.loops.native.operations import LoweringError
 
 
 def _var(x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False) -> Tensor:
@@ -79,7 +80,7 @@ def _as_strided(x: Tensor, size: list[int], stride: list[int], offset: int | Non
     first = (x.storage_offset() if offset is None else offset) - x.storage_offset()
     last = first + sum((extent - 1) * step for extent, step in zip(size, stride, strict=True))
     if not x.is_contiguous() or first < 0 or last >= x.numel():
-        raise NotImplementedError("as_strided beyond the elements of a contiguous tensor")
+        raise LoweringError("as_strided beyond the elements of a contiguous tensor")
     places = torch.arange(int(first), int(last) + 1).as_strided(size, stride, 0)
     return x.reshape(-1).index_select(0, places.reshape(-1)).reshape(size)
 
@@ -142,7 +143,7 @@ def _average(
 ) -> Tensor:  # fmt: skip
     """Average pooling over two axes."""
     if ceil or any(padding):
-        raise NotImplementedError("average pooling with padding or ceil_mode")
+        raise LoweringError("average pooling with padding or ceil_mode")
     kernel = list(kernel) * 2 if len(kernel) == 1 else list(kernel)
     stride = (list(stride) * 2 if len(stride) == 1 else list(stride)) or kernel
     windows = x.unfold(-2, kernel[0], stride[0]).unfold(-2, kernel[1], stride[1])

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bdtorch.simulate.loops.native.operations import LoweringError
+
 
 def is_direct(indices: list[Any]) -> bool:
     """Whether indices are those that have a kernel: int64 along one axis."""
@@ -55,7 +57,7 @@ def scatter_reduce(
 ) -> Tensor:
     """Reductions of which the kernels know no more than the sum, and those that include what was there before."""
     if reduce == "mean" and not x.is_floating_point():
-        raise NotImplementedError("a mean of integers; use scatter_add and a division")
+        raise LoweringError("a mean of integers; use scatter_add and a division")
     begun = x if include_self else x.scatter(dim, places, _neutral(reduce, x.dtype))
     if reduce == "sum":
         return begun.scatter_add(dim, places, values)
@@ -92,7 +94,7 @@ def _whole(indices: list[Tensor | None]) -> list[Tensor | None]:
         elif chosen.dim():
             whole += chosen.nonzero().unbind(1)
         else:
-            raise NotImplementedError("a mask without axes; use torch.where")
+            raise LoweringError("a mask without axes; use torch.where")
     return whole
 
 

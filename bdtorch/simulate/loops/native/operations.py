@@ -143,6 +143,11 @@ DIVISIONS = {
 }  # fmt: skip
 """Operations that between integers raise an error where the divisor is 0."""
 
+
+class LoweringError(Exception):
+    """An operation, or a case of it, that the loop does not take apart; the tracer names it with the line of the model."""
+
+
 DIVISOR = "bdtorch.divisor"
 """A divisor of integers that changes: itself, and where it is 0 an error, and 1."""
 

@@ -27,7 +27,7 @@ from bdtorch.simulate.loops.native.autocast import casts_anew
 from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
 from bdtorch.simulate.loops.native.keys import key_of
-from bdtorch.simulate.loops.native.operations import DIVISIONS, DIVISOR, is_supported
+from bdtorch.simulate.loops.native.operations import DIVISIONS, DIVISOR, LoweringError, is_supported
 from bdtorch.simulate.loops.native.overloads import facts_of, functional_twin, promoted, simplified
 
 
@@ -290,7 +290,7 @@ class _Tracer(TorchDispatchMode):
         try:
             with self:
                 result = decomposition(*args, **kwargs)
-        except NotImplementedError as error:
+        except (LoweringError, NotImplementedError) as error:  # the second by those of PyTorch
             raise self.error(func, f"has no lowering to C++: {error}") from error
         if not (func.is_view and isinstance(result, Tensor)):
             return result
