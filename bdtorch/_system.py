@@ -6,6 +6,7 @@ import abc
 import functools
 import inspect
 import math
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -215,6 +216,11 @@ def check_number(label: str, value: float, *, positive: bool = False) -> None:
         raise ValueError(f"{label}: expected a finite number above 0, got {value!r}")
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether ``value`` is a real number, neither NaN nor infinite."""
+    return type(value) is not bool and isinstance(value, numbers.Real) and math.isfinite(value)
+
+
 def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     """Whether a tensor of ``shape`` can be expanded to ``target``."""
     if len(shape) > len(target):
@@ -224,9 +230,11 @@ def broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
 
 def whole_steps(duration: float, dt: float, label: str) -> int:
     """How many steps of ``dt`` make ``duration``; an error that names ``label`` where it is no whole number."""
+    if not is_finite_number(duration):
+        raise ValueError(f"`{label}`: expected a finite number of ms, got {duration!r}")
     steps = round(duration / dt)
-    if abs(steps * dt - duration) > 1e-6 * max(dt, duration):
-        raise ValueError(f"`{label}`: expected a multiple of dt={dt:g} ms, got {duration:g} ms")
+    if abs(steps * dt - duration) > min(1e-6 * max(dt, duration), 0.1 * dt):
+        raise ValueError(f"`{label}`: expected a multiple of dt={dt:.12g} ms, got {duration:.12g} ms")
     return steps
 
 

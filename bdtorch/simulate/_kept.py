@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -58,6 +59,7 @@ class _Store:
     def __init__(self) -> None:
         self.of_loops: dict[str, Kept] = {}
         self.lock = threading.RLock()
+        self.process = os.getpid()
 
     def __deepcopy__(self, memo: Any) -> _Store:
         return _Store()
@@ -78,4 +80,6 @@ def alone_in(system: torch.nn.Module) -> AbstractContextManager[Any]:
 
 def _store_of(system: torch.nn.Module) -> _Store:
     store: _Store = vars(system).setdefault(ATTRIBUTE, _Store())
+    if store.process != os.getpid():  # forked, perhaps while another thread held the lock, which is not here to free it
+        store.lock, store.process = threading.RLock(), os.getpid()
     return store

@@ -1,11 +1,16 @@
-"""PyTorch's operations in the calling thread alone."""
+"""PyTorch's operations in the calling thread alone, and where its threads are lost."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import warnings
 from collections.abc import Iterator
 
+import torch
+
+_PROCESS = os.getpid()  # that has imported this
 _MOST_ELEMENTS = 1 << 20  # of which several threads save no more than they cost
 
 
@@ -29,3 +34,13 @@ def in_this_thread(elements: int) -> Iterator[None]:
         yield
     finally:
         openmp.omp_set_num_threads(before)
+
+
+def warn_where_forked() -> None:
+    """Say why operations may never end: threads do not outlast a fork, and those of PyTorch are then waited for."""
+    if os.getpid() != _PROCESS and torch.get_num_threads() > 1:
+        warnings.warn(
+            "this process was forked, and PyTorch waits forever for threads that it began before; call "
+            "torch.set_num_threads(1) in the forked process, or start processes with the method 'spawn'",
+            stacklevel=3,
+        )

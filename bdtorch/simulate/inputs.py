@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
-from bdtorch._system import DynamicalSystem, float_dtypes, whole_steps
+from bdtorch._system import DynamicalSystem, float_dtypes, is_finite_number, whole_steps
 
 
 class Constant:
@@ -128,7 +128,7 @@ def count_steps(inputs: Inputs, dt: float, duration: float | None) -> int:
         if inputs.steps is None:
             raise ValueError("`simulate(duration=...)`: expected ms, since no input has a leading axis time, got None")
         return inputs.steps
-    if not duration >= 0 or duration == float("inf"):
+    if not is_finite_number(duration) or duration < 0:
         raise ValueError(f"`simulate(duration=...)`: expected a finite number of ms of at least 0, got {duration!r}")
     steps = whole_steps(duration, dt, "simulate(duration=...)")
     if inputs.steps not in (None, steps):

@@ -16,6 +16,7 @@ from bdtorch.simulate._ensemble import Ensemble
 from bdtorch.simulate._functorch import outside
 from bdtorch.simulate._ready import made_ready
 from bdtorch.simulate._run import OUT, Run
+from bdtorch.simulate._serial import warn_where_forked
 from bdtorch.simulate.inputs import count_steps
 from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.records import Record
@@ -79,6 +80,7 @@ def simulate(
         LoopError: The loop that was asked for cannot run this system.
     """
     check_loop(loop)
+    warn_where_forked()
     if stream is not None:
         check_stream(stream, record, keep_out)
     kept = keep_out if keep_out is not None else not record

@@ -9,7 +9,6 @@ of a structure. The attributes of the file: ``format``, ``version``, ``model``, 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 import time
@@ -25,6 +24,7 @@ from bdtorch import _tree as tree
 from bdtorch._system import whole_steps
 from bdtorch._version import __version__
 from bdtorch.simulate._body import Body
+from bdtorch.simulate._disk import Disk
 from bdtorch.simulate._functorch import transformed
 from bdtorch.simulate.records import Spikes
 
@@ -88,10 +88,32 @@ class Stream:
         self.columns = self._columns()
 
     def __enter__(self) -> Stream:
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        try:
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        except OSError as problem:
+            raise self._error(problem) from problem
         os.close(handle)
         self.temporary = Path(name)
-        self.file = _h5py("simulate(stream=...)").File(name, "w", track_order=True)
+        self.disk = Disk(self.temporary)
+        self.file = _h5py("simulate(stream=...)").File(self.disk, "w", track_order=True)
+        try:
+            self._lay_out()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def _close(self) -> None:
+        self.file.close()
+        self.disk.close()
+        self.temporary.unlink(missing_ok=True)
+
+    def _error(self, problem: OSError) -> OSError:
+        return OSError(
+            f"`simulate(stream=...)`: {os.fspath(self.path)!r} cannot be written: {problem.strerror or problem}"
+        )
+
+    def _lay_out(self) -> None:
         self.file.attrs.update(
             {"format": _FORMAT, "version": __version__, "model": type(self.body.system).__name__, "dt": self.body.dt}
         )
@@ -103,7 +125,6 @@ class Stream:
         for column in self.columns:
             column.create(self.file)
         self.written = time.monotonic()
-        return self
 
     def _columns(self) -> list[_Column]:
         """The data sets, for each observed tensor one, or two where it is sparse."""
@@ -135,7 +156,12 @@ class Stream:
             column.write()
         self.file.attrs.update({"loop": self.loop, "steps": self.steps, "ended": "unfinished"})
         self.file.flush()
+        self._check()
         self.written = time.monotonic()
+
+    def _check(self) -> None:
+        if self.disk.problem is not None:
+            raise self.disk.problem
 
     def records(self) -> StoredRecords:
         """The records, which can be read once the file is in its place."""
@@ -152,14 +178,13 @@ class Stream:
             self._write()
             self.file.attrs["ended"] = self.ended
             self.file.close()  # which writes what is left
+            self._check()
             self.temporary.chmod(0o644)
             os.replace(self.temporary, self.path)
         except OSError as problem:
-            raise OSError(f"`simulate(stream=...)`: {os.fspath(self.path)!r} cannot be written: {problem}") from error
+            raise self._error(problem) from error
         finally:
-            with contextlib.suppress(OSError, RuntimeError):  # of a disk that is full
-                self.file.close()
-            self.temporary.unlink(missing_ok=True)
+            self._close()
 
 
 class _Column:
@@ -187,7 +212,7 @@ class _Column:
             row *= max(1, extent)
         chunks = (max(1, _CHUNK // row), *(max(1, extent) for extent in self.shape))
         self.data = group.create_dataset(
-            self.path, (0, *self.shape), self.dtype, maxshape=(None, *self.shape), chunks=chunks,
+            self.path, (0, *self.shape), self.dtype, maxshape=(None, *(extent or None for extent in self.shape)), chunks=chunks,
             compression="gzip", compression_opts=1, shuffle=True, track_order=True,
         )  # fmt: skip
 

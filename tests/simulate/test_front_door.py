@@ -42,8 +42,13 @@ class Growth(bt.Flow):
         ({"duration": 5.05}, ValueError, r"`simulate\(duration=...\)`: expected a multiple of dt=0.1 ms, got 5.05"),
         ({"duration": -1.0}, ValueError, r"at least 0, got -1.0"),
         ({"duration": float("inf")}, ValueError, r"finite number of ms .* got inf"),
+        ({"duration": 100_000.05}, ValueError, r"a multiple of dt=0.1 ms, got 100000.05"),  # whatever its size
+        ({"duration": "5"}, ValueError, r"finite number of ms .* got '5'"),
+        ({"duration": torch.tensor(5.0)}, ValueError, r"finite number of ms .* got tensor"),
         ({"duration": None}, ValueError, r"`simulate\(duration=...\)`: expected ms, since no input"),
         ({"t0": 0.05}, ValueError, r"`simulate\(t0=...\)`: expected a multiple of dt"),
+        ({"t0": float("inf")}, ValueError, r"`simulate\(t0=...\)`: expected a finite number of ms, got inf"),
+        ({"t0": "3"}, ValueError, r"`simulate\(t0=...\)`: expected a finite number of ms, got '3'"),
         ({"t0": -1.0}, ValueError, r"`simulate\(t0=...\)`: expected at least 0 ms, got -1"),
         ({"loop": "nativ"}, ValueError, r"`simulate\(loop=...\)`: .* got 'nativ'; did you mean 'native'"),
         ({"record": [1]}, TypeError, r"`simulate\(record=...\)`: expected a dict of records by name, got list"),

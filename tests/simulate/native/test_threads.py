@@ -243,3 +243,46 @@ def test_threads_outlast_neither_a_fork_nor_a_failure_to_begin(tmp_path):
     root = Path(__file__).parents[3]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=120)
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+FORKED = """
+import os, signal, threading, warnings
+import torch
+import bdtorch as bt
+from bdtorch.simulate._kept import alone_in
+
+cells = bt.neurons.LIF(10, v_init=bt.init.Uniform(-70.0, -50.0))
+before = bt.simulate(cells, 25.0, dt=0.1, duration=5.0).state.v
+held, enough = threading.Event(), threading.Event()
+
+def hold():
+    with alone_in(cells):  # as a run does while it traces the step
+        held.set()
+        enough.wait()
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    warnings.simplefilter("error")
+    torch.set_num_threads(2)
+    try:
+        bt.simulate(cells, 25.0, dt=0.1, duration=5.0)
+    except UserWarning as warning:
+        assert "call torch.set_num_threads(1) in the forked process" in str(warning)
+    else:
+        os._exit(1)
+    torch.set_num_threads(1)
+    os._exit(0 if torch.equal(bt.simulate(cells, 25.0, dt=0.1, duration=5.0).state.v, before) else 2)
+enough.set()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_forked_process_says_what_pytorch_would_wait_for_and_waits_for_no_thread_of_its_parent(tmp_path):
+    environment = {**os.environ, "BDTORCH_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FORKED]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr[-4000:]
