@@ -63,6 +63,19 @@ def test_products(dtype: torch.dtype, event: bool, n_rows: int, n_columns: int, 
                 assert torch.equal(transposed[index], ops.event_dense_t(columns[index], own[index]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32, torch.float64])
+def test_every_active_neuron_is_found_once(dtype: torch.dtype) -> None:
+    """Whatever their number: entries behind the last whole cache line are looked at in another way."""
+    for n in range(1, 300):
+        spikes = torch.rand(n, generator=generator(n)) < (0.03, 0.3, 1.0)[n % 3]
+        weights = torch.arange(1.0, n + 1).double().unsqueeze(1)
+        signed = spikes * torch.tensor([-1.0, 1.0]).repeat(n)[:n].double()  # minus zeros are silent too
+        values = spikes if dtype == torch.bool else signed.to(dtype)
+        wide = torch.float64 if dtype == torch.bool else dtype
+        got = ops.event_dense(values, weights.to(wide))
+        assert got.item() == (values.double() @ weights).item(), n
+
+
 @pytest.mark.parametrize("infinite", [False, True])
 @pytest.mark.parametrize("rate", [0.02, 0.5, 1.0])
 @pytest.mark.parametrize(("dtype", "event"), KINDS)

@@ -82,8 +82,12 @@ inline void for_each_active(const S* spikes, int64_t begin, int64_t end, Visit&&
     }
     i += lines * line;
   }
-  for (; i < end; ++i)
-    if (bool(spikes[i])) visit(i);
+  uint64_t events = 0;  // of what is left
+  if (i < end && end - begin >= line)
+    events = nonzero_bits(spikes + end - line) >> (i - (end - line));  // the last line without what has been visited
+  else
+    for (int64_t j = i; j < end; ++j) events |= uint64_t(bool(spikes[j])) << (j - i);
+  for (; events; events &= events - 1) visit(i + __builtin_ctzll(events));
 }
 
 }  // namespace bdtorch

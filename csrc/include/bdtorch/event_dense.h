@@ -21,15 +21,16 @@ namespace bdtorch {
 // row; the processor sees no stream in it, and would wait for nearly every one.
 constexpr int64_t kRowsAhead = 64;
 
-// The active neurons, in groups of a fixed size that fits the registers and the stack.
+constexpr int kGroup = 64;  // neurons at a time, few enough for the stack
+
+// The active neurons, in groups.
 template <class S, class Visit>
 inline void for_each_group(const S* spikes, int64_t n, Visit&& visit) {
-  constexpr int group_size = 64;
-  int64_t active[group_size];
+  int64_t active[kGroup];
   int count = 0;
   for_each_active(spikes, 0, n, [&](int64_t i) {
     active[count++] = i;
-    if (count == group_size) {
+    if (count == kGroup) {
       visit(active, count);
       count = 0;
     }
@@ -83,20 +84,34 @@ inline void event_dense_rows(const M& m, const S* spikes, int64_t begin, int64_t
   });
 }
 
+// The active columns of a group: where each begins in row 0, and where its elements go on from there.
+template <class W>
+struct ActiveColumns {
+  template <class M>
+  BDTORCH_INLINE ActiveColumns(const M& m, const int64_t* active, int count) : count(count) {
+    for (int e = 0; e < count; ++e) {
+      top[e] = m.at(0, active[e]);
+      next[e] = m.steps(active[e]).next;
+    }
+  }
+
+  const W* top[kGroup];
+  int64_t next[kGroup];
+  int count;
+};
+
 // sums[u] += sum over the active columns of row i + u, for neighbouring rows: the additions of one sum wait for one another.
-template <int n_rows, class M, class S, class T>
-BDTORCH_INLINE void add_columns(const M& m, int64_t i, int64_t ahead, const int64_t* active, int count, const S* spikes,
-                                T* sums) {
+template <int n_rows, int together, class W, class S, class T>
+BDTORCH_INLINE void add_columns(const ActiveColumns<W>& columns, int64_t n_columns, int64_t i, int64_t ahead,
+                                const int64_t* active, const S* spikes, T* sums) {
   T sum[n_rows];
   for (int u = 0; u < n_rows; ++u) sum[u] = sums[u];
-  for (int e = 0; e < count; ++e) {
-    const int64_t j = active[e];
-    const S spike = spikes[j];
-    const auto* element = m.at(i, j);
-    const ColumnSteps steps = m.steps(j);
+  for (int e = 0; e < columns.count; ++e) {
+    const S spike = spikes[active[e]];
+    const W* element = columns.top[e] + i * n_columns;
     for (int u = 0; u < n_rows; ++u) {
-      const int64_t place = u % 2 * steps.next + u / 2 * steps.pair;
-      if (u % M::together == 0) __builtin_prefetch(element + ahead + place);
+      const int64_t place = u % 2 * columns.next[e] + u / 2 * 2 * n_columns;
+      if (u % together == 0) __builtin_prefetch(element + ahead + place);
       sum[u] += weighted<T>(element[place], spike);
     }
   }
@@ -106,16 +121,23 @@ BDTORCH_INLINE void add_columns(const M& m, int64_t i, int64_t ahead, const int6
 // y[i] += sum_j M[i][j] spikes[j] for the rows i in [begin, end).
 template <class M, class S, class T>
 inline void event_dense_columns(const M& m, const S* spikes, int64_t begin, int64_t end, T* y) {
-  constexpr int together = 4;
+  using W = std::remove_const_t<typename M::Element>;
+  constexpr int rows = 4;
   const int64_t regular = end < m.regular_rows() ? end : m.regular_rows();
   for_each_group(spikes, m.n_columns, [&](const int64_t* active, int count) {
+    const auto one = [&](int64_t i) {
+      T sum = y[i];
+      for (int e = 0; e < count; ++e) sum += weighted<T>(*m.at(i, active[e]), spikes[active[e]]);
+      y[i] = sum;
+    };
+    const ActiveColumns<W> columns(m, active, count);
     int64_t i = begin;
-    for (; i < end && i % M::together; ++i) add_columns<1>(m, i, 0, active, count, spikes, y + i);
-    for (; i + together <= regular; i += together) {
-      const int64_t ahead = i + kRowsAhead + together <= end ? kRowsAhead * m.n_columns : 0;
-      add_columns<together>(m, i, ahead, active, count, spikes, y + i);
+    for (; i < end && i % M::together; ++i) one(i);
+    for (; i + rows <= regular; i += rows) {
+      const int64_t ahead = i + kRowsAhead + rows <= end ? kRowsAhead * m.n_columns : 0;
+      add_columns<rows, M::together>(columns, m.n_columns, i, ahead, active, spikes, y + i);
     }
-    for (; i < end; ++i) add_columns<1>(m, i, 0, active, count, spikes, y + i);
+    for (; i < end; ++i) one(i);
   });
 }
 

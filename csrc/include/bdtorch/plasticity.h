@@ -48,16 +48,13 @@ BDTORCH_HD W changed(W weight, S spike, SumOf<W> a, SumOf<W> b, SumOf<W> low, Su
 
 #if !defined(__CUDACC__)  // which does not know vectors as types, and has kernels of its own
 
-// Rows of one active column that are visited before the next column: neighbouring columns share the cache lines that
-// these rows have there.
-constexpr int64_t kRowsTogether = 256;
-
 // Asks for the first lines of a row; from there the processor reads on by itself.
 template <class M>
 BDTORCH_INLINE void prefetch_row(const M& m, int64_t i, int64_t begin, int64_t end) {
-  constexpr int64_t per_line = 64 / int64_t(sizeof(typename M::Element)) / M::together, lines = 16;
-  const int64_t last = end - begin < lines * per_line ? end : begin + lines * per_line;
-  for (int64_t j = begin; j < last; j += per_line) __builtin_prefetch(m.at(i, j), 1);
+  constexpr int64_t line = 64, most = 16 * line;
+  const int64_t bytes = (end - begin) * int64_t(sizeof(typename M::Element)) * M::together;
+  const char* first = reinterpret_cast<const char*>(m.at(i, begin));
+  for (int64_t k = 0; k < (bytes < most ? bytes : most); k += line) __builtin_prefetch(first + k, 1);
 }
 
 // Some weights at once, as `changed` does one; terms and sums follow one another. With `delivers` y gains the old ones.
@@ -108,45 +105,54 @@ BDTORCH_INLINE void visit_element(W* w, S spike, const T* a, const T* b, T low, 
   *w = changed<with_b>(old, spike, *a, with_b ? *b : T(0), low, high);
 }
 
-// The same in four rows that follow one another, the first element at w: gathered one by one, changed at once. What is
-// `ahead` is asked for meanwhile.
-template <bool with_b, bool delivers, int64_t together, class W, class S, class T = SumOf<W>>
-BDTORCH_INLINE void visit_four(W* w, ColumnSteps steps, int64_t ahead, S spike, const T* a, const T* b, T low, T high,
-                               T* y) {
+// The same in four rows that follow one another, the first element at w: gathered one by one, changed at once.
+template <bool with_b, bool delivers, class W, class S, class T = SumOf<W>>
+BDTORCH_INLINE void visit_four(W* w, ColumnSteps steps, S spike, const T* a, const T* b, T low, T high, T* y) {
   const int64_t place[4] = {0, steps.next, steps.pair, steps.pair + steps.next};
-  for (int u = 0; u < 4; u += together) __builtin_prefetch(w + ahead + place[u], 1);
   typedef T Four __attribute__((vector_size(4 * sizeof(T))));
   Four weights = {T(w[place[0]]), T(w[place[1]]), T(w[place[2]]), T(w[place[3]])};
   change_lanes<with_b, delivers, 4>(weights, spike, a, b, low, high, y);
   for (int u = 0; u < 4; ++u) w[place[u]] = stored<W>(weights[u]);
 }
 
-// Rows [begin, end) of the active columns of a matrix; with `delivers` y gains their old values.
+// Rows [begin, end) of column j. Lines of rows further down are asked for. The last rows, behind which there are none, have
+// a loop of their own: one that looked for them at every turn would take a quarter longer.
+template <bool with_b, bool delivers, class M, class S, class T = SumOf<typename M::Element>>
+BDTORCH_INLINE void visit_column(const M& m, int64_t j, S spike, const WeightChange<T>& change, int64_t begin, int64_t end,
+                                 T* y) {
+  const T *a = change.a, *b = change.b, low = change.low, high = change.high;
+  const auto one = [=](auto* w, int64_t i) BDTORCH_IN_LINE {
+    visit_element<with_b, delivers>(w, spike, a + i, with_b ? b + i : b, low, high, delivers ? y + i : y);
+  };
+  const ColumnSteps steps = m.steps(j);
+  const auto four = [=](auto* w, int64_t i) BDTORCH_IN_LINE {
+    visit_four<with_b, delivers>(w, steps, spike, a + i, with_b ? b + i : b, low, high, delivers ? y + i : y);
+  };
+  int64_t i = begin;
+  for (; i < end && i % M::together; ++i) one(m.at(i, j), i);
+  const int64_t regular = end < m.regular_rows() ? end : m.regular_rows(), ahead = kRowsAhead / 2 * steps.pair;
+  auto* w = m.at(i, j);
+  for (; i + 4 + kRowsAhead <= regular; i += 4, w += 2 * steps.pair) {
+    for (int u = 0; u < 4; u += M::together)
+      __builtin_prefetch(w + ahead + u / 2 * steps.pair + u % 2 * steps.next, 1);
+    four(w, i);
+  }
+  for (; i + 4 <= regular; i += 4, w += 2 * steps.pair) four(w, i);
+  for (; i < end; ++i) one(m.at(i, j), i);
+}
+
+// Rows [begin, end) of the active columns of a matrix; with `delivers` y gains their old values. A column after the other
+// is walked down as a whole, but some rows at a time where they lie so near one another that many share cache lines.
 template <bool with_b, bool delivers, class M, class S, class T = SumOf<typename M::Element>>
 inline void visit_columns(const M& m, const S* spikes, const WeightChange<T>& change, int64_t begin, int64_t end, T* y) {
-  const T *a = change.a, *b = change.b, low = change.low, high = change.high;
-  const auto sums = [=](int64_t i) { return delivers ? y + i : nullptr; };
-  const auto slopes = [=](int64_t i) { return with_b ? b + i : nullptr; };
+  constexpr int64_t per_line = 64 / int64_t(sizeof(typename M::Element)) / M::together, some = 256;
   for_each_group(spikes, m.n_columns, [&](const int64_t* active, int count) {
-    for (int64_t first = begin; first < end; first += kRowsTogether) {
-      const int64_t last = first + kRowsTogether < end ? first + kRowsTogether : end;
-      const int64_t regular = last < m.regular_rows() ? last : m.regular_rows();
-      for (int e = 0; e < count; ++e) {
-        const int64_t j = active[e];
-        const S spike = spikes[j];
-        const ColumnSteps steps = m.steps(j);
-        const auto visit = [&](int64_t i) {
-          visit_element<with_b, delivers>(m.at(i, j), spike, a + i, slopes(i), low, high, sums(i));
-        };
-        int64_t i = first;
-        for (; i < last && i % M::together; ++i) visit(i);
-        auto* element = m.at(i, j);
-        for (; i + 4 <= regular; i += 4, element += 2 * steps.pair) {
-          const int64_t ahead = i + 4 + kRowsAhead <= end ? kRowsAhead * m.n_columns : 0;
-          visit_four<with_b, delivers, M::together>(element, steps, ahead, spike, a + i, slopes(i), low, high, sums(i));
-        }
-        for (; i < last; ++i) visit(i);
-      }
+    const bool near = (count - 1) * per_line > active[count - 1] - active[0];
+    const int64_t rows = near ? some : end - begin;
+    for (int64_t first = begin; first < end; first += rows) {
+      const int64_t last = first + rows < end ? first + rows : end;
+      for (int e = 0; e < count; ++e)
+        visit_column<with_b, delivers>(m, active[e], spikes[active[e]], change, first, last, y);
     }
   });
 }
