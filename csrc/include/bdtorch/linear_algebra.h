@@ -81,4 +81,16 @@ inline T determinant(T* a, int64_t n, int64_t* rows) {
   return product;
 }
 
+// The logarithm of the determinant's absolute value, and the determinant's sign; A is overwritten.
+template <class T>
+inline T log_determinant(T* a, int64_t n, int64_t* rows, T* sign) {
+  T sum = 0;
+  *sign = T(lu(a, n, rows));
+  for (int64_t i = 0; i < n; ++i) {
+    *sign *= op::sign(a[i * n + i]);
+    sum += bdtorch::log(op::abs(a[i * n + i]));
+  }
+  return sum;
+}
+
 }  // namespace op

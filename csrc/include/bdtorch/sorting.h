@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "macros.h"
+#include "loop.h"
 
 namespace op {
 
@@ -41,6 +41,20 @@ inline int64_t extreme(const T* x, int64_t stride, int64_t n, bool greatest) {
     if (b == b && (a != a || (greatest ? a > b : a < b))) best = i;
   }
   return best;
+}
+
+// Whether the greatest or least element so far gives way to the next, as it does to one that is equal.
+template <class T>
+inline bool gives_way(T best, T next, bool greatest) {
+  return next != next || (best == best && (greatest ? next >= best : next <= best));
+}
+
+// log(exp(a) + exp(b)).
+template <class T>
+inline T log_sum(T a, T b) {
+  const T low = a < b ? a : b, high = a < b ? b : a;
+  if (a != a || b != b) return a + b;
+  return low == high && !op::is_finite(low) ? low : high + bdtorch::log1p(bdtorch::exp(low - high));
 }
 
 }  // namespace op

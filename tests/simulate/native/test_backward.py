@@ -88,6 +88,30 @@ def test_gradients(name: str) -> None:
     expect_gradients_of_the_reference(lambda: Model(*CASES[name]))
 
 
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_determinant_of_exactly_0_has_the_slope_that_pytorch_gives_it(rank: int) -> None:
+    """PyTorch divides by the pivots, of which it moves those that are 0: nothing is left of a slope that is 0 times that."""
+
+    def shown(v: Tensor, w: Tensor) -> Tensor:
+        matrix = torch.stack([v.sign() * 2, v.sign() * 4, v.sign() if rank < 2 else w])
+        return torch.linalg.det(matrix * (1.0 if rank else 0.0)) + (v * w).sum() * 0.1
+
+    expect_gradients_of_the_reference(lambda: Model((3,), (3,), shown))
+
+
+def test_a_nearly_singular_determinant_has_its_cofactors_for_a_slope() -> None:
+    def shown(v: Tensor, w: Tensor) -> Tensor:
+        return torch.linalg.det(torch.stack([w, w * 2 + 1e-7 * v, v.cos()]))
+
+    model = Model((3,), (3,), shown)
+    start, w = model.init_state(), model.weight
+    (found,) = torch.autograd.grad(bt.simulate(model, dt=0.1, duration=0.1, state=start, loop="native").out.sum(), w)
+    rows = torch.stack([w, w * 2 + 1e-7 * start, start.cos()]).detach()
+    a, b, c = rows
+    expected = torch.linalg.cross(b, c) + 2 * torch.linalg.cross(c, a)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+
+
 def test_gradients_of_weight_normalisation() -> None:
     def make() -> Model:
         torch.manual_seed(0)

@@ -36,9 +36,13 @@ class Doubled(torch.autograd.Function):
 
 
 STEPS = {
-    "padding": (
-        lambda x: torch.nn.functional.avg_pool2d(x.view(1, 1, 3, 3), 2, padding=1),
-        r"no lowering to C\+\+: average pooling with padding or ceil_mode",
+    "bounds": (
+        lambda x: x + torch.histc(x, 3)[0],
+        r"no lowering to C\+\+: a histogram between bounds that are not given",
+    ),
+    "a mask among indices": (
+        lambda x: x.view(3, 3).index_put((torch.tensor(True), torch.tensor([1])), x[:3]),
+        r"no lowering to C\+\+: a mask without axes; use torch\.where",
     ),
     "strides": (lambda x: torch.as_strided(x[1:], (9,), (1,), 0), r"no lowering to C\+\+: as_strided beyond"),
     "mean": (
@@ -66,7 +70,19 @@ STEPS = {
     ),
     "out": (lambda x: torch.add(x, x, out=torch.empty(9)), r"add\.out writes to tensors in a way"),
     "eight bits": (lambda x: x.to(torch.float8_e5m2).float(), r"dtype torch\.float8_e5m2"),
-    "complex": (lambda x: torch.view_as_real(x + 1j)[..., 0], r"dtype torch\.complex64|has no lowering"),
+    "complex": (lambda x: torch.view_as_real(x + 1j)[..., 0], r"add\.Tensor works with complex numbers"),
+    "made complex": (lambda x: torch.complex(x, x).abs(), r"aten\.complex\.default works with complex .*apart"),
+    "cast to complex": (lambda x: x.to(torch.complex64).abs(), r"abs\.default works with complex numbers"),
+    "seen as complex": (lambda x: torch.view_as_complex(x[:8].view(4, 2)).real, r"view_as_complex\.default works with"),
+    "masked_select": (
+        lambda x: x + x.masked_select(x > 0).sum(),
+        r"masked_select\.default needs the value of a tensor",
+    ),
+    "factors": (lambda x: torch.linalg.lu_factor(torch.diag(x) + 3.0)[0], r"lu_factor_ex\.default has no lowering"),
+    "an error code": (
+        lambda x: torch.linalg.inv_ex(torch.diag(x) + 3.0)[1] + x,
+        r"aten\.linalg_inv_ex\.default is asked for more than its result",
+    ),
     "mode": (lambda x: x - x.mode()[0], r"aten\.mode\.default has no lowering to C\+\+"),
     "fft": (lambda x: torch.fft.rfft(x).abs().sum() + x, r"aten\._fft_r2c\.default has no lowering"),
     "custom op": (mystery, r"bdtorch_tests\.mystery\.default has no lowering"),
@@ -193,3 +209,9 @@ def test_what_fails_only_in_the_trace_names_the_line(monkeypatch):
     message = r"cannot trace this model: TypeError: len.* \(test_errors.py:\d+: .*x\[0\].roll\(1\)"
     with pytest.raises(LoopError, match=message):
         run(lambda x, t: (x, x[0].roll(1)), torch.linspace(-1.0, 1.0, 4), loop="native")
+
+
+def test_a_decomposition_that_gives_up_names_the_operation(monkeypatch):
+    monkeypatch.setitem(decompositions.TABLE, "aten.roll.default", lambda *arguments, **options: NotImplemented)
+    with pytest.raises(LoopError, match=r"roll\.default has no lowering to C\+\+ \(test_errors\.py:"):
+        run(lambda x, t: (x, x[0].roll(1)), V.clone(), loop="native")

@@ -14,6 +14,7 @@ from torch import Tensor
 from bdtorch.simulate.loops.native import operations
 from bdtorch.simulate.loops.native.trace import trace
 from tests.simulate.native.stepping import Step, assert_same, body_of, both
+from tests.simulate.native.test_further_operations import FAMILIES, START
 from tests.simulate.native.test_wider_operations import ALGEBRA, STEPS, V
 
 ATEN = torch.ops.aten
@@ -331,6 +332,7 @@ def test_shapes(shaped, name):
 KERNELS = {name for name in operations.EXTERNAL if name.startswith("bdtorch.")}
 
 
+@pytest.mark.filterwarnings("ignore:index_reduce")
 def test_every_operation_is_exercised(monkeypatch):
     """Those of this package have tests of their own, in test_kernels and test_functions."""
     asked = set()
@@ -348,6 +350,7 @@ def test_every_operation_is_exercised(monkeypatch):
         (elementwise, numbers),
         (shaped, shapes(torch.float32, torch.Generator().manual_seed(1))),
         (lambda x, t: (x, [step(x[0]) for step in (STEPS | ALGEBRA).values()]), [V]),
+        (lambda x, t: (x, [f(x[0]) for family in FAMILIES.values() for f in family.values()]), [START]),
     ]
     for step, state in examples:
         trace(body_of(step, *state), state)

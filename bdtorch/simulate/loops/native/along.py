@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.memory import Ref
-from bdtorch.simulate.loops.native.pointwise import CPP, cast
+from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
 from bdtorch.simulate.loops.native.printing import Printed, pointer, position
 
 Printer = Callable[[Node, dict[Node, Ref], Ref], Printed]
@@ -124,12 +125,40 @@ def _running(symbol: str, neutral: str) -> Printer:
     return printer
 
 
+def _running_extreme(greatest: bool) -> Printer:
+    """Cummax and cummin."""
+
+    def printer(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        source = refs[node.args[0]]
+        rows = _Rows(source, out, node.args[1])
+        value = "at" if node.output else f"row[at * {rows.stride}]"
+        test = f"op::gives_way(row[at * {rows.stride}], row[k * {rows.stride}], {'true' if greatest else 'false'})"
+        return [
+            f"{rows.head} {{ int64_t at = 0; const {CPP[source.buffer.dtype]}* row = {rows.first};",
+            f"  for (int64_t k = 0; k < {rows.n}; ++k) {{ if ({test}) at = k; {rows.target} = {value}; }} }}",
+        ], "single"
+
+    return printer
+
+
+def _running_log_sum(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    """Logcumsumexp."""
+    rows, kind = _Rows(refs[node.args[0]], out, node.args[1]), CPP[node.dtype]
+    return [
+        f"{rows.head} {{ {kind} sum = {literal(-math.inf, node.dtype)}; const {kind}* row = {rows.first};",
+        f"  for (int64_t k = 0; k < {rows.n}; ++k) {rows.target} = sum = op::log_sum(sum, row[k * {rows.stride}]); }}",
+    ], "single"
+
+
 AXIS_PRINTERS: dict[str, Printer] = {
     "aten.argmax.default": _extreme(greatest=True),
     "aten.argmin.default": _extreme(greatest=False),
+    "aten.cummax.default": _running_extreme(greatest=True),
+    "aten.cummin.default": _running_extreme(greatest=False),
     "aten.cumprod.default": _running("*", "1"),
     "aten.cumsum.default": _running("+", "0"),
     "aten.kthvalue.default": _sorted,
+    "aten.logcumsumexp.default": _running_log_sum,
     "aten.max.dim": _extreme(greatest=True),
     "aten.median.dim": _sorted,
     "aten.min.dim": _extreme(greatest=False),

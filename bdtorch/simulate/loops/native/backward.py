@@ -2,70 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from bdtorch.simulate.loops.native.operations import LoweringError
-
-
-def convolution_backward(
-    g: Tensor, x: Tensor, w: Tensor, bias_sizes: list[int] | None, stride: list[int], padding: list[int],
-    dilation: list[int], transposed: bool, output_padding: list[int], groups: int, mask: list[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """The gradients by input, weight and bias, which are convolutions themselves."""
-    if transposed:
-        raise LoweringError("the gradient of a transposed convolution")
-    space = w.dim() - 2
-    stride, padding, dilation = ([*v] * space if len(v) == 1 else [*v] for v in (stride, padding, dilation))
-    into_x = _into_input(g, x, w, stride, padding, dilation, groups) if mask[0] else None
-    into_w = None
-    if mask[1]:
-        parts = zip(x.chunk(groups, 1), g.chunk(groups, 1), strict=True)
-        into_w = torch.cat([_into_weight(a, b, w, stride, padding, dilation) for a, b in parts])
-    return into_x, into_w, g.sum([0, *range(2, g.dim())]) if mask[2] else None
-
-
-def _into_input(
-    g: Tensor, x: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int], groups: int
-) -> Tensor:
-    """The gradients, as far apart as the stride, convolved with the weight turned around."""
-    pads: list[int] = []
-    for axis, (step, pad, gap) in enumerate(zip(stride, padding, dilation, strict=True), 2):
-        spread = F.pad(g.movedim(axis, -1).unsqueeze(-1), (0, step - 1)).flatten(-2)
-        g = spread[..., : (g.shape[axis] - 1) * step + 1].movedim(-1, axis)
-        reach = gap * (w.shape[axis] - 1)
-        pads = [reach - pad, x.shape[axis] + pad - g.shape[axis], *pads]
-    turned = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1).flip(*range(2, w.dim()))
-    ones = [1] * len(stride)
-    return torch.convolution(F.pad(g, pads), turned, None, ones, [0] * len(stride), dilation, False, [0], groups)
-
-
-def _into_weight(x: Tensor, g: Tensor, w: Tensor, stride: list[int], padding: list[int], dilation: list[int]) -> Tensor:
-    """The input convolved with the gradients, with samples for channels; steps and gaps change places."""
-    found = torch.convolution(x.transpose(0, 1), g.transpose(0, 1), None, dilation, padding, stride, False, [0], 1)
-    for axis in range(2, w.dim()):
-        found = found.narrow(axis, 0, w.shape[axis])
-    return found.transpose(0, 1)
-
-
-def average_backward(
-    g: Tensor, x: Tensor, kernel: list[int], stride: list[int], padding: list[int], ceil: bool, count_padding: bool,
-    divisor: int | None,
-) -> Tensor:  # fmt: skip
-    """Of average pooling over two axes, which is a convolution of each channel by itself."""
-    if ceil or any(padding):
-        raise LoweringError("average pooling with padding or ceil_mode")
-    kernel = [*kernel] * 2 if len(kernel) == 1 else [*kernel]
-    stride = ([*stride] * 2 if len(stride) == 1 else [*stride]) or kernel
-    channels = x.shape[-3]
-    w = torch.full((channels, 1, *kernel), 1.0 / (divisor or kernel[0] * kernel[1]), dtype=x.dtype)
-    batched = x if x.dim() == 4 else x.unsqueeze(0)
-    gradient = g if x.dim() == 4 else g.unsqueeze(0)
-    return _into_input(gradient, batched, w, stride, [0, 0], [1, 1], channels).reshape(x.shape)
 
 
 def weight_norm_backward(g: Tensor, v: Tensor, scale: Tensor, norms: Tensor, dim: int) -> tuple[Tensor, Tensor]:
@@ -75,18 +16,79 @@ def weight_norm_backward(g: Tensor, v: Tensor, scale: Tensor, norms: Tensor, dim
     return scale / norms * (g - v * along / (norms * norms)), along / norms
 
 
-def nearest_backward(space: int) -> Callable[..., Tensor]:
-    """Of upsampling to the nearest neighbour over so many axes: what each element was copied to is summed."""
+def attention_weights(
+    q: Tensor, k: Tensor, causal: bool, attn_mask: Tensor | None, scale: float | None
+) -> tuple[Tensor, Tensor]:
+    """How much of each value attention takes, which is none where all are masked, and what the softmax is taken of."""
+    scores = q @ k.transpose(-2, -1) * _scale(q, scale)
+    if causal:
+        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+        scores = torch.where(allowed, scores, -math.inf)
+    if attn_mask is None:
+        return torch.softmax(scores, -1), scores
+    scores = scores + attn_mask
+    return torch.where(scores.amax(-1, keepdim=True) == -math.inf, 0.0, torch.softmax(scores, -1)), scores
 
-    def backward(g: Tensor, output_size: list[int], input_size: list[int], *scales: Any) -> Tensor:
-        for axis, number in enumerate(range(-space, 0)):
-            extent, wide = input_size[number], output_size[axis]
-            scale = scales[axis] if axis < len(scales) and scales[axis] else wide / extent
-            places = (torch.arange(wide) / scale).floor().long().clamp(max=extent - 1)
-            shape = [*g.shape]
-            shape[number] = extent
-            spread = places.view(-1, *[1] * (-number - 1)).expand(g.shape)
-            g = torch.zeros(shape, dtype=g.dtype).scatter_add(number, spread, g)
-        return g
 
-    return backward
+def _scale(q: Tensor, scale: float | None) -> float:
+    return 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+
+
+def attention_backward(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, logarithms: Tensor, dropout: float, causal: bool, *,
+    attn_mask: Tensor | None = None, scale: float | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Of ``softmax(q k^T) v`` by ``q``, ``k`` and ``v``."""
+    weights, _ = attention_weights(q, k, causal, attn_mask, scale)
+    into = weights * (g @ v.mT - (g * out).sum(-1, keepdim=True)) * _scale(q, scale)
+    return into @ k, into.mT @ q, weights.mT @ g
+
+
+def distances_backward(g: Tensor, a: Tensor, b: Tensor, p: float, distances: Tensor) -> Tensor:
+    """Of the p-norms of all differences of rows, by the first of them; where two rows are equal, none."""
+    difference, g, distances = a.unsqueeze(-2) - b.unsqueeze(-3), g.unsqueeze(-1), distances.unsqueeze(-1)
+    if p == 0.0:
+        return torch.zeros_like(a)
+    if p == math.inf:
+        slope = torch.sign(difference) * (difference.abs() == distances)
+    elif p == 1.0:
+        slope = torch.sign(difference)
+    elif p == 2.0:
+        slope = difference / torch.where(distances == 0, 1.0, distances)
+    else:
+        size = torch.where(difference == 0, 1.0, difference.abs())
+        slope = torch.sign(difference) * size ** (p - 1) / torch.where(distances == 0, 1.0, distances) ** (p - 1)
+    return (g * slope).sum(-2)
+
+
+def solve_for_gradient(
+    a: Tensor,
+    of_determinant: bool,
+    factors: Tensor,
+    pivots: Tensor,
+    b: Tensor,
+    *,
+    left: bool = True,
+    adjoint: bool = False,
+) -> Tensor:
+    """``a.T x = b``, or ``x a.T = b``: what the gradients of solving and of determinants ask for.
+
+    They ask by way of factors, which are those of the transpose where ``a`` is contiguous, and of ``a`` itself otherwise.
+    Where a determinant is 0, ``b`` is, and so is what PyTorch makes of it.
+    """
+    x = torch.linalg.solve_ex(a.mT, b)[0] if left else torch.linalg.solve_ex(a, b.mT)[0].mT
+    if not of_determinant:
+        return x
+    return torch.where((b == 0).all(-1, keepdim=True).all(-2, keepdim=True), 0.0, x)
+
+
+def solve_by_factors(factors: Tensor, pivots: Tensor, b: Tensor, *, left: bool = True, adjoint: bool = False) -> Any:
+    """``A x = b`` by the factors of ``A``, whose rows change places in a way that is known."""
+    order, lower, upper = torch.lu_unpack(factors, pivots)
+    if not left:
+        return solve_by_factors(factors, pivots, b.mT, adjoint=not adjoint).mT
+    if adjoint:
+        y = torch.linalg.solve_triangular(upper.mT, b, upper=False)
+        return order @ torch.linalg.solve_triangular(lower.mT, y, upper=True, unitriangular=True)
+    y = torch.linalg.solve_triangular(lower, order.mT @ b, upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(upper, y, upper=True)

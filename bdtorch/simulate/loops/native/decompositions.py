@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdtorch.simulate.loops.native import backward, indexing
+from bdtorch.simulate.loops.native import backward, convolutions, indexing, pooling
 from bdtorch.simulate.loops.native.operations import LoweringError
 
 
@@ -97,12 +97,8 @@ def _attention(
     q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, causal: bool = False, *, attn_mask: Tensor | None = None,
     scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    scores = q @ k.transpose(-2, -1) * (1.0 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    if causal:
-        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
-        scores = torch.where(allowed, scores, -math.inf)
-    scores = scores if attn_mask is None else scores + attn_mask
-    return torch.softmax(scores, -1) @ v, torch.logsumexp(scores, -1)
+    weights, scores = backward.attention_weights(q, k, causal, attn_mask, scale)
+    return weights @ v, torch.logsumexp(scores, -1)
 
 
 def _median(x: Tensor) -> Tensor:
@@ -137,50 +133,104 @@ def _divided(a: Any, b: Any) -> Tensor:
     return torch.div(a, b, rounding_mode="trunc" if whole else None)
 
 
-def _average(
-    x: Tensor, kernel: list[int], stride: list[int] = (), padding: list[int] = (0,), ceil: bool = False,  # type: ignore[assignment]
-    count_padding: bool = True, divisor: int | None = None,
+def _nan_median(x: Tensor) -> Tensor:
+    return _nan_median_along(x.reshape(-1), 0)[0] if x.numel() else _median(x)
+
+
+def _nan_median_along(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The lower of the two numbers in the middle, and where it is; behind them all lie those that are none."""
+    values, places = x.sort(dim=dim, stable=True)
+    count = (~x.isnan()).sum(dim, keepdim=True)
+    middle = torch.where(count > 0, (count - 1) // 2, 0)
+    found = [part.gather(dim, middle) for part in (values, places)]
+    return (found[0], found[1]) if keepdim else (found[0].squeeze(dim), found[1].squeeze(dim))
+
+
+def _trilinear(
+    a: Tensor, b: Tensor, c: Tensor, into_a: list[int], into_b: list[int], into_c: list[int], summed: list[int], unroll: int = 1
 ) -> Tensor:  # fmt: skip
-    """Average pooling over two axes."""
-    if ceil or any(padding):
-        raise LoweringError("average pooling with padding or ceil_mode")
-    kernel = list(kernel) * 2 if len(kernel) == 1 else list(kernel)
-    stride = (list(stride) * 2 if len(stride) == 1 else list(stride)) or kernel
-    windows = x.unfold(-2, kernel[0], stride[0]).unfold(-2, kernel[1], stride[1])
-    return windows.sum((-2, -1)) / (divisor or kernel[0] * kernel[1])
+    """Products of three tensors that are given further axes first, summed over some."""
+    for axes, number in ((into_a, 0), (into_b, 1), (into_c, 2)):
+        for axis in axes:
+            a, b, c = (x.unsqueeze(axis) if k == number else x for k, x in enumerate((a, b, c)))
+    product = a * b * c
+    return product.sum(summed) if summed else product
 
 
-def solve_for_gradient(
-    a: Tensor, factors: Tensor, pivots: Tensor, b: Tensor, *, left: bool = True, adjoint: bool = False
-) -> Tensor:
-    """``a.T x = b``, or ``x a.T = b``: what the gradients of solving and of determinants ask for.
+def _added_products(x: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    return beta * x + alpha * torch.bmm(a, b).sum(0)
 
-    They ask by way of factors, which are those of the transpose where ``a`` is contiguous, and of ``a`` itself otherwise.
-    """
-    return torch.linalg.solve(a.mT, b) if left else torch.linalg.solve(a, b.mT).mT
+
+def _zeta(s: Any, q: Any) -> Tensor:
+    dtype = next(x.dtype for x in (s, q) if isinstance(x, Tensor))
+    s, q = (x if isinstance(x, Tensor) else torch.full((), x, dtype=dtype) for x in (s, q))
+    return torch.special.zeta(s, q)
+
+
+def _polygamma(n: int, x: Tensor) -> Tensor:
+    if n == 0:
+        return torch.digamma(x)
+    if n != 1:
+        return (-1.0) ** (n + 1) * math.factorial(n) * _zeta(n + 1, x)
+    mirrored = torch.where(x < 0, 1 - x, x)  # since the sum is long for what is far below zero
+    found = _zeta(2, mirrored)
+    return torch.where(x < 0, (math.pi / torch.sin(math.pi * (x - x.trunc()))) ** 2 - found, found)
 
 
 TABLE: dict[str, Callable[..., Any]] = {
+    "aten._adaptive_avg_pool3d.default": pooling.adaptive,
+    "aten._adaptive_avg_pool2d_backward.default": pooling.adaptive_backward(2),
+    "aten._adaptive_avg_pool3d_backward.default": pooling.adaptive_backward(3),
+    "aten._cdist_backward.default": backward.distances_backward,
     "aten._cdist_forward.default": _distances,
+    "aten._trilinear.default": _trilinear,
     "aten._weight_norm_interface_backward.default": backward.weight_norm_backward,
     "aten._scaled_dot_product_flash_attention_for_cpu.default": _attention,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": backward.attention_backward,
+    "aten._upsample_nearest_exact1d_backward.default": pooling.nearest_backward(1, centred=True),
+    "aten._upsample_nearest_exact2d_backward.default": pooling.nearest_backward(2, centred=True),
+    "aten._upsample_nearest_exact3d_backward.default": pooling.nearest_backward(3, centred=True),
+    "aten.adaptive_max_pool2d.default": pooling.greatest(2),
+    "aten.adaptive_max_pool2d_backward.default": pooling.placed(2),
+    "aten.adaptive_max_pool3d.default": pooling.greatest(3),
+    "aten.adaptive_max_pool3d_backward.default": pooling.placed(3),
+    "aten.addbmm.default": _added_products,
+    "aten.angle.default": lambda x: torch.where(x.isnan(), x, torch.where(x < 0, torch.full_like(x, math.pi), 0.0)),
     "aten.argmax.default": _max_of_all,
     "aten.argmin.default": functools.partial(_max_of_all, least=True),
     "aten.as_strided.default": _as_strided,
-    "aten.avg_pool2d.default": _average,
-    "aten.avg_pool2d_backward.default": backward.average_backward,
+    "aten.avg_pool2d.default": pooling.average(2),
+    "aten.avg_pool2d_backward.default": pooling.average_backward(2),
+    "aten.avg_pool3d.default": pooling.average(3),
+    "aten.avg_pool3d_backward.default": pooling.average_backward(3),
     "aten.bucketize.Tensor": lambda x, rows, **options: _search(rows, x, **options),
+    "aten.cholesky_inverse.default": lambda factor, upper=False: torch.cholesky_solve(
+        torch.eye(factor.shape[-1], dtype=factor.dtype).expand(factor.shape), factor, upper
+    ),
     "aten.cholesky_solve.default": lambda b, factor, upper=False: torch.linalg.solve_triangular(
         factor if upper else factor.mT,
         torch.linalg.solve_triangular(factor.mT if upper else factor, b, upper=False),
         upper=True,
     ),
-    "aten.convolution_backward.default": backward.convolution_backward,
+    "aten.convolution.default": convolutions.transposed,
+    "aten.convolution_backward.default": convolutions.backward,
     "aten.diagonal.default": _diagonal,
     "aten.diagonal_backward.default": _diagonal_backward,
     "aten.diagonal_copy.default": _diagonal,
+    "aten.diagonal_scatter.default": indexing.diagonal_scatter,
+    "aten.histc.default": indexing.histogram,
     "aten.index.Tensor": indexing.index,
+    "aten.index_reduce.default": indexing.index_reduce,
+    "aten.linalg_lu_solve.default": backward.solve_by_factors,
+    "aten.masked_scatter.default": indexing.masked_scatter,
+    "aten.masked_scatter_backward.default": indexing.masked_scatter_backward,
+    "aten.masked_select.default": indexing.masked_select,
+    "aten.max_pool3d_with_indices_backward.default": pooling.placed(3),
     "aten.median.default": _median,
+    "aten.nanmedian.default": _nan_median,
+    "aten.nanmedian.dim": _nan_median_along,
+    "aten.polygamma.default": _polygamma,
+    "aten.put.default": indexing.put,
     "aten.remainder.Scalar_Tensor": lambda a, b: torch.remainder(torch.full((), a, dtype=torch.result_type(a, b)), b),
     "aten.scatter_reduce.two": indexing.scatter_reduce,
     "aten.searchsorted.Tensor": _search,
@@ -188,13 +238,22 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten.unfold.default": _unfold,
     "aten.unsafe_split.Tensor": lambda x, size, dim=0: [part.clone() for part in x.split(size, dim)],
     "aten.unsafe_split_with_sizes.default": lambda x, sizes, dim=0: [part.clone() for part in x.split(sizes, dim)],
-    "aten.upsample_nearest1d_backward.default": backward.nearest_backward(1),
-    "aten.upsample_nearest2d_backward.default": backward.nearest_backward(2),
+    "aten.replication_pad1d_backward.default": pooling.replicated_backward(1),
+    "aten.replication_pad2d_backward.default": pooling.replicated_backward(2),
+    "aten.replication_pad3d_backward.default": pooling.replicated_backward(3),
+    "aten.upsample_bicubic2d_backward.default": pooling.cubic_backward,
+    "aten.upsample_bilinear2d_backward.default": pooling.linear_backward(2),
+    "aten.upsample_linear1d_backward.default": pooling.linear_backward(1),
+    "aten.upsample_nearest1d_backward.default": pooling.nearest_backward(1),
+    "aten.upsample_nearest2d_backward.default": pooling.nearest_backward(2),
+    "aten.upsample_nearest3d_backward.default": pooling.nearest_backward(3),
+    "aten.upsample_trilinear3d_backward.default": pooling.linear_backward(3),
     "prims.broadcast_in_dim.default": _broadcast_in_dim,
     "prims.div.default": _divided,
     "prims.mul.default": torch.ops.aten.mul,
     "prims.round.default": torch.ops.aten.round,
     "prims.sum.default": lambda x, dims, **options: x.sum(dims, **options) if dims else x,
+    "prims.zeta.default": _zeta,
     "prims.where.default": torch.ops.aten.where,
     "aten.index_put.default": indexing.index_put,
     "aten.native_group_norm.default": _group_norm,
@@ -223,8 +282,13 @@ def is_apart(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         return not indexing.is_direct(args[1])
     if name == "aten.scatter_reduce.two":
         return not indexing.is_direct_reduction(args, kwargs)
+    if name == "aten.convolution.default":
+        return bool(args[6])
     axis = args[1] if len(args) > 1 else kwargs.get("dim")
     return axis is None
 
 
-_APART = {"aten.index.Tensor", "aten.scatter_reduce.two", "aten.argmax.default", "aten.argmin.default"}
+_APART = {
+    "aten.argmax.default", "aten.argmin.default", "aten.convolution.default", "aten.index.Tensor",
+    "aten.scatter_reduce.two",
+}  # fmt: skip

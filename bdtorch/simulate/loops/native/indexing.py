@@ -70,6 +70,61 @@ def scatter_reduce(
     return total / count
 
 
+def index_reduce(
+    x: Tensor, dim: int, index: Tensor, values: Tensor, reduce: str, *, include_self: bool = True
+) -> Tensor:
+    """Reductions of rows onto rows."""
+    shape = [-1 if axis == dim % x.dim() else 1 for axis in range(x.dim())]
+    return x.scatter_reduce(dim, index.view(shape).expand(values.shape), values, reduce, include_self=include_self)
+
+
+def put(x: Tensor, index: Tensor, values: Tensor, accumulate: bool = False) -> Tensor:
+    """``x`` with values at places of its elements laid out in a row."""
+    return index_put(x.reshape(-1), [index.reshape(-1)], values.reshape(-1), accumulate).reshape(x.shape)
+
+
+def masked_select(x: Tensor, mask: Tensor) -> Tensor:
+    """What a constant mask leaves."""
+    shape = torch.broadcast_shapes(x.shape, mask.shape)
+    places = mask.expand(shape).reshape(-1).nonzero()[:, 0]
+    return x.expand(shape).reshape(-1).index_select(0, places)
+
+
+def masked_scatter(x: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``x`` with elements of the source, one after another, where a mask is set."""
+    mask = mask.expand(x.shape)
+    places = torch.where(mask, _counted(mask), 0)
+    return torch.where(mask, source.reshape(-1)[places], x)
+
+
+def masked_scatter_backward(g: Tensor, mask: Tensor, shape: list[int]) -> Tensor:
+    """By the source."""
+    mask, n = mask.expand(g.shape), math.prod(shape)
+    places = torch.where(mask, _counted(mask), n)
+    return torch.zeros(n + 1, dtype=g.dtype).scatter_add(0, places.reshape(-1), g.reshape(-1))[:n].reshape(shape)
+
+
+def _counted(mask: Tensor) -> Tensor:
+    """How many elements of a mask are set before each."""
+    return mask.reshape(-1).cumsum(0).reshape(mask.shape) - 1
+
+
+def diagonal_scatter(x: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
+    """``x`` with another diagonal."""
+    places = torch.arange(x.numel()).view(x.shape).diagonal(offset, dim1, dim2)
+    return x.reshape(-1).scatter(0, places.reshape(-1), source.reshape(-1)).reshape(x.shape)
+
+
+def histogram(x: Tensor, bins: int = 100, low: float = 0, high: float = 0) -> Tensor:
+    """How many elements are in each of the bins of equal widths between two bounds."""
+    if low == high:
+        raise LoweringError("a histogram between bounds that are not given")
+    inside = (x >= low) & (x <= high)
+    places = ((x - low) / (high - low) * bins).clamp(0, bins - 1).to(torch.int64)
+    places = torch.where(inside, places, bins).reshape(-1)
+    return torch.zeros(bins + 1, dtype=x.dtype).scatter_add(0, places, torch.ones_like(x).reshape(-1))[:bins]
+
+
 def is_direct_reduction(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> bool:
     """Whether a reduction onto places has a kernel."""
     return arguments[4] in ("prod", "amax", "amin") and bool(keywords.get("include_self", True))

@@ -29,8 +29,6 @@ class _Batch:
     """Loops over a batch of matrices, and copies between them and arrays on the stack."""
 
     def __init__(self, node: Node, shape: tuple[int, ...]) -> None:
-        if node.output:
-            raise _refused(node, "is asked for more than its result")
         self.node, self.shape = node, shape
         self.names = [f"b{axis}" for axis in range(len(shape))]
         self.head = " ".join(f"for (int64_t {b} = 0; {b} < {n}; ++{b})" for b, n in zip(self.names, shape, strict=True))
@@ -66,16 +64,15 @@ def _column(ref: Ref) -> Ref:
 
 def _solve(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     a, b = refs[node.args[0]], refs[node.args[1]]
-    if not _argument(node, 2, "left", True):
-        raise _refused(node, "solves X A = B; write it with transposes")
+    right = not _argument(node, 2, "left", True)  # X A = B is A^T X^T = B^T
     if len(b.shape) == 1 or b.shape == a.shape[:-1]:
         b, out = _column(b), _column(out)
-    n, m = out.shape[-2:]
+    n, m = reversed(out.shape[-2:]) if right else out.shape[-2:]
     batch = _Batch(node, out.shape[:-2])
-    lines = [*batch.load("a", a), *batch.load("b", b)]
+    lines = [*batch.load("a", a, right), *batch.load("b", b, right)]
     work = f"  {CPP[node.dtype]} x[{max(1, n * m)}]; int64_t rows[{max(1, n)}];"
     return [
-        f"{batch.head} {{", *lines, work, f"  op::solve(a, b, x, {n}, {m}, rows);", batch.store("x", out), "}",
+        f"{batch.head} {{", *lines, work, f"  op::solve(a, b, x, {n}, {m}, rows);", batch.store("x", out, right), "}",
     ], "single"  # fmt: skip
 
 
@@ -102,16 +99,15 @@ def _cholesky(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
 
 
 def _triangular(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    upper = bool(node.kwargs.get("upper"))
-    if not node.kwargs.get("left", True):
-        raise _refused(node, "solves X A = B; write it with transposes")
+    right = not node.kwargs.get("left", True)  # X A = B is A^T X^T = B^T
+    upper = bool(node.kwargs.get("upper")) != right
     unit = bool(node.kwargs.get("unitriangular", False))
-    n, m = out.shape[-2:]
+    n, m = reversed(out.shape[-2:]) if right else out.shape[-2:]
     batch = _Batch(node, out.shape[:-2])
     flags = f"{'true' if upper else 'false'}, {'true' if unit else 'false'}"
-    lines = [*batch.load("a", refs[node.args[0]]), *batch.load("b", refs[node.args[1]])]
+    lines = [*batch.load("a", refs[node.args[0]], right), *batch.load("b", refs[node.args[1]], right)]
     lines.append(f"  op::solve_triangular(a, b, {n}, {m}, {flags});")
-    return [f"{batch.head} {{", *lines, batch.store("b", out), "}"], "single"
+    return [f"{batch.head} {{", *lines, batch.store("b", out, right), "}"], "single"
 
 
 def _determinant(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
@@ -122,11 +118,19 @@ def _determinant(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     return [f"{batch.head} {{", *lines, f"  {target} = op::determinant(a, {n}, rows);", "}"], "single"
 
 
+def _log_determinant(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+    """The sign of a determinant, or the logarithm of its absolute value."""
+    batch = _Batch(node, out.shape)
+    n = refs[node.args[0]].shape[-1]
+    target = f"{pointer(out)}[{position(0, out.strides, batch.names)}]"
+    lines = [*batch.load("a", refs[node.args[0]]), f"  int64_t rows[{max(1, n)}]; {CPP[node.dtype]} sign;"]
+    lines.append(f"  const {CPP[node.dtype]} size = op::log_determinant(a, {n}, rows, &sign);")
+    return [f"{batch.head} {{", *lines, f"  {target} = {'size' if node.output else 'sign'}; (void)size;", "}"], "single"
+
+
 def _convolution(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     """``out[n, o, p] = bias[o] + sum over c, q of x[n, g c, stride p - padding + dilation q] w[o, c, q]``."""
-    bias, stride, padding, dilation, transposed, _, groups = node.args[2:9]
-    if transposed:
-        raise _refused(node, "is transposed")
+    bias, stride, padding, dilation, _, _, groups = node.args[2:9]
     x, w = refs[node.args[0]], refs[node.args[1]]
     space = len(out.shape) - 2
     kernel, channels = w.shape[2:], w.shape[1]
@@ -134,9 +138,12 @@ def _convolution(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     stride, padding, dilation = (list(v) * space if len(v) == 1 else v for v in (stride, padding, dilation))
     places = [f"p{axis}" for axis in range(space)]
     outer = ["n", "o", *places]
-    loops = " ".join(f"for (int64_t {v} = 0; {v} < {e}; ++{v})" for v, e in zip(outer, out.shape, strict=True))
+    loops = " ".join(f"for (int64_t {v} = 0; {v} < {e}; ++{v})" for v, e in zip(places, out.shape[2:], strict=True))
     start = literal(0, node.dtype) if bias is None else f"{pointer(refs[bias])}[o * {refs[bias].strides[0]}]"
     lines = [
+        f"const loop::Range r = loop::share_rows({out.shape[0] * out.shape[1]}, now.thread, now.threads);",
+        "for (int64_t row = r.begin; row < r.end; ++row) {",
+        f"const int64_t n = row / {max(1, out.shape[1])}, o = row % {max(1, out.shape[1])};",
         f"{loops} {{",
         f"  {CPP[node.dtype]} sum = {start};",
         f"  for (int64_t c = 0; c < {channels}; ++c)",
@@ -151,15 +158,27 @@ def _convolution(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
     at_x = position(0, x.strides, ["n", channel, *(f"i{axis}" for axis in range(space))])
     at_w = position(0, w.strides, ["o", "c", *(f"q{axis}" for axis in range(space))])
     lines += [f"  sum += {pointer(x)}[{at_x}] * {pointer(w)}[{at_w}];", "  " + "}" * space]
-    lines += [f"  {pointer(out)}[{position(0, out.strides, outer)}] = sum;", "}"]
-    return lines if math.prod(out.shape) else [], "single"
+    lines += [f"  {pointer(out)}[{position(0, out.strides, outer)}] = sum;", "}", "}"]
+    return lines if math.prod(out.shape) else [], "rows"
+
+
+def _first(printer: Printer, count: int = 1) -> Printer:
+    """A printer for none but the first outputs of an operation: there are no factors, pivots or error codes."""
+
+    def print_one(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
+        if (node.output or 0) >= count:
+            raise _refused(node, "is asked for more than its result")
+        return printer(node, refs, out)
+
+    return print_one
 
 
 ALGEBRA_PRINTERS: dict[str, Printer] = {
-    "aten._linalg_det.default": _determinant,
-    "aten._linalg_solve_ex.default": _solve,
+    "aten._linalg_det.default": _first(_determinant),
+    "aten._linalg_slogdet.default": _first(_log_determinant, 2),
+    "aten._linalg_solve_ex.default": _first(_solve),
     "aten.convolution.default": _convolution,
-    "aten.linalg_cholesky_ex.default": _cholesky,
-    "aten.linalg_inv_ex.default": _inverse,
+    "aten.linalg_cholesky_ex.default": _first(_cholesky),
+    "aten.linalg_inv_ex.default": _first(_inverse),
     "aten.linalg_solve_triangular.default": _triangular,
 }

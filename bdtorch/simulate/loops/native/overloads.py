@@ -66,6 +66,8 @@ def functional_twin(func: Any) -> Any:
         return None
     if packet == "pow_":  # the one whose overloads have other names
         return getattr(torch.ops.aten.pow, f"Tensor_{func._overloadname}")
+    if packet == "transpose_":
+        return torch.ops.aten.transpose.int
     if packet.startswith("__i"):  # of `<<=` and its like
         name = f"__{packet[3:]}"
     elif packet.endswith("_"):

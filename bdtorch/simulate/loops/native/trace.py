@@ -22,7 +22,7 @@ from bdtorch.simulate._body import Body
 from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._site import site, site_in
 from bdtorch.simulate.loops._loop import LoopError
-from bdtorch.simulate.loops.native import decompositions
+from bdtorch.simulate.loops.native import backward, decompositions
 from bdtorch.simulate.loops.native.autocast import casts_anew
 from bdtorch.simulate.loops.native.escapes import Escapes
 from bdtorch.simulate.loops.native.graph import Graph, Node, is_constant, pruned
@@ -140,10 +140,14 @@ class _Tracer(TorchDispatchMode):
                 self._record("full", ((result.item(),), {}), (), result)
                 return result
             return self._constant(result)
-        if name in _READS:
+        if name in _READS and not _by_constant_mask(name, nodes[0]):
             raise self.error(func, "needs the value of a tensor while tracing: write the choice with torch.where")
         if not facts.makes:
             return func(*args, **kwargs)  # asks about metadata, which stay as they are
+        if name in _COMPLEX or _has_complex(args):
+            raise self.error(
+                func, "works with complex numbers, which the loop has not; take real and imaginary parts apart"
+            )
         if not is_supported(name, kwargs) or decompositions.is_apart(name, args, kwargs):
             return self._decomposed(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -281,8 +285,8 @@ class _Tracer(TorchDispatchMode):
                 raise self.error(func, 'is followed with native="python", but torch operations did not make its result')
             return result
         decomposition = decompositions.TABLE.get(str(func)) or decomposition_table.get(func)
-        if str(func) == "aten.linalg_lu_solve.default" and (matrix := self._factored(args[0])) is not None:
-            decomposition = functools.partial(decompositions.solve_for_gradient, matrix)
+        if str(func) == "aten.linalg_lu_solve.default" and (found := self._factored(args[0])) is not None:
+            decomposition = functools.partial(backward.solve_for_gradient, *found)
         if decomposition is None and func._can_decompose():
             decomposition = func.decompose
         if decomposition is None:
@@ -292,6 +296,8 @@ class _Tracer(TorchDispatchMode):
                 result = decomposition(*args, **kwargs)
         except (LoweringError, NotImplementedError) as error:  # the second by those of PyTorch
             raise self.error(func, f"has no lowering to C++: {error}") from error
+        if result is NotImplemented:
+            raise self.error(func, "has no lowering to C++")
         if not (func.is_view and isinstance(result, Tensor)):
             return result
         seen = func(
@@ -301,14 +307,15 @@ class _Tracer(TorchDispatchMode):
         self._bind(seen, self.node_of(result))
         return seen
 
-    def _factored(self, factors: Tensor) -> Tensor | None:
-        """The matrix whose factors these are, where solving or a determinant has left them for its gradient."""
+    def _factored(self, factors: Tensor) -> tuple[Tensor, bool] | None:
+        """The matrix whose factors these are, where they were left for a gradient, and whether a determinant left them."""
         node = self.node_of(factors)
-        if node.op == "aten.add.Tensor":  # a determinant keeps its factors away from zero
+        if of_determinant := node.op == "aten.add.Tensor":  # which keeps them away from zero
             node = node.args[0]
-        if node.op not in ("aten._linalg_solve_ex.default", "aten._linalg_det.default") or node.output != 1:
+        if node.op not in _FACTORS or _FACTORS[node.op] != node.output:
             return None
-        return next((x for x in self.alive.values() if self.nodes[id(x)] is node.args[0]), None)
+        matrix = next((x for x in self.alive.values() if self.nodes[id(x)] is node.args[0]), None)
+        return None if matrix is None else (matrix, of_determinant)
 
     def take_whole(self, name: str, operand: Tensor, result: Tensor) -> None:
         """Let ``result``, whose operations have been recorded, be one elementary function of ``operand``.
@@ -335,6 +342,24 @@ def _memory(x: Tensor) -> int:
 def _is_lazy_zero(x: Any) -> bool:
     """Whether it is a tensor of zeros without memory, as forward differentiation takes for the tangent of a number."""
     return isinstance(x, Tensor) and x._is_zerotensor()
+
+
+def _by_constant_mask(name: str, args: tuple[Any, ...]) -> bool:
+    """Whether elements are chosen by a mask that is the same in every step."""
+    return name == "aten.masked_select.default" and is_constant(args[1])
+
+
+_FACTORS = {
+    "aten._linalg_det.default": 1,
+    "aten._linalg_slogdet.default": 2,
+    "aten._linalg_solve_ex.default": 1,
+}
+"""Which output of an operation are the factors of its first operand, for the gradient."""
+_COMPLEX = {"aten.complex.default", "aten.polar.default", "aten.view_as_complex.default"}
+
+
+def _has_complex(values: tuple[Any, ...]) -> bool:
+    return any(x.is_complex() if isinstance(x, Tensor) else isinstance(x, complex) for x in values)
 
 
 _REAL = {torch.float32, torch.float64, torch.int64, torch.int32, torch.bool}
