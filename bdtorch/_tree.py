@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import debug_unwrap
 from torch.utils import _pytree
 
 flatten = _pytree.tree_flatten
@@ -112,7 +113,7 @@ def replace_leaf(tree: Any, index: int, value: Any) -> Any:
 
 def marks(flat: Sequence[Tensor]) -> list[Any]:
     """What tells of each tensor, later, whether it has been written to: see `written`."""
-    return [leaf.clone() if leaf.is_inference() else leaf._version for leaf in flat]
+    return [debug_unwrap(leaf).clone() if leaf.is_inference() else leaf._version for leaf in flat]
 
 
 def written(flat: Sequence[Tensor], before: list[Any]) -> list[bool]:
@@ -120,7 +121,10 @@ def written(flat: Sequence[Tensor], before: list[Any]) -> list[bool]:
 
     Those made under `torch.inference_mode` count no writes, and are compared by their values, among which NaN is none.
     """
-    return [
-        not torch.equal(leaf.nan_to_num(), mark.nan_to_num()) if isinstance(mark, Tensor) else leaf._version != mark
-        for leaf, mark in zip(flat, before, strict=True)
-    ]
+
+    def differs(leaf: Tensor, mark: Any) -> bool:
+        if not isinstance(mark, Tensor):
+            return bool(leaf._version != mark)
+        return not torch.equal(debug_unwrap(leaf).nan_to_num(), mark.nan_to_num())
+
+    return [differs(leaf, mark) for leaf, mark in zip(flat, before, strict=True)]

@@ -11,7 +11,7 @@ from bdtorch import _tree as tree
 from bdtorch._replaced import call_with, places_of
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
-from bdtorch.simulate._kept import alone_in
+from bdtorch.simulate._kept import Alone
 from bdtorch.simulate._purity import Watch
 from bdtorch.simulate.inputs import Inputs
 from bdtorch.simulate.records import Record
@@ -28,6 +28,7 @@ class Body:
         differentiable: Whether anything that leaves a step carries a gradient (from a trial step).
         effects: What a step does besides returning its results (from a trial step).
         start: Number of the step that was tried.
+        alone: Lets this thread alone run the Python of the system.
         tried: What it gave, the new state and what was observed; empty where nobody asks any more.
     """
 
@@ -43,6 +44,7 @@ class Body:
         self.system = system
         self.parameters = parameters
         self.places = places_of(system)
+        self.alone = Alone(system)
         self.inputs = inputs
         self.records = records
         self.dt = dt
@@ -72,7 +74,7 @@ class Body:
 
     def try_out(self, state: list[Tensor], start: int) -> None:
         """Take one step, keep nothing of it, and report at the front door what would fail in the loop."""
-        with alone_in(self.system):
+        with self.alone:
             self._try_out(state, start)
 
     def _try_out(self, state: list[Tensor], start: int) -> None:

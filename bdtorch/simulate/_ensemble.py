@@ -20,7 +20,6 @@ from bdtorch._system import DynamicalSystem, initial_state
 from bdtorch._types import State
 from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate.loops import LoopError
 from bdtorch.simulate.records import Bins, Spikes
 from bdtorch.simulate.solution import Solution
@@ -74,7 +73,7 @@ class Ensemble(Body):
         parameters = {name: functorch.physical(x) for name, x in (one.parameters or {}).items()}
         self.parameters = parameters or None
         self.shown: list[Levels] = []
-        with alone_in(one.system):
+        with one.alone:
             self.state = self._settled([functorch.physical(x) for x in state])
             after, observed = self(self.state, *self._example())
         self.differentiable = any(x.requires_grad for x in (*self.state, *after, *observed))

@@ -12,7 +12,7 @@ class Interrupt:
     """While active, the first Ctrl-C sets a flag and the second raises KeyboardInterrupt as usual.
 
     Only the main thread can take signals; elsewhere the flag is never set, and neither is it where the process ignores
-    Ctrl-C, as shells let their background jobs do.
+    Ctrl-C, as shells let their background jobs do, or where a program that embeds Python takes it.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        if in_main_thread and signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
             self._previous = signal.signal(signal.SIGINT, self._handle)
             self._active = True
         return self

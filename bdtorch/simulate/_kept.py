@@ -6,7 +6,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -54,18 +53,18 @@ class Kept:
 
 
 class _Store:
-    """The things of all loops for one system. They live as long as it; a copy of the system begins with none."""
+    """The things of all loops for one module, and its lock. They live as long as it; a copy of it begins with none."""
 
     def __init__(self) -> None:
         self.of_loops: dict[str, Kept] = {}
         self.lock = threading.RLock()
         self.process = os.getpid()
 
-    def __deepcopy__(self, memo: Any) -> _Store:
-        return _Store()
+    def __deepcopy__(self, memo: Any) -> None:
+        return None
 
     def __reduce__(self) -> Any:
-        return _Store, ()
+        return type(None), ()  # so that a file with a module of torch's can be read without this package
 
 
 def kept_with(system: torch.nn.Module, loop: str, most: int) -> Kept:
@@ -73,13 +72,40 @@ def kept_with(system: torch.nn.Module, loop: str, most: int) -> Kept:
     return _store_of(system).of_loops.setdefault(loop, Kept(most))
 
 
-def alone_in(system: torch.nn.Module) -> AbstractContextManager[Any]:
-    """Lets one thread at a time run the Python of a system: some put other tensors in the place of its parameters."""
-    return _store_of(system).lock
+class Alone:
+    """Lets one thread at a time run the Python of a system: some put other tensors in the place of its parameters.
+
+    Nor does another run that of a system with a module in common. May be entered again and again.
+
+    Args:
+        system: The system.
+    """
+
+    def __init__(self, system: torch.nn.Module) -> None:
+        stores = sorted(map(_store_of, system.modules()), key=id)  # in one order for all, so that none wait in a circle
+        self.locks = [store.lock for store in stores]
+
+    def __enter__(self) -> None:
+        held = 0
+        try:
+            for lock in self.locks:
+                lock.acquire()
+                held += 1
+        except BaseException:  # Ctrl-C while it waits
+            for lock in self.locks[:held]:
+                lock.release()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        for lock in self.locks:
+            lock.release()
 
 
-def _store_of(system: torch.nn.Module) -> _Store:
-    store: _Store = vars(system).setdefault(ATTRIBUTE, _Store())
+def _store_of(module: torch.nn.Module) -> _Store:
+    attributes = vars(module)
+    if attributes.get(ATTRIBUTE) is None:  # as copies and files have it
+        attributes.pop(ATTRIBUTE, None)
+    store: _Store = attributes.setdefault(ATTRIBUTE, _Store())
     if store.process != os.getpid():  # forked, perhaps while another thread held the lock, which is not here to free it
         store.lock, store.process = threading.RLock(), os.getpid()
     return store

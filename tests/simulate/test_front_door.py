@@ -304,3 +304,23 @@ def test_inference_mode_changes_nothing(loop):
 
     with torch.inference_mode(), pytest.raises(RuntimeError, match="step must not write to its arguments"):
         bt.simulate(Writing(3), 25.0, dt=0.1, duration=3.0, loop=loop)
+
+
+class Dropping(Growth):
+    """Has a part that torch takes for one operation, and one that draws, in inference mode."""
+
+    def step(self, state, inputs, t, dt):
+        x = torch.nn.functional.dropout(state.x, 0.5, False) * 0.9
+        return self.State(x), x
+
+
+@pytest.mark.parametrize("loop", ["reference", "native"])
+def test_inference_mode_takes_operations_apart_and_maps_over_members(loop):
+    system, states = Dropping(3), torch.arange(6.0).reshape(2, 3)
+
+    def of(x):
+        return bt.simulate(system, dt=0.1, duration=1.0, state=system.State(x), loop=loop).out
+
+    expected = torch.stack([of(x) for x in states])
+    with torch.inference_mode():
+        assert torch.equal(torch.func.vmap(of)(states.clone()), expected)

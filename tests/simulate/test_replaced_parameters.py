@@ -97,7 +97,8 @@ def test_an_adjoint_of_a_derivative_with_a_part_in_two_places() -> None:
 
 
 @pytest.mark.parametrize("loop", ["native", "reference", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_threads_do_not_see_the_parameters_of_others(loop: str) -> None:
+@pytest.mark.parametrize("shared", ["the system", "a part"])
+def test_threads_do_not_see_the_parameters_of_others(loop: str, shared: str) -> None:
     class Decay(bt.DynamicalSystem):
         def __init__(self) -> None:
             super().__init__((2,), dtype=torch.float64)
@@ -111,18 +112,29 @@ def test_threads_do_not_see_the_parameters_of_others(loop: str) -> None:
                 state = state + self.rate
             return state, state
 
-    system, wrong = Decay(), []
+    class Around(Decay):
+        def __init__(self, part: Decay) -> None:
+            super().__init__()
+            self.part = part
+
+        def step(self, state: Tensor, inputs: Any, t: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+            return self.part(state, inputs, t, dt)
+
+    part, wrong = Decay(), []
+    systems = [part] * 4 if shared == "the system" else [Around(part) for _ in range(4)]
+    name = "rate" if shared == "the system" else "part.rate"
 
     def work(number: int) -> None:
         for turn in range(8):
             rate = torch.tensor(float(100 * number + turn), dtype=torch.float64)
             with torch.no_grad():
-                out = bt.simulate(system, dt=1.0, duration=8.0, parameters={"rate": rate}, loop=loop).out
+                out = bt.simulate(systems[number], dt=1.0, duration=8.0, parameters={name: rate}, loop=loop).out
             if not torch.equal(out[-1], (160.0 * rate).expand(2)):
                 wrong.append((number, turn))
 
     if loop == "inductor":
-        work(0)  # compiles
+        for number in range(4):
+            work(number)  # compiles
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()

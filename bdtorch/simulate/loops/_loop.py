@@ -14,7 +14,6 @@ from bdtorch._types import State
 from bdtorch.integrate import Prepared, Step
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._functorch import levels_of
-from bdtorch.simulate._kept import alone_in
 
 
 class LoopError(RuntimeError):
@@ -135,7 +134,7 @@ def expect_repeatable(body: Body, state: list[Tensor], name: str, results: list[
 def _again(body: Body, state: list[Tensor]) -> list[Tensor]:
     t = torch.full((), body.start * body.dt, dtype=torch.float64, device=body.system.device)
     devices: list[int] | None = [] if body.system.device.type == "cpu" else None
-    with torch.no_grad(), alone_in(body.system), torch.random.fork_rng(devices):  # whose draws inductor makes anew
+    with torch.no_grad(), body.alone, torch.random.fork_rng(devices):  # whose draws inductor makes anew
         after, observed = body([x.detach().clone() for x in state], body.inputs.example(), t)
     return [x.clone() for x in (*after, *observed)]
 

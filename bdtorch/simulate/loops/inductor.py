@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._site import site_in
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of, forget
 from bdtorch.simulate.loops._loop import Advance, Loop, LoopError, Runner, expect_pure, expect_repeatable, keep
@@ -107,7 +106,7 @@ class InductorRunner(Runner):
     ) -> tuple[list[Tensor], list[Tensor]]:
         number = torch.full((), first, dtype=torch.int64, device=self.body.system.device)
         try:
-            with alone_in(self.body.system):
+            with self.body.alone:
                 self.chunks.take_values_of(self.body)
                 try:
                     return self.chunks.of(size)(state, windows, number)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate.loops._loop import Advance, Loop, Runner, keep
 
 
@@ -38,7 +37,7 @@ class _Reference(Runner):
         observed: list[list[Tensor]] = [[] for _ in body.observed]
         steps = 0
         for t, now in zip(times, slices, strict=True):
-            with alone_in(body.system):
+            with body.alone:
                 state, values = body(state, list(now), t)
             for column, value in zip(observed, values, strict=True):
                 column.append(value)

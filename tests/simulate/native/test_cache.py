@@ -48,6 +48,15 @@ def test_an_unknown_compiler(monkeypatch, fresh_cache):
         simple()
 
 
+def test_a_compiler_that_is_no_command_or_makes_nothing(monkeypatch, fresh_cache):
+    monkeypatch.setenv("CXX", "g++ 'unclosed")
+    with pytest.raises(LoopError, match=r"\$CXX is no command: \"g\+\+ 'unclosed\" \(No closing quotation\)"):
+        simple()
+    monkeypatch.setenv("CXX", "true")
+    with pytest.raises(LoopError, match=r"needs a C\+\+ compiler, and 'true' makes no library: true -std"):
+        simple()
+
+
 def test_a_failing_compiler(monkeypatch, fresh_cache):
     monkeypatch.setenv("CXX", "g++ -no-such-flag")
     with pytest.raises(LoopError, match=r"the C\+\+ compiler failed on a generated loop: .*no-such-flag"):

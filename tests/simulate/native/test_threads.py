@@ -249,14 +249,14 @@ FORKED = """
 import os, signal, threading, warnings
 import torch
 import bdtorch as bt
-from bdtorch.simulate._kept import alone_in
+from bdtorch.simulate._kept import Alone
 
 cells = bt.neurons.LIF(10, v_init=bt.init.Uniform(-70.0, -50.0))
 before = bt.simulate(cells, 25.0, dt=0.1, duration=5.0).state.v
 held, enough = threading.Event(), threading.Event()
 
 def hold():
-    with alone_in(cells):  # as a run does while it traces the step
+    with Alone(cells):  # as a run does while it traces the step
         held.set()
         enough.wait()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +21,16 @@ from bdtorch.simulate.loops.native.trace import trace
 
 _ELEMENTS_PER_THREAD = 20_000  # below this, meeting other threads costs more than they save
 _INTERVAL = 32  # steps between kept states where a run is to be recomputed
+
+
+def _outside_inference_mode() -> AbstractContextManager[Any]:
+    """Within `torch.inference_mode` torch does not take operations apart, such as dropout that drops nothing."""
+    if not torch.is_inference_mode_enabled():
+        return nullcontext()
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.no_grad())
+    return stack
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class Native(Loop):
     def start(self, body: Body, state: list[Tensor]) -> Runner:
         if body.system.device.type != "cpu":
             raise LoopError(f"the native loop runs on the CPU, and this system is on {body.system.device}")
-        with collector_paused():
+        with collector_paused(), _outside_inference_mode():
             return self._start(body, state)
 
     def _start(self, body: Body, state: list[Tensor]) -> Runner:

@@ -46,7 +46,10 @@ def compiled(source: str) -> ctypes.CDLL:
     try:
         return ctypes.CDLL(str(cache.entry(key, make)))
     except OSError as error:
-        raise LoopError(f"the native loop cannot load what it compiled: {error}") from error
+        raise LoopError(
+            f"the native loop cannot load what it compiled ({error}); if programs may not be run from the folder of the "
+            "cache, set BDTORCH_CACHE_DIR to another"
+        ) from error
 
 
 def key_of(source: str, compiler: tuple[str, ...]) -> str:
@@ -62,7 +65,12 @@ def toolchain() -> tuple[str | None, ...]:
 
 def _compiler() -> tuple[str, ...]:
     """The compiler's command: ``$CXX`` where it is set, or the first that is found."""
-    chosen = tuple(shlex.split(os.environ.get("CXX", "")))
+    try:
+        chosen = tuple(shlex.split(os.environ.get("CXX", "")))
+    except ValueError as error:
+        raise LoopError(
+            f"the native loop needs a C++ compiler, and $CXX is no command: {os.environ['CXX']!r} ({error})"
+        ) from error
     if chosen:
         if shutil.which(chosen[0]) is None:
             raise LoopError(
@@ -126,4 +134,8 @@ def _compile(compiler: tuple[str, ...], source: str, folder: Path) -> Path:
         if os.strerror(errno.ENOSPC) in done.stderr:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
         raise LoopError(f"the C++ compiler failed on a generated loop: {' '.join(command)}\n{done.stderr[-4000:]}")
+    if not library.exists():
+        raise LoopError(
+            f"the native loop needs a C++ compiler, and {compiler[0]!r} makes no library: {' '.join(command)}"
+        )
     return library

@@ -130,7 +130,7 @@ class _Kept:
     def __init__(self, body: Body, state: list[Tensor], leaves: list[int], every: int) -> None:
         self.body = body
         self.leaves = leaves
-        self.system, self.inputs, self.dt = body.system, body.inputs, body.dt
+        self.system, self.alone, self.inputs, self.dt = body.system, body.alone, body.inputs, body.dt
         self.every = body.every + [every] * len(leaves)
         self.sparse = body.sparse + [False] * len(leaves)
         self.observed = body.observed + [state[k].detach() for k in leaves]

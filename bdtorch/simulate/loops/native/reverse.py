@@ -34,7 +34,7 @@ class Reversed:
         parameters: dict[str, Tensor],
     ) -> None:
         self.body = body
-        self.system, self.dt = body.system, body.dt
+        self.system, self.alone, self.dt = body.system, body.alone, body.dt
         self.state, self.sequences = state, sequences
         self.constants, self.parameters = constants, parameters
         self.floating = [k for k, x in enumerate(state) if x.is_floating_point()]

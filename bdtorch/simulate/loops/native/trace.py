@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bdtorch.ops import python_function
 from bdtorch.simulate import _functorch as functorch
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._kept import alone_in
 from bdtorch.simulate._site import site, site_in
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import backward, decompositions
@@ -48,7 +47,7 @@ def trace(body: Body, state: list[Tensor], start: int = 0) -> Graph:
     t = torch.full((), start * body.dt, dtype=torch.float64)
     tracer.enter(t, "time", 0)
     try:
-        with alone_in(body.system), torch.no_grad(), casts_anew(), tracer, Escapes(tracer):
+        with body.alone, torch.no_grad(), casts_anew(), tracer, Escapes(tracer):
             after, observed = body(before, slices, t)
     except LoopError:
         raise
