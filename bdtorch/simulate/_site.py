@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 _PACKAGE = Path(__file__).resolve().parent
+_OPERATORS = _PACKAGE.parent / "ops"
 _TORCH = Path(torch.__file__).resolve().parent
 _STANDARD = Path(os.__file__).resolve().parent
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -30,7 +31,7 @@ class Site(NamedTuple):
 
 
 def site() -> Site:
-    """The innermost line outside of the time loops, torch, NumPy and Python's own library."""
+    """The innermost line outside of the time loops, the doors of operators, torch, NumPy and Python's own library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
@@ -57,7 +58,7 @@ def line_of(filename: str, number: int) -> str:
 def is_of_a_model(filename: str) -> bool:
     """Whether a file may be a model's, be it of this package."""
     path = Path(filename).resolve()  # environments may lie behind links
-    if path.is_relative_to(_PACKAGE) or path.is_relative_to(_TORCH):
+    if any(path.is_relative_to(folder) for folder in (_PACKAGE, _OPERATORS, _TORCH)):
         return False
     installed = _INSTALLED.intersection(path.parts)
     return "numpy" not in path.parts if installed else not path.is_relative_to(_STANDARD)

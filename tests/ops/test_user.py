@@ -106,6 +106,33 @@ def test_an_operator_outside_of_torch_needs_a_kernel() -> None:
         assert torch.equal(native, reference)
 
 
+def refusing(name: str) -> Any:
+    """Doubles its operand, and throws once that is above 100."""
+    source = f"""#include <stdexcept>
+    namespace {name} {{
+    inline void apply(bdtorch::View<const float> x, bdtorch::View<float> out, int64_t begin, int64_t end) {{
+      for (int64_t k = begin; k < end; ++k)
+        if ((out[k] = 2.0f * x[k]) > 100.0f) throw std::runtime_error("the battery is flat");
+    }} }}"""
+    kernel = ops.NativeKernel(source, f"{name}::apply", shares_last_axis=True)
+    return ops.define(f"{name}(Tensor x) -> Tensor", lambda x: 2.0 * x, fake=torch.empty_like, native=kernel)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_exception_in_a_kernel_is_an_error_that_names_it(threads: int) -> None:
+    op = refusing(f"refusing_{threads}")
+    message = rf"kernel of bdtorch_user\._refusing_{threads}_raw\.default raised an exception in step 7 \(test_user\.py:.*flat"
+    with pytest.raises(RuntimeError, match=message):
+        run(lambda x, t: ([op(x[0])], x[0]), torch.ones(500), steps=20, loop=bt.Native(threads=threads))
+    assert run(lambda x, t: ([op(x[0])], x[0]), torch.ones(500), steps=5, loop=bt.Native(threads=threads))
+
+
+def test_tensors_of_too_many_axes_are_refused() -> None:
+    op = refusing("refusing_axes")
+    with pytest.raises(LoopError, match=r"cannot pass 9 axes to .*refusing_axes.*: expected at most 8"):
+        run(lambda x, t: ([op(x[0])], x[0]), torch.ones([1] * 9), loop="native")
+
+
 @pytest.mark.parametrize(
     ("signature", "message"),
     [

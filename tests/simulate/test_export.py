@@ -297,23 +297,47 @@ def test_reading_writing_and_resetting_the_state(drifting: tuple[Model, Library,
     library.handle = ctypes.c_void_p()
 
 
-def test_an_index_out_of_range_is_named(tmp_path: Path) -> None:
-    def step(x: list[Tensor], t: Tensor) -> tuple[list[Tensor], Tensor]:
-        return [x[0], x[1] + 1], x[0].gather(0, x[1])
-
-    system = Stepping(step, torch.arange(5.0), torch.tensor([2, 1]))
-    bt.export_loop(tmp_path, system, dt=0.1, record={"read": lambda state, out: out}, name="lookup")
+def failed(folder: Path, step: Any, *state: Tensor) -> tuple[str, str]:
+    """What the exported step says when it fails, in step 4."""
+    bt.export_loop(folder, Stepping(step, *state), dt=0.1, record={"read": lambda state, out: out}, name="lookup")
     subprocess.run(
-        ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{tmp_path / 'include'}", tmp_path / "lookup_loop.cpp",
-         "-o", tmp_path / "lookup.so"], check=True,
+        ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{folder / 'include'}", folder / "lookup_loop.cpp",
+         "-o", folder / "lookup.so"], check=True,
     )  # fmt: skip
-    library = Library(tmp_path / "lookup.so", "lookup")
-    assert library.create((tmp_path / "lookup.bin").read_bytes(), tmp_path / "data.bin") == "success"
+    library = Library(folder / "lookup.so", "lookup")
+    assert library.create((folder / "lookup.bin").read_bytes(), folder / "data.bin") == "success"
     status = library.status("run", library.handle, ctypes.c_size_t(9), None)
-    assert status == "an index is out of range, or integers are divided by 0"
-    message = library.function("error")(library.handle).decode()
-    assert message.startswith("an index is out of range in step 4: aten.gather.default (test_export.py:")
     assert library.function("steps")(library.handle) == 4
+    return status, library.function("error")(library.handle).decode()
+
+
+def test_an_index_out_of_range_is_named(tmp_path: Path) -> None:
+    state = torch.arange(5.0), torch.tensor([2, 1])
+    status, message = failed(tmp_path, lambda x, t: ([x[0], x[1] + 1], x[0].gather(0, x[1])), *state)
+    assert status == "an index is out of range, or integers are divided by 0"
+    assert message.startswith("an index is out of range in step 4: aten.gather.default (test_export.py:")
+
+
+def test_a_division_by_zero_is_named(tmp_path: Path) -> None:
+    status, message = failed(tmp_path, lambda x, t: ([x[0] - 1], 7 // x[0]), torch.tensor([5, 3]))
+    assert status == "an index is out of range, or integers are divided by 0"
+    assert message.startswith("integers are divided by 0 in step 4: bdtorch.divisor (test_export.py:")
+
+
+def test_an_exception_in_an_operator_is_named(tmp_path: Path) -> None:
+    source = """#include <stdexcept>
+    namespace exported_refusing {
+    inline void apply(bdtorch::View<const float> x, bdtorch::View<float> out) {
+      if (x[0] > 7.0f) throw std::runtime_error("the battery is flat");
+      for (int64_t k = 0; k < x.numel(); ++k) out[k] = 2.0f * x[k];
+    } }"""
+    kernel = bt.ops.NativeKernel(source, "exported_refusing::apply")
+    op = bt.ops.define("exported_refusing(Tensor x) -> Tensor", lambda x: 2.0 * x, fake=torch.empty_like, native=kernel)
+    status, message = failed(tmp_path, lambda x, t: ([op(x[0])], x[0]), torch.ones(2))
+    assert status == "an operator of the model raised an exception"
+    assert message.startswith(
+        "the battery is flat in step 4: bdtorch_user._exported_refusing_raw.default (test_export.py:"
+    )
 
 
 def lif(**options: Any) -> bt.DynamicalSystem:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from bdtorch import _tree as tree
+from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import LoopError
-from bdtorch.simulate.loops.native.graph import Graph
+from bdtorch.simulate.loops.native.graph import Graph, Node
 from bdtorch.simulate.loops.native.memory import Buffer, held
+from bdtorch.simulate.loops.native.operations import DIVISOR
 from bdtorch.simulate.loops.native.plan import Plan
 
 _LINE = 64  # bytes; every array begins with a cache line
@@ -52,7 +54,7 @@ class Description:
         records: What is kept; two tables of equal length for the three roles of a buffer follow.
         buffers: ``(role, number, bytes)`` of every array that the generated function is handed.
         constants: Constant arrays, in the order in which buffers refer to them.
-        sites: ``(number, text)`` of the operations that look indices up.
+        sites: ``(number, text)`` of the operations that end a run where they fail.
         dt: Step, ms.
         first: Number of the first step.
     """
@@ -72,14 +74,19 @@ def describe(body: Body, graph: Graph, layout: Plan, state: list[Tensor], inputs
     variables = [Array(name, x.dtype, tuple(x.shape)) for name, x in zip(body.names, state, strict=True)]
     constants: list[Tensor] = []
     buffers = [_buffer(buffer, constants) for buffer in layout.buffers]
-    sites = [(node.number, f"{node.op} ({node.site})") for node in graph.nodes if node.op in _LOOK_UPS]
+    sites = [(node.number, f"{node.op} ({node.site})") for node in graph.nodes if _may_fail(node)]
     return Description(variables, _inputs(body, inputs), _records(body), buffers, constants, sites, body.dt, first)
 
 
-_LOOK_UPS = {
-    "aten.gather.default", "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src", "aten.scatter.value",
-    "aten.scatter_add.default",
+def _may_fail(node: Node) -> bool:
+    return node.op in _CHECKED or native_kernel(node.op) is not None
+
+
+_CHECKED = {
+    DIVISOR, "aten.gather.default", "aten.index.Tensor", "aten.index_select.default", "aten.scatter.src",
+    "aten.scatter.value", "aten.scatter_add.default", "aten.scatter_reduce.two", "bdtorch._rls_update_raw.default",
 }  # fmt: skip
+"""Operations that look indices up, and divisors."""
 
 
 def _buffer(buffer: Buffer, constants: list[Tensor]) -> tuple[str, int, int]:

@@ -38,7 +38,8 @@ enum {
   BDTORCH_BAD_SIZE = 6,
   BDTORCH_NO_INPUT = 7,
   BDTORCH_INDEX_OUT_OF_RANGE = 8,
-  BDTORCH_BAD_ARGUMENT = 9
+  BDTORCH_BAD_ARGUMENT = 9,
+  BDTORCH_OPERATOR_FAILED = 10
 };
 
 /* Types of elements: float, double, signed integers of 8, 4, 2 and 1 bytes, unsigned of 1, 0 or 1 in one byte, and
@@ -166,6 +167,7 @@ const char* {name}_message(int status) {{
       "an input is missing",
       "an index is out of range, or integers are divided by 0",
       "an argument is null or not positive",
+      "an operator of the model raised an exception",
   }};
   return status >= 0 && size_t(status) < sizeof messages / sizeof *messages ? messages[status] : "unknown status";
 }}

@@ -45,7 +45,7 @@ struct Model {
   size_t n_buffers;
   const size_t* constants;  // bytes of each
   size_t n_constants;
-  const Site* sites;  // operations that look indices up
+  const Site* sites;  // operations that end a run where they fail
   size_t n_sites;
   const char* key;  // of the data that belongs to this code, 32 characters
   int64_t first;    // number of the step that the initial state awaits
@@ -200,6 +200,8 @@ class Simulation {
     frame->first = step_;
     frame->count = count;
     frame->threads = threads_;
+    char problem[256] = {};
+    frame->problem = int64_t(reinterpret_cast<intptr_t>(problem));
     if (const int error = model_.loop(frame)) throw std::system_error(error, std::generic_category());
     size_t slot = 0;
     for (size_t i = 0; i < model_.n_records; ++i)
@@ -211,15 +213,18 @@ class Simulation {
     step_ += frame->done;
     const int64_t error = frame->error[(frame->done - 1) & 1];
     if (!error) return BDTORCH_OK;
-    const std::string step = " in step " + std::to_string(step_);
-    error_ = "an index is out of range" + step;
+    return explained(error, problem);
+  }
+
+  // Say in words what ended the run, and where.
+  int explained(int64_t operation, const std::string& problem) {
+    std::string text;
     for (size_t i = 0; i < model_.n_sites; ++i)
-      if (model_.sites[i].number == error) {
-        const std::string text = model_.sites[i].text;
-        const bool divides = text.compare(0, 15, "bdtorch.divisor") == 0;
-        error_ = (divides ? "integers are divided by 0" : "an index is out of range") + step + ": " + text;
-      }
-    return BDTORCH_INDEX_OUT_OF_RANGE;
+      if (model_.sites[i].number == operation) text = model_.sites[i].text;
+    const bool divides = text.compare(0, 15, "bdtorch.divisor") == 0;
+    error_ = !problem.empty() ? problem : divides ? "integers are divided by 0" : "an index is out of range";
+    error_ += " in step " + std::to_string(step_) + ": " + text;
+    return problem.empty() ? BDTORCH_INDEX_OUT_OF_RANGE : BDTORCH_OPERATOR_FAILED;
   }
 
   static size_t count_of(const bdtorch_array& array) {

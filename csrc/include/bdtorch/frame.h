@@ -24,6 +24,7 @@ struct Frame {
   int64_t threads;
   int64_t backward;  // where steps are taken from the last to the first: their number, else 0
   int64_t patience;  // turns that a thread waits for others before it offers its core; set by `run`
+  int64_t problem;   // address for what an exception of a user's operator says, or 0
   alignas(64) int64_t done;  // steps taken
   int64_t stop[2];           // a record is full: no further step
   int64_t error[2];          // number of the operation that met an index out of range

@@ -14,6 +14,7 @@ from bdtorch.simulate.loops.native.passes import print_pass
 from bdtorch.simulate.loops.native.plan import Plan
 from bdtorch.simulate.loops.native.pointwise import CPP
 from bdtorch.simulate.loops.native.printing import Access, partition, pointer
+from bdtorch.simulate.loops.native.users import USER_HEADERS
 from bdtorch.simulate.loops.native.weights import print_visit
 from bdtorch.simulate.loops.native.woven import Woven
 
@@ -96,7 +97,7 @@ class _Printer:
         """The C++ of users' operators, each text once."""
         kernels = [native_kernel(node.op) for kernel in self.plan.kernels for node in kernel.nodes]
         sources = dict.fromkeys(kernel.source for kernel in kernels if kernel is not None)
-        return ['#include "bdtorch/view.h"', *sources] if sources else []
+        return [*(f'#include "bdtorch/{name}"' for name in USER_HEADERS), *sources] if sources else []
 
     def _further_headers(self) -> list[str]:
         """What the loop needs and others are spared, for headers take a while to compile."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-
-from bdtorch.ops import NativeKernel, native_kernel
-from bdtorch.simulate.loops._loop import LoopError
+from bdtorch.ops import native_kernel
 from bdtorch.simulate.loops.native.along import AXIS_PRINTERS
 from bdtorch.simulate.loops.native.graph import Node
 from bdtorch.simulate.loops.native.linear_algebra import ALGEBRA_PRINTERS
@@ -17,6 +14,7 @@ from bdtorch.simulate.loops.native.operations import DIVISOR, ONTO_ZEROS, REDUCT
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, literal
 from bdtorch.simulate.loops.native.printing import Printed, element, nested, pointer, position
 from bdtorch.simulate.loops.native.reductions import print_reduction
+from bdtorch.simulate.loops.native.users import print_user_kernel
 from bdtorch.simulate.loops.native.weights import WEIGHT_PRINTERS
 
 
@@ -26,7 +24,7 @@ def print_external(node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
         return print_reduction(node, refs, out)
     user = native_kernel(node.op)
     if user is not None:
-        return _user_kernel(user, node, refs, out)
+        return print_user_kernel(user, node, refs, out)
     return _PRINTERS[node.op](node, refs, out)
 
 
@@ -173,36 +171,6 @@ def _parameter(p: Ref, n: int) -> str:
         return f"{kind}({pointer(p)}[0])"
     _contiguous(p)
     return f"(const {kind}*)({pointer(p)} + {f'b * {n}' if len(p.shape) > 1 else '0'})"
-
-
-# Operators of users
-
-
-def _view(ref: Ref, const: str) -> str:
-    _contiguous(ref)
-    sizes = ", ".join(map(str, ref.shape))
-    kind = CPP[ref.buffer.dtype]
-    return f"bdtorch::View<{const}{kind}>{{{pointer(ref)}, {len(ref.shape)}, {{{sizes}}}}}"
-
-
-def _user_kernel(kernel: NativeKernel, node: Node, refs: dict[Node, Ref], out: Ref) -> Printed:
-    arguments = []
-    for value in node.args:
-        if isinstance(value, Node):
-            arguments.append(_view(refs[value], "const "))
-        elif isinstance(value, bool | int | float):
-            kind = torch.bool if isinstance(value, bool) else torch.int64 if isinstance(value, int) else torch.float64
-            arguments.append(literal(value, kind))
-        else:
-            raise LoopError(f"the native loop cannot pass {value!r} to {node.op}: expected a tensor or a number")
-    arguments.append(_view(out, ""))
-    if not kernel.shares_last_axis:
-        return [f"{kernel.function}({', '.join(arguments)});"], "single"
-    extent = out.shape[-1] if out.shape else 1
-    return [
-        f"const loop::Range r = loop::share({extent}, now.thread, now.threads);",
-        f"{kernel.function}({', '.join(arguments)}, r.begin, r.end);",
-    ], "rows"
 
 
 # Dense products

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._memory import cleared, copied, in_huge_pages
 from bdtorch.simulate.loops._loop import Advance, Runner
@@ -19,7 +21,8 @@ from bdtorch.simulate.loops.native.memory import Buffer, held
 from bdtorch.simulate.loops.native.operations import DIVISOR
 
 # Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
-_BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 8, 11, 32
+_BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _PROBLEM, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 6, 8, 11, 32
+_WORDS = 256  # bytes of what an exception says
 _SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
 _MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
 _SHARE = 1 / 256  # of a sparse record's elements: how many are expected in a step where none have been seen
@@ -104,16 +107,24 @@ class NativeRunner(Runner):
         frame = torch.zeros(_KEPT + len(capacities), dtype=torch.int64).numpy()  # whose elements are quicker to reach
         frame[_BUFFERS], frame[_FIRST] = addresses.data_ptr(), first
         frame[_BACKWARD] = count if self.backward else 0
+        problem = ctypes.create_string_buffer(_WORDS)
+        frame[_PROBLEM] = ctypes.addressof(problem)
         self._run(frame, count)
         done = int(frame[_DONE])
         if error := int(frame[_ERROR + (done - 1) % 2]):
-            name, site = self.loop.sites[error]
-            if name == DIVISOR:
-                raise RuntimeError(f"ZeroDivisionError: integers are divided by 0 in step {first + done} ({site})")
-            raise IndexError(f"an index is out of range in step {first + done}: {name} ({site})")
+            raise self._error(error, first + done, problem.value)
         counts = frame[_KEPT:].tolist()
         self.pace = [count / max(1, done) for count, _ in zip(counts, self.pace, strict=False)]
         return Advance(after, done, self._kept(targets, counts, first, done))
+
+    def _error(self, operation: int, step: int, problem: bytes) -> Exception:
+        name, site = self.loop.sites[operation]
+        if name == DIVISOR:
+            return RuntimeError(f"ZeroDivisionError: integers are divided by 0 in step {step} ({site})")
+        if native_kernel(name) is not None:
+            text = problem.decode(errors="replace")
+            return RuntimeError(f"the kernel of {name} raised an exception in step {step} ({site}): {text}")
+        return IndexError(f"an index is out of range in step {step}: {name} ({site})")
 
     def _memory(self, number: int, state: list[Tensor], slices: list[Tensor]) -> Tensor:
         buffer = self.loop.buffers[number]
