@@ -174,6 +174,32 @@ BDTORCH_INLINE T lerp(T a, T b, T w) { return abs(w) < T(0.5) ? a + w * (b - a) 
 
 namespace loop {
 
+// The n elements at `from`, 0 < n < lanes, for a loop that takes all lanes. The others repeat the last element, so that
+// nothing happens in them that would not happen anyway. Copied in pieces of powers of two, for n hardly ever changes and
+// branches that go as the last time cost nothing.
+template <int lanes, class T>
+BDTORCH_INLINE void take_rest(const T* from, int64_t n, T* rest) {
+  const T last = from[n - 1];
+  for (int64_t k = 0; k < lanes; ++k) rest[k] = last;
+  int64_t k = 0;
+  for (int size = lanes / 2; size; size /= 2)
+    if (n & size) {
+      std::memcpy(rest + k, from + k, size * sizeof(T));
+      k += size;
+    }
+}
+
+// The first n of all lanes, to where they came from.
+template <int lanes, class T>
+BDTORCH_INLINE void give_rest(const T* rest, int64_t n, T* to) {
+  int64_t k = 0;
+  for (int size = lanes / 2; size; size /= 2)
+    if (n & size) {
+      std::memcpy(to + k, rest + k, size * sizeof(T));
+      k += size;
+    }
+}
+
 // A step of the loop, as one thread sees it.
 struct Now {
   Frame* frame;

@@ -1,7 +1,12 @@
-"""Printing an element-wise pass: as one loop, or as several over short blocks, which hand values on in the innermost cache."""
+"""Printing an element-wise pass: as one loop, or as several over short blocks, which hand values on in the innermost cache.
+
+A loop takes a vector of elements at a time, and those that are left in the end one by one, each for the time of a vector.
+Where that would be much of the work, the rest is copied to arrays of whole vectors, and back.
+"""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import torch
@@ -12,12 +17,13 @@ from bdtorch.simulate.loops.native.kernel import Kernel, loads
 from bdtorch.simulate.loops.native.memory import Buffer, Ref
 from bdtorch.simulate.loops.native.pointwise import CPP, cast, computed, expression
 from bdtorch.simulate.loops.native.printing import Space, base_pointer, position
-from bdtorch.simulate.loops.native.segments import segments
+from bdtorch.simulate.loops.native.segments import instructions, segments
 from bdtorch.simulate.loops.native.stages import staged
 
 _WHOLE = {4: torch.int32, 8: torch.int64}
 _VECTOR = 64  # bytes
 _MANY = 4  # vectors at a time, of which a processor's registers hold several values
+_COPIED = 50  # instructions in the time of which a rest gets to an array of its own and back
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
@@ -56,6 +62,8 @@ class _Pass:
         self.parameters: list[str] = []
         self.arguments: list[str] = []
         self.locals_of: dict[Buffer, str] = {}
+        self.kinds: dict[Buffer, str] = {}
+        self.places: dict[tuple[Buffer, int], str] = {}  # what walks through each place, where the rest is taken apart
         self.starts: dict[
             Buffer, int
         ] = {}  # counted from there, offsets are the same for populations of the same cells
@@ -78,6 +86,7 @@ class _Pass:
         const = "" if home in self.written else "const "
         loaded = any(self._home(node) is home for node in self.reads)
         kind, bytewise = (_loaded(home.dtype), "(uint8_t*)") if loaded else (CPP[home.dtype], "")
+        self.kinds[home] = f"{const}{kind}"
         self.parameters.append(f"{const}{kind}* __restrict {self.locals_of[home]}")
         start = f" + {self.starts[home]}" if self.starts[home] else ""
         self.arguments.append((bytewise if kind == "uint8_t" else "") + base_pointer(ref) + start)
@@ -101,8 +110,9 @@ class _Pass:
             lines.append(f"for (int64_t {axis} = {low}; {axis} < {high}; ++{axis})")
         low, high = bounds[-1]
         if len(parts) == 1:
-            loop = f"for (int64_t {inner} = {low}; {inner} < {high}; ++{inner})"
-            return "\n".join([*lines, "#pragma GCC ivdep", loop, "{", *self._body(parts[0], []), "}", "}", ""])
+            if lanes := self._lanes() if len(self.axes) == 1 else 0:
+                return "\n".join([*lines, *self._in_two_turns(parts[0], lanes), "}", ""])
+            return "\n".join([*lines, *self._loop(parts[0], low, high), "}", ""])
         lines += [
             f"for (int64_t start = {low}; start < {high}; start += {block})", "{",
             f"const int64_t count = {count};",
@@ -116,6 +126,66 @@ class _Pass:
             head = ["#pragma GCC ivdep", "for (int64_t k = 0; k < count; ++k)", "{"]
             lines += [*head, f"const int64_t {inner} = start + k;", *body, "}"]
         return "\n".join([*lines, "}", "}", ""])
+
+    def _loop(self, part: _Segment, low: str, high: str) -> list[str]:
+        inner = self.axes[-1]
+        loop = f"for (int64_t {inner} = {low}; {inner} < {high}; ++{inner})"
+        return ["#pragma GCC ivdep", loop, "{", *self._body(part, []), "}"]
+
+    def _walked(self) -> list[tuple[Ref, tuple[int, ...], bool, bool]]:
+        """What lies in other places for other elements: where, its strides, whether it is read and whether it is written."""
+        reads = [
+            (self.reads[node], strides, True, node in self.kernel.clears)
+            for node, strides in self.strides.items()
+            if any(strides)
+        ]
+        return [*reads, *((ref, self.write_strides[node], False, True) for node, ref in self.writes.items())]
+
+    def _lanes(self) -> int:
+        """Elements of the arrays that the rest is copied to, where that can be done and pays; else 0."""
+        extent, walked = self.iteration.shape[0], self._walked()
+        offsets: dict[Buffer, set[int]] = {}
+        for ref, _, _, _ in walked:
+            offsets.setdefault(ref.buffer.home, set()).add(ref.offset)
+        overlap = any(
+            home in self.written and any(b - a < extent for a, b in itertools.pairwise(sorted(starts)))
+            for home, starts in offsets.items()
+        )
+        if overlap or any(strides != (1,) for _, strides, _, _ in walked):
+            return 0
+        sizes = [home.dtype.itemsize for home in offsets]
+        lanes, vectors = _VECTOR // min(sizes), max(sizes) // min(sizes)
+        left, one_by_one = extent % lanes, extent % (lanes // 2)  # half as many make a last vector
+        saved = one_by_one + (left - one_by_one) * vectors / lanes - vectors
+        places = sum(map(len, offsets.values()))
+        return lanes if saved * instructions(self.kernel.nodes) > _COPIED * places else 0
+
+    def _in_two_turns(self, part: _Segment, lanes: int) -> list[str]:
+        """A loop over whole vectors: those of the range in a first turn, and a copy of the rest in a second."""
+        arrays: dict[str, str] = {}
+        taken: dict[str, str] = {}
+        given: dict[str, str] = {}
+        chosen: dict[str, str] = {}
+        for ref, _, read, written in self._walked():
+            home = ref.buffer.home
+            name = self.places.setdefault((home, ref.offset), f"p{len(self.places)}")
+            start = f"{self.locals_of[home]} + {ref.offset - self.starts[home]} + begin"
+            kind = self.kinds[home]
+            arrays[name] = f"alignas(64) {kind.removeprefix('const ')} {name}_rest[{lanes}];"
+            chosen[name] = f"{kind}* __restrict {name} = turn ? {name}_rest : {start};"
+            if read:
+                taken[name] = f"if (left) loop::take_rest<{lanes}>({start} + whole, left, {name}_rest);"
+            if written:
+                given[name] = f"if (left) loop::give_rest<{lanes}>({name}_rest, left, {start} + whole);"
+        return [
+            f"const int64_t whole = (end - begin) & ~INT64_C({lanes - 1}), left = end - begin - whole;",
+            *arrays.values(), *taken.values(),
+            "for (int turn = 0; turn < 2; ++turn)", "{",
+            f"const int64_t count = turn ? (left ? {lanes} : 0) : whole;",
+            *chosen.values(), *self._loop(part, "0", "count"),
+            "}",
+            *given.values(),
+        ]  # fmt: skip
 
     def _set_apart(self, parts: list[_Segment]) -> None:
         """Let loops of their own read the truth values in memory before all others, and write them after: gcc makes vectors
@@ -213,6 +283,8 @@ class _Pass:
 
     def _place(self, ref: Ref, strides: tuple[int, ...]) -> str:
         home = ref.buffer.home
+        if self.places and any(strides):
+            return f"{self.places[home, ref.offset]}[{self.axes[-1]}]"
         return f"{self.locals_of[home]}[{position(ref.offset - self.starts[home], strides, self.axes)}]"
 
     def _home(self, node: Node) -> Buffer:

@@ -67,6 +67,11 @@ def segments(nodes: list[Node], interleaved: int = 1) -> list[list[Node]]:
     return parts
 
 
+def instructions(nodes: list[Node]) -> int:
+    """What the operations on one element, or one vector, may take."""
+    return sum(_cost(node)[0] for node in nodes)
+
+
 def _ready(nodes: list[Node]) -> dict[Node, int]:
     """The cycle in which each operation is ready, when all begin as late as the first that needs them lets them.
 
