@@ -11,6 +11,7 @@ from bdtorch import _tree as tree
 from bdtorch._replaced import call_with, places_of
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
+from bdtorch.simulate._functorch import has_tangent
 from bdtorch.simulate._kept import Alone
 from bdtorch.simulate._purity import Watch
 from bdtorch.simulate.inputs import Inputs
@@ -26,6 +27,7 @@ class Body:
         sparse: For every observed tensor, whether only its nonzeros are kept.
         observed: An example of every observed tensor (from a trial step).
         differentiable: Whether anything that leaves a step carries a gradient (from a trial step).
+        tangents: Whether it carries a forward derivative (from a trial step).
         effects: What a step does besides returning its results (from a trial step).
         start: Number of the step that was tried.
         alone: Lets this thread alone run the Python of the system.
@@ -55,6 +57,7 @@ class Body:
         self.sparse: list[bool] = []
         self.observed: list[Tensor] = []
         self.differentiable = False
+        self.tangents = False
         self.effects: list[str] = []
         self.start = 0
         self.tried: list[Tensor] = []
@@ -109,7 +112,9 @@ class Body:
             self.every += [record.every] * len(flat)
             self.sparse += [record.sparse] * len(flat)
             self.observed += flat
-        self.differentiable = any(leaf.requires_grad for leaf in (*state, *tree.leaves(after), *self.observed))
+        leaving = (*state, *tree.leaves(after), *self.observed)
+        self.differentiable = any(leaf.requires_grad for leaf in leaving)
+        self.tangents = any(has_tangent(leaf) for leaf in leaving)
         self.observed = [leaf.detach() for leaf in self.observed]
         self.start, self.tried = start, [leaf.detach() for leaf in (*tree.leaves(after), *self.observed)]
         self.effects = watch.effects(lambda: self([x.clone() for x in state], slices, t.clone()))

@@ -40,9 +40,11 @@ def chosen(loop: str | Loop, system: DynamicalSystem, body: Body, state: list[Te
             raise LoopError(
                 "the native loop runs outside torch.func transforms other than vmap; use loop='reference' within"
             )
+        if body.tangents and not transformed() and not isinstance(named, Reference):
+            raise LoopError(f"the {named.name} loop carries no forward derivatives; use loop='reference'")
         return named, named.start(body, state)
     order: list[Loop] = [Native(), Inductor(), Reference()]
-    if transformed():
+    if transformed() or body.tangents:
         order = [Reference()]
     elif system.device.type != "cpu":
         order = [Inductor(), Reference()]

@@ -18,6 +18,7 @@ from torch._functorch.pyfunctorch import (
     retrieve_all_functorch_interpreters,
     temporarily_clear_interpreter_stack,
 )
+from torch.autograd import forward_ad
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Level:
 def transformed() -> bool:
     """Whether any `torch.func` transform is active."""
     return torch._C._are_functorch_transforms_active()
+
+
+def has_tangent(x: Tensor) -> bool:
+    """Whether a tensor carries a forward derivative."""
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
 
 
 def active_vmaps() -> list[Level] | None:

@@ -61,7 +61,8 @@ def simulate(
         record: What to keep, by name: `trace`, `spikes`, `Record`, or a function of state and output.
         keep_out: Whether to stack the outputs into ``sol.out``; default where nothing is recorded.
         loop: ``"auto"``, ``"reference"``, ``"inductor"``, ``"native"``, or a loop object. ``"auto"`` takes native on the
-            CPU and inductor elsewhere, under `torch.func.vmap` too, and reference under other `torch.func` transforms.
+            CPU and inductor elsewhere, under `torch.func.vmap` too, and reference under other `torch.func` transforms and for
+            forward derivatives (`torch.autograd.forward_ad`).
             Where a loop cannot run the system, a warning says why and which comes next. A second derivative needs
             reference.
         progress: Show a bar; default in terminals and notebooks where the run takes longer than a few seconds.

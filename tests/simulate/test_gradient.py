@@ -1,11 +1,13 @@
 """Backpropagation through time in the native loop gives the reference loop's gradients."""
 
 import gc
+import math
 import weakref
 
 import pytest
 import torch
 import torch.utils.checkpoint
+from torch.autograd import forward_ad
 
 import bdtorch as bt
 
@@ -99,13 +101,83 @@ def test_gradients_with_respect_to_replaced_parameters_and_the_initial_state():
     assert torch.autograd.gradcheck(final, (leaf(8.0), leaf([0.0, 1.0, 2.0])))
 
 
-def test_a_second_derivative_is_refused_by_name():
-    current = leaf(10.0)
-    system = bt.neurons.LIF(2, v_th=1e6, **DOUBLE)
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_second_derivative_is_refused_by_name(power):
+    """Whether the gradient that comes in depends on anything or not."""
+    current, tau = leaf(10.0), parameter(8.0)
+    system = bt.neurons.LIF(2, tau=tau, v_th=1e6, **DOUBLE)
     v = bt.simulate(system, current, dt=0.1, duration=1.0, loop="native").state.v
-    (slope,) = torch.autograd.grad((v**2).sum(), current, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.backward()
+    (slope,) = torch.autograd.grad((v**power).sum(), current, create_graph=True)
+    (expected,) = torch.autograd.grad((v**power).sum(), current, retain_graph=True)
+    assert torch.equal(slope.detach(), expected)
+    with pytest.raises(RuntimeError, match="no second derivatives: take `loop='reference'`"):
+        torch.autograd.grad(slope, tau, retain_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivatives"):
+        ((v**power).sum() + slope**2).backward()
+
+
+@pytest.mark.parametrize("tau", [8.0, parameter(8.0)])
+def test_forward_derivatives_go_by_the_reference_loop(tau):
+    def tangent(loop):
+        with forward_ad.dual_level():
+            current = forward_ad.make_dual(torch.tensor(3.0, **DOUBLE), torch.tensor(1.0, **DOUBLE))
+            sol = bt.simulate(bt.neurons.LIF(2, tau=tau, v_th=1e6, **DOUBLE), current, dt=1.0, duration=5.0, loop=loop)
+            return sol.loop, forward_ad.unpack_dual(sol.state.v).tangent.detach()
+
+    loop, found = tangent("auto")
+    assert loop == "reference"
+    torch.testing.assert_close(found, torch.full((2,), 1 - math.exp(-5 / 8), **DOUBLE), rtol=1e-9, atol=0.0)
+    for refusing in ("native", "inductor"):
+        with pytest.raises(bt.LoopError, match="carries no forward derivatives; use loop='reference'"):
+            tangent(refusing)
+
+
+class Masked(bt.DynamicalSystem):
+    """A recurrent layer whose weights have a mask, a buffer, and a gain, a Python number."""
+
+    def __init__(self):
+        super().__init__(4, **DOUBLE)
+        self.register_buffer("mask", torch.linspace(0.5, 1.5, 4, **DOUBLE))
+        self.w = parameter(torch.linspace(-1, 1, 16, **DOUBLE).view(4, 4))
+        self.gain = 1.0
+
+    def init_state(self, batch_shape=()):
+        return {"x": self.fill(batch_shape, 0.2)}
+
+    def step(self, state, inputs, t, dt):
+        x = torch.tanh(state["x"] @ self.w * self.mask * self.gain + inputs)
+        return {"x": x}, x
+
+
+@pytest.mark.parametrize("loop", ["reference", bt.Native(), bt.Native(recompute=5)], ids=str)
+def test_what_was_changed_in_place_before_the_gradient_is_refused(loop):
+    system = Masked()
+    out = bt.simulate(system, 0.3, dt=1.0, duration=12.0, loop=loop).out
+    system.mask.mul_(3.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+@pytest.mark.parametrize("recompute", [0, 5])
+def test_gradients_are_those_of_the_system_as_it_was(recompute):
+    """The way back runs when `functional_call` has put its tensors away again, and numbers may have changed."""
+
+    class Whole(torch.nn.Module):
+        def __init__(self, loop):
+            super().__init__()
+            self.system, self.loop = Masked(), loop
+
+        def forward(self, x):
+            return bt.simulate(self.system, x, dt=1.0, duration=12.0, loop=self.loop).out
+
+    found = []
+    for loop in ("reference", bt.Native(recompute=recompute)):
+        model = Whole(loop)
+        w = leaf(model.system.w.detach().clone())
+        out = torch.func.functional_call(model, {"system.w": 1.5 * w}, (0.3,))
+        model.system.gain, model.system.mask = 2.0, torch.ones(4, **DOUBLE)
+        found += torch.autograd.grad(out.sin().sum(), w)
+    assert (found[0] - found[1]).abs().max() <= 1e-9 * found[0].abs().max()
 
 
 def test_a_gradient_that_the_native_loop_cannot_follow_is_refused_by_name():

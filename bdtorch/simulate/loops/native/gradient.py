@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate.loops._loop import Advance, LoopError, Runner, expect_repeatable
@@ -63,6 +62,9 @@ class DifferentiableRunner(Runner):
         expect_repeatable(body, state, "native", graph.results[: len(state) + len(body.observed)])
         self.forward_runner = self._made(self.plain, graph)
         self.replay_runner: NativeRunner | None = None if interval else self.forward_runner
+        # Traced now, since what the step reads may be another by the time of the way back, as under `functional_call`.
+        self.replayed = trace(self._every_step(), state, body.start) if interval else graph  # type: ignore[arg-type]
+        self.held = _constants(self.reduced.graph, self.replayed)
         self.backward_runner: NativeRunner | None = None
         self.fixed_chunk = _steps_within(_CHUNK_BYTES, state)
 
@@ -98,11 +100,20 @@ class DifferentiableRunner(Runner):
     def replay(self, state: list[Tensor], sequences: list[Tensor], first: int, count: int) -> dict[int, Tensor]:
         """Take steps again, and keep the states that the way back needs: as `_Kept.trajectories`."""
         if self.replay_runner is None:
-            body = self._every_step()
-            self.replay_runner = self._made(body, trace(body, state))  # type: ignore[arg-type]
+            self.replay_runner = self._made(self._every_step(), self.replayed)
         return self._every_step().trajectories(
             state, self.replay_runner.advance(state, sequences, first, count, _never)
         )
+
+    def check_constants(self) -> None:
+        """What the way back reads must be what it was, as autograd has it of all that it saves."""
+        for x, version in self.held:
+            if x._version != version:
+                raise RuntimeError(
+                    f"a tensor of shape {tuple(x.shape)} that the gradient needs, such as a buffer of the system, has been "
+                    "modified by an inplace operation since the simulation; change it after `backward`, or put a new one in "
+                    "its place"
+                )
 
     def back(self) -> NativeRunner:
         """The compiled reversed loop, made at the first backward pass."""
@@ -114,6 +125,12 @@ class DifferentiableRunner(Runner):
 
 def _never() -> bool:
     return False
+
+
+def _constants(*graphs: Graph) -> list[tuple[Tensor, int]]:
+    """The tensors that graphs take as they are, and how often each has been written to."""
+    constants = {id(node.source): node.source for graph in graphs for node in graph.nodes if node.kind == "constant"}
+    return [(x, x._version) for x in constants.values()]
 
 
 def _steps_within(limit: int, tensors: list[Tensor]) -> int:
@@ -188,11 +205,22 @@ class _Chunk(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        outcome: _Outcome = ctx.outcome
+        with torch.no_grad():
+            found = _Chunk._gradients(ctx.outcome, list(ctx.saved_tensors), gradients)
+        if not torch.is_grad_enabled():
+            return found
+        sources = [
+            x for x in (*ctx.saved_tensors, *gradients) if x.requires_grad
+        ]  # a second derivative may be asked for
+        places = [k for k, x in enumerate(found) if x is not None]
+        outputs = dict(zip(places, _Last.apply(len(places), *(found[k] for k in places), *sources), strict=True))
+        return tuple(outputs.get(k) for k in range(len(found)))
+
+    @staticmethod
+    def _gradients(outcome: _Outcome, saved: list[Tensor], gradients: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         runner = outcome.runner
-        saved = list(ctx.saved_tensors)
+        runner.check_constants()
         count = outcome.states + outcome.sequences + outcome.constants + len(runner.parameters)
         state, sequences, constants, parameters = outcome.parts(saved[:count])
         way = _WayBack(outcome, sequences, [*constants, *parameters], gradients)
@@ -201,6 +229,20 @@ class _Chunk(torch.autograd.Function):
             way.go(begin, end, trajectories)
         into_state, into_sequences, into_sums = way.finish()
         return (None, *into_state, *into_sequences, *into_sums)
+
+
+class _Last(torch.autograd.Function):
+    """Gradients as they are, of which there is no other derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.view_as(x) for x in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "the native loop has no second derivatives: take `loop='reference'` where a gradient is differentiated again"
+        )
 
 
 def _segments(
