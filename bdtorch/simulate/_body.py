@@ -17,6 +17,9 @@ from bdtorch.simulate._purity import Watch
 from bdtorch.simulate.inputs import Inputs
 from bdtorch.simulate.records import Record
 
+OUT = "out (kept)"
+"""Name of the record of outputs."""
+
 
 class Body:
     """``(state, input slices, t) -> (new state, observed)``, everything flat, for one system, inputs and records.
@@ -88,18 +91,26 @@ class Body:
         watch = Watch(self.system, self._functions())
         try:
             with watch:
-                after, out = self._step(before, slices, t)
+                returned = self._step(before, slices, t)
         except (RuntimeError, IndexError) as error:
             raise self._with_shapes(error, slices) from error
+        except TypeError as error:
+            raise self._with_kinds(error) from error
+        after, out = _new_state_and_output(returned)
         for name, changed in zip(self.names, tree.written(state, marks), strict=True):
             if changed:
                 raise RuntimeError(f"step must not write to its arguments, but it changed the state variable {name!r}")
-        self._check_state(state, after)
+        self.check_state(state, after)
         for name, record in self.records.items():
             with watch:
                 observed = record.observe(after, out)
             flat, structure = tree.flatten(observed)
             for leaf in flat:
+                if not isinstance(leaf, Tensor) and name == OUT:
+                    raise TypeError(
+                        f"step must put out tensors, since nothing else is recorded; its output holds a {type(leaf).__name__}: "
+                        "use `record`"
+                    )
                 if not isinstance(leaf, Tensor):
                     raise TypeError(
                         f"`simulate(record={{{name!r}: ...}})`: expected tensors, got {type(leaf).__name__}"
@@ -134,7 +145,17 @@ class Body:
             f"got {given} in one step, and the step failed: {error}"
         )
 
-    def _check_state(self, before: list[Tensor], after: State) -> None:
+    def _with_kinds(self, error: Exception) -> Exception:
+        """An error of the first step, with the containers that inputs came in, which may be meant as a tensor."""
+        container = tree.unflatten([0] * len(self.inputs.leaves), self.inputs.spec)
+        if not isinstance(container, (list, tuple)):
+            return error
+        return TypeError(
+            f"`simulate(inputs=...)`: expected inputs that fit {type(self.system).__name__}, got a {type(container).__name__} "
+            f"of {len(container)} in every step, and the step failed: {error}"
+        )
+
+    def check_state(self, before: list[Tensor], after: State) -> None:
         flat, spec = tree.flatten(after)
         if spec != self.spec:
             names = [name for name, _ in tree.named_leaves(after)]
@@ -147,6 +168,16 @@ class Body:
                     f"step must keep shape, dtype and device: the state variable {name!r} was {_describe(old)} "
                     f"and became {_describe(new)}; do inputs or parameters have a batch that the state lacks?"
                 )
+
+
+def _new_state_and_output(returned: Any) -> tuple[State, Any]:
+    if not isinstance(returned, (tuple, list)) or hasattr(returned, "_fields") or len(returned) != 2:
+        what = type(returned).__name__
+        if isinstance(returned, (tuple, list)) and not hasattr(returned, "_fields"):
+            what += f" of {len(returned)}"
+        raise TypeError(f"step must return the new state and the output, as `return state, out`; it returned a {what}")
+    after, out = returned
+    return after, out
 
 
 def _describe(x: Tensor) -> str:

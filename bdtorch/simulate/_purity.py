@@ -341,4 +341,4 @@ def _is_of_users(module: str) -> bool:
 
 @functools.cache
 def _is_of_a_package(module: str) -> bool:
-    return module.partition(".")[0] in ("torch", "bdtorch", "builtins", "abc", "typing")
+    return module.partition(".")[0] in ("torch", "bdtorch", "builtins", "typing")

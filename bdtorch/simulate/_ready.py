@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -66,6 +67,7 @@ def made_ready(
     if start < 0:
         raise ValueError(f"`simulate(t0=...)`: expected at least 0 ms, got {t0:g}")
     if state is None:
+        _check_fresh(batch_shape, seed)
         batch = resolved.batch_shape(max(1, len(system.size))) if batch_shape is None else tuple(batch_shape)
         if isinstance(seed, Tensor):
             state = ensemble_state(system, batch, dt=dt, seed=seed)
@@ -89,6 +91,17 @@ def _check_arguments(system: Any, dt: Any, record: Any) -> None:
         raise ValueError(f"`simulate(dt=...)`: expected a finite number of ms above 0, got {dt!r}")
     if record is not None and not isinstance(record, Mapping):
         raise TypeError(f"`simulate(record=...)`: expected a dict of records by name, got {type(record).__name__}")
+
+
+def _check_fresh(batch_shape: Any, seed: Any) -> None:
+    if batch_shape is not None and not (
+        isinstance(batch_shape, (tuple, list)) and all(type(n) is int and n >= 0 for n in batch_shape)
+    ):
+        raise ValueError(
+            f"`simulate(batch_shape=...)`: expected a tuple of whole numbers of at least 0, got {batch_shape!r}"
+        )
+    if type(seed) is bool or not isinstance(seed, (numbers.Integral, Tensor)):
+        raise TypeError(f"`simulate(seed=...)`: expected a whole number, got {seed!r}")
 
 
 def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:

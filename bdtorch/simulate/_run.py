@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bdtorch import _tree as tree
 from bdtorch.integrate._equation import surely_finite
-from bdtorch.simulate._body import Body
+from bdtorch.simulate._body import OUT, Body
 from bdtorch.simulate._functorch import transformed
 from bdtorch.simulate._interrupt import Interrupt
 from bdtorch.simulate._memory import joined
@@ -24,9 +24,6 @@ from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.records import Spikes
 from bdtorch.simulate.solution import Solution
 from bdtorch.simulate.stream import Stream
-
-OUT = "out (kept)"
-"""Name of the record of outputs."""
 
 _PERIOD = 0.25  # seconds between returns to Python: for the progress bar, Ctrl-C and the check for NaN
 _GROWTH = 16  # times the length of a chunk that the next may have
@@ -100,6 +97,9 @@ class Run:
         runner.ahead = self.steps - self.done if self.stream is None else 0
         window = self._window(count, runner.fixed_chunk)
         result = runner.advance(before, window, first, count, stop)
+        self.body.check_state(
+            before, tree.unflatten(result.state, self.body.spec)
+        )  # which loops in Python may change late
         if self.check_finite and not _finite(result.state):
             self._report_nonfinite(runner, before, window, first, result.steps)
         self._take(result)

@@ -11,11 +11,12 @@ from torch import Tensor
 from bdtorch._fractional_flow import FractionalFlow
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
+from bdtorch.simulate._body import OUT
 from bdtorch.simulate._choose import check_loop, chosen, ensemble
 from bdtorch.simulate._ensemble import Ensemble
 from bdtorch.simulate._functorch import outside
 from bdtorch.simulate._ready import made_ready
-from bdtorch.simulate._run import OUT, Run
+from bdtorch.simulate._run import Run
 from bdtorch.simulate._serial import warn_where_forked
 from bdtorch.simulate.inputs import count_steps
 from bdtorch.simulate.loops import Loop

@@ -7,9 +7,10 @@ from typing import Any
 from bdtorch import _tree as tree
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
+from bdtorch.simulate._body import OUT
 from bdtorch.simulate._choose import check_loop, chosen
 from bdtorch.simulate._ready import made_ready
-from bdtorch.simulate._run import OUT, Run
+from bdtorch.simulate._run import Run
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.loops import Loop
 from bdtorch.simulate.records import Record

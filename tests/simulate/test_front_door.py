@@ -50,6 +50,10 @@ class Growth(bt.Flow):
         ({"t0": float("inf")}, ValueError, r"`simulate\(t0=...\)`: expected a finite number of ms, got inf"),
         ({"t0": "3"}, ValueError, r"`simulate\(t0=...\)`: expected a finite number of ms, got '3'"),
         ({"t0": -1.0}, ValueError, r"`simulate\(t0=...\)`: expected at least 0 ms, got -1"),
+        ({"batch_shape": 4}, ValueError, r"`simulate\(batch_shape=...\)`: expected a tuple of whole numbers .* got 4"),
+        ({"batch_shape": (-1,)}, ValueError, r"`simulate\(batch_shape=...\)`: .* at least 0, got \(-1,\)"),
+        ({"seed": 1.5}, TypeError, r"`simulate\(seed=...\)`: expected a whole number, got 1.5"),
+        ({"inputs": [1.0, 2.0, 3.0]}, TypeError, r"`simulate\(inputs=...\)`: .* fit LIF, got a list of 3 in every step"),
         ({"loop": "nativ"}, ValueError, r"`simulate\(loop=...\)`: .* got 'nativ'; did you mean 'native'"),
         ({"record": [1]}, TypeError, r"`simulate\(record=...\)`: expected a dict of records by name, got list"),
         ({"record": {"v": 3}}, TypeError, r"expected a function of state and output, got 3"),
@@ -324,3 +328,42 @@ def test_inference_mode_takes_operations_apart_and_maps_over_members(loop):
     expected = torch.stack([of(x) for x in states])
     with torch.inference_mode():
         assert torch.equal(torch.func.vmap(of)(states.clone()), expected)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda state, t: state, "return the new state and the output, as `return state, out`; it returned a dict"),
+        (lambda state, t: None, "it returned a NoneType"),
+        (lambda state, t: (state, t, t), "it returned a tuple of 3"),
+        (lambda state, t: Growth.State(state["x"]), "it returned a State"),
+        (lambda state, t: (state, None), "step must put out tensors, .* its output holds a NoneType"),
+    ],
+)
+def test_what_a_step_returns_is_named(returned, message):
+    class Returning(bt.DynamicalSystem):
+        def init_state(self, batch_shape=()):
+            return {"x": torch.zeros(*batch_shape, 3)}
+
+        def step(self, state, inputs, t, dt):
+            return returned(state, t)
+
+    with pytest.raises(TypeError, match=message):
+        bt.simulate(Returning(3), dt=0.1, duration=1.0)
+
+
+@pytest.mark.parametrize("late", ["state", "out"])
+def test_shapes_that_change_late_are_an_error(late):
+    class Late(bt.DynamicalSystem):
+        def init_state(self, batch_shape=()):
+            return {"x": torch.zeros(*batch_shape, 3)}
+
+        def step(self, state, inputs, t, dt):
+            x = state["x"] + 1.0
+            grown = x[:1].expand(5) if t > 0.55 else x
+            return {"x": grown if late == "state" else x}, grown
+
+    with pytest.raises(ValueError, match=r"must keep (shape|the shapes of what they show)"):
+        bt.simulate(
+            Late(3), dt=0.1, duration=1.0, loop="reference", record={"x": bt.trace("x")}, keep_out=late == "out"
+        )

@@ -336,3 +336,16 @@ def test_watching_costs_little() -> None:
         assert Watch(net, []).effects(lambda: None) == []
         times.append(time.perf_counter() - began)
     assert min(times) < 0.02
+
+
+def test_classes_made_while_running_are_watched() -> None:
+    """Their module is said to be that of `abc`, which makes them."""
+    log: list[int] = []
+
+    def step(self: Any, state: Tensor, inputs: Any, t: Tensor, dt: float) -> tuple[Tensor, Tensor]:
+        log.append(1)
+        return state, state
+
+    made = type("Made", (Cell,), {"step": step})
+    with pytest.raises(LoopError, match="changes the variable 'log'"):
+        bt.simulate(made(), dt=1.0, duration=3.0, loop="native")

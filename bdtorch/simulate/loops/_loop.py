@@ -146,6 +146,7 @@ def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
 
 def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | tuple[Tensor, Tensor]:
     """Reduce observed tensor ``number``, given at each of some steps from ``first`` on, to what its record keeps."""
+    expect_shape(body, number, values)
     if body.sparse[number]:
         stacked = torch.stack(values)
         if levels_of(stacked):
@@ -155,3 +156,18 @@ def keep(body: Body, number: int, values: list[Tensor], first: int) -> Tensor | 
     every = body.every[number]
     chosen = values[(-(first + 1)) % every :: every]
     return torch.stack(chosen) if chosen else values[0].new_empty((0, *values[0].shape))
+
+
+def expect_shape(body: Body, number: int, values: list[Tensor]) -> None:
+    """Refuse a record whose shape changes from step to step.
+
+    Raises:
+        ValueError: it does.
+    """
+    expected = body.observed[number].shape
+    for value in values:
+        if value.shape != expected:
+            raise ValueError(
+                f"step and records must keep the shapes of what they show: it was {tuple(expected)} in the first step, and "
+                f"became {tuple(value.shape)}; instead of the elements that meet a condition, take all, with zeros for the others"
+            )

@@ -53,7 +53,7 @@ class Native(Loop):
     name = "native"
 
     def __post_init__(self) -> None:
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+        if self.threads is not None and (type(self.threads) is not int or self.threads < 1):
             raise ValueError(f"`Native(threads=...)`: expected a positive integer or None, got {self.threads!r}")
         if not isinstance(self.recompute, int) or self.recompute < 0:
             raise ValueError(
