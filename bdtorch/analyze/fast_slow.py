@@ -149,7 +149,7 @@ def _simulated(
     with torch.no_grad():
         sol = run.simulate(
             system, inputs, dt=dt, duration=duration, state=tree.unflatten(leaves, spec), record=kept, progress=False
-        )
+        ).whole()
     states = torch.cat([sol[name].reshape(len(sol[name]), -1) for name in kept], dim=1).double().numpy()
     times = dt * np.arange(1, len(states) + 1)
     return times[times > skip], states[times > skip]

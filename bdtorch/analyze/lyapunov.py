@@ -133,7 +133,9 @@ def lyapunov_spectrum(
     gap = max(1, rounds["duration"] // 200)
     try:
         if rounds["transient"]:
-            settled = simulate(tangent, duration=rounds["transient"] * step * every, state=state, **options).state
+            settled = (
+                simulate(tangent, duration=rounds["transient"] * step * every, state=state, **options).whole().state
+            )
             state = state._replace(x=settled.x, vectors=settled.vectors)
         sol = simulate(
             tangent,
@@ -142,7 +144,7 @@ def lyapunov_spectrum(
             record={"sums": trace("sums", every=gap)},
             keep_out=False,
             **options,
-        )
+        ).whole()
     except FloatingPointError as error:
         if "'vectors'" not in str(error):
             raise

@@ -158,7 +158,7 @@ def _states(
             loop=loop,
             check_finite=False,
             progress=False,
-        )
+        ).whole()
         kept = {name: run.trace(name) for name, _ in tree.named_leaves(state)}
         sol = run.simulate(
             system,
@@ -171,7 +171,7 @@ def _states(
             loop=loop,
             check_finite=False,
             progress=False,
-        )
+        ).whole()
     return torch.cat([sol[name].flatten(2) for name in kept], dim=-1).transpose(0, 1).double()
 
 

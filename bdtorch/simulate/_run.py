@@ -25,6 +25,7 @@ from bdtorch.simulate.records import Spikes
 from bdtorch.simulate.solution import Solution
 from bdtorch.simulate.stream import Stream
 
+_BRIEF = 1.0  # seconds of a run that Ctrl-C, where it comes too late to stop it, was hardly meant to
 _PERIOD = 0.25  # seconds between returns to Python: for the progress bar, Ctrl-C and the check for NaN
 _GROWTH = 16  # times the length of a chunk that the next may have
 _CHUNK_BYTES = 1 << 27  # what the observed values of one chunk may take
@@ -75,6 +76,7 @@ class Run:
         most = _CHUNK_BYTES if self.stream is None else _STREAMED_BYTES
         largest = max(1, int(most / max(1.0, runner.bytes_per_step(self.body))))
         chunk = runner.fixed_chunk or min(self.chunk, largest)
+        entered = time.perf_counter()
         with Interrupt() as interrupt, Bar(self.steps, self.body.dt, progress) as bar:
             while self.done < self.steps and not self.interrupted:
                 began = time.perf_counter()
@@ -85,6 +87,10 @@ class Run:
                 # The pace of this chunk sets the length of the next, which grows within bounds: a pace may be a burst's.
                 longest = min(_GROWTH * chunk, largest)
                 chunk = runner.fixed_chunk or max(1, min(longest, int(taken * _PERIOD / max(elapsed, 1e-6))))
+            if not self.interrupted and (time.perf_counter() - entered < _BRIEF or self.chunk >= self.steps):
+                interrupt.pass_on()
+        if self.interrupted and self.body.differentiable:
+            raise KeyboardInterrupt
         if self.interrupted:
             if self.stream is not None:
                 self.stream.ended = "interrupted"
@@ -99,7 +105,7 @@ class Run:
         result = runner.advance(before, window, first, count, stop)
         self.body.check_state(
             before, tree.unflatten(result.state, self.body.spec)
-        )  # which loops in Python may change late
+        )  # loops in Python may change it late
         if self.check_finite and not _finite(result.state):
             self._report_nonfinite(runner, before, window, first, result.steps)
         self._take(result)

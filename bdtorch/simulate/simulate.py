@@ -74,7 +74,9 @@ def simulate(
             moved into place at the end, also after Ctrl-C or an error, with what was recorded until then.
 
     Returns:
-        The `Solution`. After Ctrl-C it holds what was done until then, with ``interrupted`` set.
+        The `Solution`. After Ctrl-C it holds what was done until then, with ``interrupted`` set. Where a gradient is
+        needed, and where Ctrl-C comes twice within a second or at the end of a short run, KeyboardInterrupt is raised as
+        usual, so that programs of many runs can be stopped.
 
     Raises:
         TypeError, ValueError, KeyError: An argument is not as described; the message names it.

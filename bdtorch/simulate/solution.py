@@ -61,6 +61,16 @@ class Solution:
         """`state`, cut from the graph that made it, as truncated backpropagation hands it to the next piece."""
         return tree.map(Tensor.detach, self.state)
 
+    def whole(self) -> Solution:
+        """This solution, where it is to be used to the end.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended the run early.
+        """
+        if self.interrupted:
+            raise KeyboardInterrupt
+        return self
+
     def time(self, name: str) -> Tensor:
         """The times at which the record ``name`` was taken, ms, float64."""
         every = self.every[name]

@@ -68,7 +68,4 @@ class Windows:
         self.body.inputs = resolve(inputs, self.system)
         steps = self.body.inputs.steps or 0
         run = Run(self.body, tree.leaves(state), first, steps, True, chunk=steps)
-        solution = run.to_the_end(self._chosen, False)
-        if solution.interrupted:
-            raise KeyboardInterrupt
-        return solution
+        return run.to_the_end(self._chosen, False).whole()

@@ -111,4 +111,4 @@ class Objective:
             keep_out=True,
             loop=self.loop,
             progress=False,
-        )
+        ).whole()

@@ -320,7 +320,7 @@ def fit_online(x: Tensor, y: Tensor, rule: OnlineRule, *, bias: bool = True, loo
                 raise FloatingPointError(f"`fit_online`: {type(rule).__name__} diverged; nothing was learnt")
             return OnlineFit(system.linear(state._replace(weight=weight)), predictions)
     try:
-        sol = simulate(system, (rows_x, rows_y), dt=1.0, batch_shape=(), loop=loop, progress=False)
+        sol = simulate(system, (rows_x, rows_y), dt=1.0, batch_shape=(), loop=loop, progress=False).whole()
     except FloatingPointError as error:
         raise FloatingPointError(f"`fit_online`: {type(rule).__name__} diverged; nothing was learnt") from error
     return OnlineFit(system.linear(sol.state), sol.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from torch import Tensor
 
 import bdtorch as bt
 from bdtorch import _tree as tree
+from bdtorch.simulate._interrupt import Interrupt
 from benchmarks import coba
 from tests.simulate.native.stepping import Stepping
 
@@ -128,6 +130,7 @@ def test_memory_does_not_grow_with_the_duration(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loop", ["reference", "native"])
 def test_ctrl_c_leaves_a_whole_file(tmp_path: Path, loop: str) -> None:
+    Interrupt.last = -math.inf
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         bt.simulate(lif(), 2.0, dt=0.1, duration=1.0, record=RECORD, loop=loop)  # compiles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import bdtorch as bt
+from bdtorch.simulate._interrupt import Interrupt
 from bdtorch.simulate.loops.native import events, made, runner
 from bdtorch.simulate.loops.native.runner import Crew
 from benchmarks import coba, cobahh
@@ -194,6 +196,7 @@ def test_an_interrupt_ends_a_run_of_several_threads():
     state = bt.initial_state(net, dt=0.1, seed=1)
     loop = bt.Native(threads=2)
     bt.simulate(net, 4.0, dt=0.1, duration=1.0, state=state, loop=loop)  # compiles
+    Interrupt.last = -math.inf
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
