@@ -36,7 +36,7 @@ class Timed(Loop):
 
     def _in_chunks(self) -> float:
         """Seconds that the inductor loop has spent on compiling chunks, which it does on the way."""
-        return sum(self.runner.chunks.seconds.values()) if isinstance(self.runner, InductorRunner) else 0.0
+        return sum(self.runner.chunks.paces[False].seconds.values()) if isinstance(self.runner, InductorRunner) else 0.0
 
     def compilation(self) -> float:
         """Seconds of tracing and compiling until now."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import functools
 import gc
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,8 +21,10 @@ from bdtorch.simulate._kept import kept_with
 from bdtorch.simulate.inputs import resolve
 from bdtorch.simulate.loops import inductor
 from bdtorch.simulate.loops._chunks import Chunks, chunks_of
-from bdtorch.simulate.loops._replay import Recorder
+from bdtorch.simulate.loops._direct import Tap
+from bdtorch.simulate.loops._replay import CudaRecorder, Recorder
 from bdtorch.simulate.loops.inductor import Inductor, InductorRunner
+from bdtorch.simulate.loops.reference import Reference
 from bdtorch.simulate.records import Record
 from benchmarks import coba, stdp
 
@@ -35,7 +37,7 @@ def fresh() -> None:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compile no further than to graphs, which is all that these tests count."""
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(Tap, "compiler", "eager")
 
 
 def graphs() -> int:
@@ -203,7 +205,10 @@ class Again(Recorder):
 
 class Failing(Recorder):
     def capture(self, function: Callable[[], list[Tensor]]) -> list[Tensor]:
-        raise RuntimeError("operation not permitted when stream is capturing")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        finally:
+            raise RuntimeError("capture_end: the capture has failed")  # as CUDA has it, whose message hides the first
 
     def replay(self) -> None: ...
 
@@ -237,6 +242,46 @@ def test_recorded_chunks_run_over_buffers_of_their_own(inputs: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*kept, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(state, given, strict=True))
     assert sorted(recorder.replays for recorder in recorders) == [3, 9]  # chunks of 4, and of 1 for what is left
+    assert list(replayed.chunks.compiled) == [1]  # a longer chunk is the same compiled step, recorded several times
+
+
+@pytest.mark.usefixtures("quick")
+def test_recorded_chunks_are_measured_and_compile_nothing() -> None:
+    system = Leaky()
+    body, state = body_of(system), list(system.init_state())
+    runner = InductorRunner(body, Chunks(body), None, Again)
+    with torch.no_grad():
+        found = runner.advance(state, [], 0, 3000, lambda: False)
+        before = graphs()
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            runner.advance(found.state, [], 3000, 1000, lambda: False)
+        assert graphs() == before and list(runner.chunks.compiled) == [1]
+        assert len(runner.chunks.paces[True].seconds) > 1 and not runner.chunks.paces[False].seconds
+        expected = InductorRunner(body, Chunks(body), 1, None).advance(state, [], 0, 3000, lambda: False)
+    assert all(torch.equal(a, b) for a, b in zip(found.state, expected.state, strict=True))
+
+
+class Wandering(Leaky):
+    """Draws from torch's own generator."""
+
+    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> Any:
+        x, n = state
+        return (self.gain * x + torch.rand_like(x), n + 1), x
+
+
+@pytest.mark.usefixtures("quick")
+def test_recording_draws_no_numbers_that_the_run_would_miss() -> None:
+    system = Wandering()
+    body, state = body_of(system), list(system.init_state())
+    runs = []
+    for recorder in (None, Again):
+        runner = InductorRunner(body, Chunks(body), 4, recorder)
+        with torch.no_grad():
+            for _ in range(2):  # the first compiles, which leaves the generator where it happens to
+                torch.manual_seed(5)
+                found = runner.advance(state, [], 0, 10, lambda: False)
+        runs.append([*found.state, *found.kept])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 @pytest.mark.usefixtures("quick")
@@ -254,6 +299,176 @@ def test_what_cannot_be_recorded_runs_with_a_warning() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found.state, expected.state, strict=True))
 
 
+class FakeCuda:
+    """Notes what is asked of `torch.cuda`, and on which device and stream."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.notes: list[str] = []
+        self.device, self.stream = 0, "main"
+        monkeypatch.setattr(torch.cuda, "device", lambda device: self.within("device", device.index))
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: self.within("stream", stream.name))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: FakeStream(self, self.stream))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda: FakeStream(self, "aside"))
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(self))
+        monkeypatch.setattr(torch.cuda, "graph", self.graph)
+        monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 7))
+
+    def note(self, what: str) -> None:
+        self.notes.append(f"{what} on {self.device}, {self.stream}")
+
+    @contextlib.contextmanager
+    def within(self, name: str, value: Any) -> Iterator[None]:
+        before = getattr(self, name)
+        setattr(self, name, value)
+        yield
+        setattr(self, name, before)
+
+    @contextlib.contextmanager
+    def graph(self, graph: Any, *, pool: Any, capture_error_mode: str) -> Iterator[None]:
+        assert isinstance(graph, FakeGraph) and pool == (0, 7)
+        assert capture_error_mode == "thread_local"  # else another thread that pins memory breaks the recording
+        with self.within("stream", "capture"):
+            self.note("begin")
+            yield
+            self.note("end")
+
+
+class FakeStream:
+    def __init__(self, cuda: FakeCuda, name: str) -> None:
+        self.cuda, self.name = cuda, name
+
+    def wait_stream(self, other: Any) -> None:
+        self.cuda.note(f"{self.name} waits for {other.name}")
+
+
+class FakeGraph:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda = cuda
+        cuda.note("new graph")
+
+    def replay(self) -> None:
+        self.cuda.note("replay")
+
+
+def test_cuda_graphs_are_recorded_on_the_device_of_the_system_after_a_warm_up_aside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cuda = FakeCuda(monkeypatch)
+    system = Leaky()
+    body = body_of(system)
+    body.tried = []  # it has no such device to be tried on
+    monkeypatch.setattr(Leaky, "device", torch.device("cuda", 1))
+    state = list(system.init_state())
+    with_gradient = Inductor().start(body, state)
+    body.differentiable = False
+    runner, plain = (Inductor(cuda_graphs=graphs).start(body, state) for graphs in (True, False))
+    assert isinstance(with_gradient, InductorRunner) and with_gradient.recorder is None
+    assert isinstance(plain, InductorRunner) and plain.recorder is None
+    assert isinstance(runner, InductorRunner) and runner.recorder is not None
+    recorder = runner.recorder()
+    assert isinstance(recorder, CudaRecorder)
+    recorder.capture(lambda: cuda.note("run") or [])  # type: ignore[func-returns-value]
+    recorder.replay()
+    assert cuda.notes == [
+        "new graph on 1, main",
+        "aside waits for main on 1, main",
+        "run on 1, aside",
+        "run on 1, aside",
+        "main waits for aside on 1, main",
+        "begin on 1, capture",
+        "run on 1, capture",
+        "end on 1, capture",
+        "replay on 1, main",
+    ]
+
+
+class Moves(bt.DynamicalSystem):
+    """Steps whose results are their arguments, each other, parts of both, or the system's own tensors."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__((3,))
+        self.kind = kind
+        self.register_buffer("own", torch.arange(3.0))
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        x = torch.linspace(1.0, 2.0, 3)
+        return (x, x) if self.kind == "same" else (x, torch.zeros(3))
+
+    def step(self, state: Any, inputs: Any, t: Tensor, dt: float) -> Any:
+        a, b = state
+        moved = {
+            "swap": lambda: ((b, a), a),
+            "hold": lambda: ((b + 1.0, b), a),
+            "same": lambda: ((a + b,) * 2, b),
+            "own": lambda: ((self.own, a + b), a),
+            "turned": lambda: ((a.flip(0) + t.float(), torch.cat([a[:1], b[:2]])), a[:2]),
+            "nothing": lambda: (state, self.own),
+        }
+        return moved[self.kind]()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("kind", ["swap", "hold", "same", "own", "turned", "nothing"])
+@pytest.mark.parametrize("recorder", [None, Again])
+def test_results_that_are_arguments_or_one_another(kind: str, recorder: Any) -> None:
+    system = Moves(kind)
+    records = {"out": Record(lambda state, out: out), "first": bt.trace("0", every=2)}
+    state = system.init_state()
+    body = Body(system, resolve(None, system), records, state, 0.5)
+    body.try_out(list(state), 0)
+    with torch.no_grad():
+        runner = InductorRunner(body, Chunks(body), 3, recorder)
+        found = runner.advance(list(state), [], 0, 11, lambda: False)
+        expected = Reference().start(body, list(state)).advance(list(state), [], 0, 11, lambda: False)
+    for a, b in zip((*found.state, *found.kept), (*expected.state, *expected.kept), strict=True):
+        assert isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+
+
+@pytest.mark.usefixtures("quick")
+def test_only_the_first_call_of_an_advance_goes_through_dynamo(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    original = InductorRunner._checked_steps
+
+    def counted(self: InductorRunner, size: int, *arguments: Any) -> Any:
+        checked.append(size)
+        return original(self, size, *arguments)
+
+    monkeypatch.setattr(InductorRunner, "_checked_steps", counted)
+    system = Leaky()
+    body, state = body_of(system), list(system.init_state())
+    for grad in (False, True):  # with a gradient the first state carries none, and goes through another graph
+        checked.clear()
+        with torch.set_grad_enabled(grad):
+            runner = InductorRunner(body, Chunks(body), 4, None)
+            found = runner.advance(state, [], 0, 22, lambda: False)
+            expected = Reference().start(body, state).advance(state, [], 0, 22, lambda: False)
+        assert checked == ([4, 4, 1] if grad else [4, 1])
+        torch.testing.assert_close(found.state, expected.state, rtol=1e-12, atol=0.0)
+        if grad:
+            got, want = (torch.autograd.grad(x.state[0].sum(), system.w)[0] for x in (found, expected))
+            torch.testing.assert_close(got, want, rtol=1e-12, atol=0.0)
+    system.gain = 0.25  # which the next advance sees
+    with torch.no_grad():
+        found, expected = (
+            loop.advance(state, [], 0, 22, lambda: False) for loop in (runner, Reference().start(body, state))
+        )
+    torch.testing.assert_close(found.state, expected.state, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_keeps_its_values_while_another_of_the_same_system_goes_on() -> None:
+    system = Leaky()
+    body, state = body_of(system, 0.5), list(system.init_state())
+    with torch.no_grad():
+        runner = Inductor(chunk=2).start(body, state)
+        first = runner.advance(state, [], 0, 6, lambda: False)
+        other = body_of(system, 0.9)
+        Inductor(chunk=2).start(other, state).advance(state, [], 0, 6, lambda: False)
+        second = runner.advance(first.state, [], 6, 6, lambda: False)
+        expected = Reference().start(body_of(system, 0.5), state).advance(state, [], 0, 12, lambda: False)
+    torch.testing.assert_close(second.state, expected.state, rtol=1e-12, atol=0.0)
+
+
 class Clock:
     """Chunks that take the time that a test says, on a clock of its own."""
 
@@ -263,7 +478,7 @@ class Clock:
         self.compiling = 0.0
         monkeypatch.setattr(inductor.time, "perf_counter", lambda: self.now)
 
-    def of(self, size: int) -> Callable[..., Any]:
+    def of(self, size: int) -> tuple[Callable[..., Any], Tap]:
         if size not in self.compiled:
             self.compiled.append(size)
             self.now += self.compilation * size
@@ -271,9 +486,9 @@ class Clock:
 
         def steps(state: list[Tensor], windows: list[Tensor], first: Tensor) -> Any:
             self.now += size * self.pace[size]
-            return state, [x.new_zeros(size, 3) for x in state]
+            return state, [torch.zeros(3) if size == 1 else torch.zeros(size, 3) for x in state]
 
-        return steps
+        return steps, Tap()
 
 
 @pytest.mark.parametrize(
@@ -297,7 +512,9 @@ def test_chunks_are_sized_by_measurement(
     runner.advance(list(system.init_state()), [], 0, steps, lambda: False)
     assert clock.compiled == compiled
     assert clock.compiling < 1.3 * (clock.now - clock.compiling) + 10.0 * compiled[-1] / 2
-    assert min(chunks.pace, key=chunks.pace.__getitem__) == min(compiled, key=pace.__getitem__)
+    found = chunks.paces[False]
+    assert min(found.fastest, key=found.fastest.__getitem__) == min(compiled, key=pace.__getitem__)
+    assert found.settled() == (steps > 1000)
     if steps < 1000:
         return
     spent = clock.now
@@ -313,3 +530,45 @@ def test_measured_chunks_give_the_run_of_the_reference_loop() -> None:
     ]
     assert torch.equal(runs[0]["E"].pairs, runs[1]["E"].pairs) and len(runs[0]["E"]) > 0
     torch.testing.assert_close(runs[0]["v"], runs[1]["v"], rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_the_reference_loop() -> None:
+    """Of a recurrent spiking network and of a layer that a user wrote in plain torch, past a number of whole chunks."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.rand(11, 2, 4, generator=generator, dtype=torch.float64)
+    cell = bt.neurons.LIF(4, tau=5.0, surrogate=bt.surrogate.Arctan(), dtype=torch.float64)
+    weight = torch.nn.Parameter(torch.linspace(-3.0, 5.0, 16, dtype=torch.float64).reshape(4, 4))
+    projection = bt.Projection(bt.connect.AllToAll(False), weight, bt.synapses.Exponential(3.0))
+    net = bt.Network({"E": cell}, {("E", "E"): projection})
+    for system, scale in ((net, 300.0), (Gated(4), 1.0)):
+        found = []
+        for loop in (Inductor(chunk=3), "reference"):
+            system.zero_grad()
+            given = x.clone().requires_grad_()
+            out = bt.simulate(system, scale * given, dt=0.1, loop=loop, record={"y": _output}, check_finite=False)["y"]
+            out.pow(2).sum().backward()
+            found.append([given.grad, *(parameter.grad for parameter in system.parameters())])
+        for a, b in zip(*found, strict=True):
+            assert b is not None and b.abs().sum() > 0
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def _output(state: Any, out: Any) -> Tensor:
+    return out["E"] if isinstance(out, dict) else out
+
+
+class Gated(bt.DynamicalSystem):
+    """A user's own module of PyTorch's cells."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n, dtype=torch.float64)
+        self.cell = torch.nn.LSTMCell(n, n, dtype=torch.float64)
+        self.layer = torch.nn.Sequential(torch.nn.Linear(n, n), torch.nn.LayerNorm(n)).double()
+
+    def init_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+        return self.fill(batch_shape, 0.1), self.fill(batch_shape, 0.2)
+
+    def step(self, state: Any, inputs: Tensor, t: Tensor, dt: float) -> Any:
+        h, c = self.cell(self.layer(inputs), state)
+        return (h, c), torch.relu(h)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import types
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -11,11 +12,14 @@ from torch import Tensor
 
 from bdtorch.simulate._body import Body
 from bdtorch.simulate._kept import kept_with
+from bdtorch.simulate.loops._direct import Tap
+from bdtorch.simulate.loops._pace import Pace
 
 _KEPT = 8  # bodies of one system whose chunks are kept
 
 Steps = Callable[[list[Tensor], list[Tensor], Tensor], tuple[list[Tensor], list[Tensor]]]
-"""``(state, windows, first step) -> (state, observed)``; windows and observed have a leading axis of the chunk's steps."""
+"""``(state, windows, first step) -> (state, observed)``; windows and observed have a leading axis of the chunk's steps,
+but what a chunk of one step observes has none."""
 
 
 class Chunks:
@@ -24,27 +28,21 @@ class Chunks:
     Attributes:
         body: The body that was compiled. Its inputs and parameters are those of the run at hand: compilers take tensors
             by where they find them, so runs that differ in values alone share what is compiled.
-        compiled: The functions.
-        seconds: What the first call of each took, which compiles.
-        pace: Seconds per step of each, in its fastest call.
-        calls: How often each was timed.
-        spent: Seconds of running since the last compilation.
+        compiled: The functions, and the tap of the graph of each.
+        paces: What is known of their speed, and of that of recorded chunks.
     """
 
     def __init__(self, body: Body) -> None:
-        self.body = body
-        self.compiled: dict[int, Steps] = {}
-        self.seconds: dict[int, float] = {}
-        self.pace: dict[int, float] = {}
-        self.calls: dict[int, int] = {}
-        self.spent = 0.0
+        self.body = copy.copy(body)  # the run whose own it is may still go on when the values of another are taken
+        self.compiled: dict[int, tuple[Steps, Tap]] = {}
+        self.paces = {False: Pace(), True: Pace()}
 
     def take_values_of(self, body: Body) -> None:
         """Let what is compiled run on the inputs and parameters of this body, which differs in values alone."""
         self.body.inputs, self.body.parameters, self.body.places = body.inputs, body.parameters, body.places
 
-    def of(self, count: int) -> Steps:
-        """The function that takes ``count`` steps at once."""
+    def of(self, count: int) -> tuple[Steps, Tap]:
+        """The function that takes ``count`` steps at once, and the tap of its graph."""
         if count not in self.compiled:
             body = self.body
 
@@ -55,11 +53,14 @@ class Chunks:
                     state, values = body(state, [window[k] for window in windows], t)
                     for column, value in zip(columns, values, strict=True):
                         column.append(value)
+                if count == 1:  # a stack would be a copy
+                    return state, [value for (value,) in columns]
                 return state, [torch.stack(column) for column in columns]
 
             # Dynamo keeps its cache, and counts recompilations, by code object: each gets one of its own.
             steps.__code__ = steps.__code__.replace(co_name=f"steps_{count}")
-            self.compiled[count] = torch.compile(steps, fullgraph=True, dynamic=False)
+            tap = Tap()
+            self.compiled[count] = torch.compile(steps, backend=tap, fullgraph=True, dynamic=False), tap
         return self.compiled[count]
 
 
