@@ -37,6 +37,13 @@ struct ActiveLists {
     list_active(list(thread), spikes, begin, end);
   }
 
+  // Ask for what the others have listed, as far as one can know: as many as this thread has.
+  BDTORCH_INLINE void ask(int64_t thread) const {
+    const int64_t listed = entries(list(thread)[0]) / line, lines = listed < 32 ? listed : 32;
+    for (int64_t t = 0; t < threads; ++t)
+      for (int64_t i = 0; t != thread && i < lines; ++i) __builtin_prefetch(list(t) + i * line);
+  }
+
   // Append what all threads have listed to a record. Returns how many entries the record has then. The first thread writes
   // all of it, since neighbours in one line would cost two threads more than the writing does.
   BDTORCH_INLINE int64_t keep(int64_t thread, int64_t step_number, int64_t* steps, int64_t* positions,

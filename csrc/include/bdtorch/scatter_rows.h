@@ -115,17 +115,18 @@ struct Together {
 template <class I, class T, class Row, class Places>
 BDTORCH_INLINE void scatter_together(T amount, const I* indices, const Places& places, const Row* rows, int64_t n_rows,
                                      T* y) {
-  constexpr int64_t ahead = 8;  // as in `scatter_rows`; rows are copied sooner than they are added
   constexpr int parts = Places::parts;
   Together<I, T> together(amount, y);
-  int64_t lines[parts];
+  int64_t lines[parts], ahead = 16;  // rows between asking for synapses and copying them
+  const int64_t n_known = n_rows < ahead / 2 ? n_rows : ahead / 2;
   for (int64_t r = 0; r < n_rows && r < 2 * ahead; ++r) places.prefetch(rows[r]);
-  const int64_t n_first = n_rows < ahead ? n_rows : ahead;
   for (int p = 0; p < parts; ++p) {
     int64_t length = 0;
-    for (int64_t r = 0; r < n_first; ++r) length += places.about(rows[r], p).end - places.about(rows[r], p).begin;
-    lines[p] = together.lines(n_first ? length / n_first : 0);
+    for (int64_t r = 0; r < n_known; ++r) length += places.about(rows[r], p).end - places.about(rows[r], p).begin;
+    lines[p] = together.lines(n_known ? length / n_known : 0);
+    if (lines[p] * together.line >= together.longest) ahead = 8;  // which is memory enough to wait for at a time
   }
+  const int64_t n_first = n_rows < ahead ? n_rows : ahead;
   const auto prefetch = [&](int64_t r) BDTORCH_IN_LINE {
     for (int p = 0; p < parts; ++p) {
       const Span span = places.about(rows[r], p);

@@ -26,7 +26,7 @@ RUN = """
     programs = [Program(seed) for seed in range({programs})]
     if {fault}:  # a loop whose threads never meet
         source = made.source
-        made.source = lambda *args: source(*args).replace("loop::meet(now.frame);", "")
+        made.source = lambda *args: source(*args).replace("loop::meet(now.frame, now.thread);", "")
     state = [leaf for p in programs for leaf in initial(torch.Generator().manual_seed(p.seed))]
     run(step(programs), *state, loop=bt.Native(threads=3), steps=20)
     sol = bt.simulate(coba.build(400), 20.0, dt=0.1, duration=5.0, record={{"E": bt.spikes("E"), "v": bt.trace("E.v")}},

@@ -76,6 +76,7 @@ class _Printer:
         self.after: list[str] = []  # the threads have met at the end of a step
         self.last: list[str] = []  # what thread 0 does once the last step is done
         self.arguments: dict[int, str] = {}  # of the passes
+        self.sums: list[tuple[Ref, int]] = []  # what products add to and passes clear, by shares of so many elements
         self.recorded = ""  # what thread 0 does to keep records
         self.members = Members(plan, [(recording.every, recording.sparse) for recording in recordings])
 
@@ -87,6 +88,7 @@ class _Printer:
                 self._external(number, kernel)
             elif kernel.stores:
                 self._pass(number, kernel)
+        self._ask()
         self._records()
         self._copies()
         apart = self.members.steps(self.dt, bool(self.events.lists or self.events.products))
@@ -126,6 +128,8 @@ class _Printer:
                 f"{{ const loop::Range r = loop::{share}({iteration.shape[0]}, now.thread, now.threads); "
                 f"{name}({arguments}, r.begin, r.end); }}"
             )
+        if shared.startswith("flat"):
+            self.sums += [(reads[x], iteration.shape[0]) for x in kernel.clears if reads[x].contiguous]
         self.members.add_pass(kernel, reads, name, arguments, iteration.shape[0])
         for active in self.events.lists:
             if active.producer == number:
@@ -177,10 +181,19 @@ class _Printer:
         if any(
             access.conflicts(earlier) for access in accesses for earlier in self.pending.get(access.ref.buffer.home, ())
         ):
-            self.body.append("loop::meet(now.frame);")
+            self.body.append("loop::meet(now.frame, now.thread);")
             self.pending = {}
         for access in accesses:
             self.pending.setdefault(access.ref.buffer.home, []).append(access)
+
+    def _ask(self) -> None:
+        """Memory that a step begins to use, and that other threads' cores hold, is asked for once the threads have met."""
+        lines = [f"{active.text('now.k + 1')}.ask(now.thread);" for active in self.events.lists]
+        lines += [
+            f"loop::claim({pointer(ref)}, loop::share({extent}, now.thread, now.threads));" for ref, extent in self.sums
+        ]
+        if lines:
+            self.after.append("\n".join(["if (now.threads > 1) {", *(f"  {line}" for line in lines), "}"]))
 
     def _records(self) -> None:
         """Records are kept by the first thread, but for spikes that are listed: of these each thread keeps its own."""
@@ -223,7 +236,7 @@ class _Printer:
     def _copies(self) -> None:
         if not self.plan.copies:
             return
-        self.body.append("loop::meet(now.frame);")
+        self.body.append("loop::meet(now.frame, now.thread);")
         whole = [(Ref(state, ref.shape, ref.strides), ref) for state, ref in self.plan.copies]
         lines = [f"  std::memcpy({pointer(to)}, {pointer(ref)}, {_bytes(ref)});" for to, ref in whole]
         self.body.append("\n".join(["if (now.thread == 0) {", *lines, "}"]))
@@ -244,7 +257,7 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
   for (const int64_t count = frame->count; k < count && !full;) {{
     const loop::Now now = loop::at(frame, thread, k, {float(self.dt).hex()});
     {body}
-    loop::meet(frame);
+    loop::meet(frame, thread);
     {after}
     full |= frame->stop[k & 1] || frame->error[k & 1];
     ++k;
@@ -298,9 +311,9 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
       }}
     }}
     const loop::Now now = {at.format("last")};
-    loop::meet(frame);
+    loop::meet(frame, thread);
     {recorded}
-    loop::meet(frame);
+    loop::meet(frame, thread);
     k = last + 1;
     if (thread == 0) frame->done = k;
   }}
@@ -311,7 +324,7 @@ static void take_steps(loop::Frame* frame, int64_t thread) {{
         """The lists of the spikes that a call begins with, and matrices that are woven for it."""
         lines = [active.made("now.k") for active in self.events.lists if active.spikes.buffer.home.role == "state"]
         lines += [line for woven in self.woven for line in woven.lines("weave_rows")]
-        return self._with_now([*lines, "loop::meet(frame);"]) if lines else []
+        return self._with_now([*lines, "loop::meet(frame, thread);"]) if lines else []
 
     def _after_steps(self) -> list[str]:
         """Matrices as they were before they were woven."""

@@ -102,7 +102,7 @@ static void take_steps_apart(loop::Frame* frame, int64_t thread) {{
       if (error) loop::note_error(frame, k, error);
     }}
   }}
-  loop::meet(frame);
+  loop::meet(frame, thread);
   if (thread == 0) loop::end_apart(frame);
 }}
 """

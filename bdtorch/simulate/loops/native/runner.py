@@ -21,7 +21,7 @@ from bdtorch.simulate.loops.native.memory import Buffer, held
 from bdtorch.simulate.loops.native.operations import DIVISOR
 
 # Positions in loop::Frame, see csrc/include/bdtorch/frame.h.
-_BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _PROBLEM, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 6, 8, 11, 32
+_BUFFERS, _FIRST, _COUNT, _THREADS, _BACKWARD, _PROBLEM, _DONE, _ERROR, _KEPT = 0, 1, 2, 3, 4, 6, 8, 11, 16
 _WORDS = 256  # bytes of what an exception says
 _SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
 _MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
