@@ -78,11 +78,27 @@ def find_compiler() -> list[str]:
     for name in names:
         command = shlex.split(name)
         if shutil.which(command[0]):
+            expect_recent(command)
             return command
     fail(
         f"no C++ compiler found (looked for {', '.join(names)}).\n"
         "Debian, Ubuntu: apt install g++    Fedora: dnf install gcc-c++    conda: conda install cxx-compiler"
     )
+
+
+def expect_recent(compiler: list[str]) -> None:
+    """Ends the build where the compiler does not know C++20, which torch's headers ask for."""
+    probe = "#include <concepts>\n#include <span>\nstatic_assert(std::integral<int>);\n"
+    command = [*compiler, "-std=c++20", "-fsyntax-only", "-x", "c++", "-"]
+    try:
+        done = subprocess.run(command, input=probe, capture_output=True, text=True, check=False)
+    except OSError as error:
+        fail(f"the C++ compiler {compiler[0]} cannot be run: {error}")
+    if done.returncode:
+        fail(
+            f"{shlex.join(compiler)} does not compile C++20: g++ 11 or clang++ 13 is needed, or a newer one; set CXX.\n"
+            + done.stderr[-1000:]
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +156,7 @@ class NinjaFile:
         major, minor = TORCH_MINIMUM
         self.build_dir = build_dir
         self.compiler = shlex.join(compiler)
-        self.host_compiler = compiler[-1]  # nvcc wants the bare program, without ccache before it
+        self.host_compiler = [word for word in compiler if not word.startswith("-")][-1]  # without ccache or arguments
         self.link_flags = [f"-L{torch_dir / 'lib'}", "-ltorch_cpu", "-lc10"]
         # C++20 is what torch's headers ask for; the kernels in csrc/include keep to C++17.
         self.common_flags = [

@@ -297,8 +297,8 @@ def test_reading_writing_and_resetting_the_state(drifting: tuple[Model, Library,
     library.handle = ctypes.c_void_p()
 
 
-def failed(folder: Path, step: Any, *state: Tensor) -> tuple[str, str]:
-    """What the exported step says when it fails, in step 4."""
+def made_by(folder: Path, step: Any, *state: Tensor) -> Library:
+    """The exported run of a step, with its output as a record."""
     bt.export_loop(folder, Stepping(step, *state), dt=0.1, record={"read": lambda state, out: out}, name="lookup")
     subprocess.run(
         ["g++", "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{folder / 'include'}", folder / "lookup_loop.cpp",
@@ -306,8 +306,17 @@ def failed(folder: Path, step: Any, *state: Tensor) -> tuple[str, str]:
     )  # fmt: skip
     library = Library(folder / "lookup.so", "lookup")
     assert library.create((folder / "lookup.bin").read_bytes(), folder / "data.bin") == "success"
+    return library
+
+
+def failed(folder: Path, step: Any, *state: Tensor) -> tuple[str, str]:
+    """What the exported step says when it fails, in step 4; its records are those of the steps that were taken."""
+    library = made_by(folder, step, *state)
     status = library.status("run", library.handle, ctypes.c_size_t(9), None)
     assert library.function("steps")(library.handle) == 4
+    rows, values = ctypes.c_size_t(), ctypes.c_void_p()
+    assert library.status("trace", library.handle, b"read", ctypes.byref(values), ctypes.byref(rows)) == "success"
+    assert rows.value == 4
     return status, library.function("error")(library.handle).decode()
 
 
@@ -338,6 +347,18 @@ def test_an_exception_in_an_operator_is_named(tmp_path: Path) -> None:
     assert message.startswith(
         "the battery is flat in step 4: bdtorch_user._exported_refusing_raw.default (test_export.py:"
     )
+
+
+def test_more_steps_than_there_is_memory_for(tmp_path: Path) -> None:
+    """Sizes do not wrap around: no record is written outside of its memory, and the simulation goes on from where it was."""
+    library = made_by(tmp_path, lambda x, t: ([x[0] + 1], x[0] * 2), torch.arange(4.0))
+    run, record = (lambda n: library.status("run", library.handle, ctypes.c_size_t(n), None)), b"read"
+    rows, values = ctypes.c_size_t(), ctypes.c_void_p()
+    for steps, status in ((2**60, "out of memory"), (2**64 - 1, "an argument is null or not positive"), (3, "success")):
+        assert run(steps) == status
+        assert library.status("trace", library.handle, record, ctypes.byref(values), ctypes.byref(rows)) == "success"
+        assert rows.value == (steps if status == "success" else 0)
+    assert library.function("steps")(library.handle) == 3
 
 
 def lif(**options: Any) -> bt.DynamicalSystem:

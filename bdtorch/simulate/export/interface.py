@@ -261,7 +261,7 @@ _CMAKE = """\
 cmake_minimum_required(VERSION 3.15)
 project({name} LANGUAGES C CXX)
 
-set(BDTORCH_ARCH native CACHE STRING "Processor to compile for, as -march takes it; empty for any")
+set(BDTORCH_ARCH native CACHE STRING "Processor to compile for, as -march takes it (on ARM -mcpu); empty for any")
 find_package(Threads REQUIRED)
 
 add_library({name} {name}_loop.cpp)
@@ -270,7 +270,9 @@ target_include_directories({name} PUBLIC "$<BUILD_INTERFACE:${{CMAKE_CURRENT_SOU
 target_link_libraries({name} PUBLIC Threads::Threads)
 # These flags change no result; -ffast-math would.
 target_compile_options({name} PRIVATE {flags})
-if(BDTORCH_ARCH)
+if(BDTORCH_ARCH AND CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)")
+  target_compile_options({name} PRIVATE -mcpu=${{BDTORCH_ARCH}})
+elseif(BDTORCH_ARCH)
   target_compile_options({name} PRIVATE -march=${{BDTORCH_ARCH}})
 endif()
 set_target_properties({name} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
@@ -348,6 +350,6 @@ def example(name: str, description: Description) -> str:
 
 def cmake(name: str) -> str:
     """The CMake file."""
-    left_out = ("-std=", "-march=", "-fPIC", "-shared", "-pthread")
+    left_out = ("-std=", "-march=", "-mcpu=", "-fPIC", "-shared", "-pthread")
     flags = " ".join(flag for flag in FLAGS if not flag.startswith(left_out))
     return _CMAKE.format(name=name, version=__version__, flags=flags)

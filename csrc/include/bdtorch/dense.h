@@ -8,27 +8,19 @@
 #include <type_traits>
 
 #include "event_csr.h"
+#include "ieee.h"
 #include "macros.h"
 
 namespace op {
 
 // a b + c, rounded once where the processor does that at full speed.
-BDTORCH_INLINE float multiply_add(float a, float b, float c) {
-#ifdef __FP_FAST_FMAF
-  return __builtin_fmaf(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-BDTORCH_INLINE double multiply_add(double a, double b, double c) {
-#ifdef __FP_FAST_FMA
-  return __builtin_fma(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
 template <class T>
-BDTORCH_INLINE T multiply_add(T a, T b, T c) { return T(c + a * b); }
+BDTORCH_INLINE T multiply_add(T a, T b, T c) {
+  if constexpr (std::is_floating_point<T>::value && bdtorch::detail::has_fused)
+    return bdtorch::detail::fused(a, b, c);
+  else
+    return T(c + a * b);
+}
 
 // A batch of matrices, or of vectors in one of the two directions.
 template <class T>
@@ -133,14 +125,14 @@ template <class T>
 inline void add_four_rows(T* out, const T* const* rows, const T* factors, int64_t begin, int64_t end) {
   const T *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3];
   const T f0 = factors[0], f1 = factors[1], f2 = factors[2], f3 = factors[3];
-#pragma GCC ivdep
+  BDTORCH_INDEPENDENT
   for (int64_t j = begin; j < end; ++j)
     out[j] = multiply_add(f3, r3[j], multiply_add(f2, r2[j], multiply_add(f1, r1[j], multiply_add(f0, r0[j], out[j]))));
 }
 
 template <class T>
 inline void add_row(T* out, const T* row, T factor, int64_t begin, int64_t end) {
-#pragma GCC ivdep
+  BDTORCH_INDEPENDENT
   for (int64_t j = begin; j < end; ++j) out[j] = multiply_add(factor, row[j], out[j]);
 }
 

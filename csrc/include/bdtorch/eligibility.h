@@ -7,6 +7,8 @@
 #pragma once
 #include <cstdint>
 
+#include "macros.h"
+
 namespace bdtorch {
 
 template <class T, class I, class P>
@@ -17,10 +19,10 @@ inline void eligibility_rows(T* e, const T* decay, bool shared_decay, const T* x
     const T x_i = x[i];
     if (shared_decay) {
       const T factor = decay[0];
-#pragma GCC ivdep
+      BDTORCH_INDEPENDENT
       for (int64_t k = begin; k < end; ++k) e[k] = factor * e[k] + x_i * psi[indices[k]];
     } else {
-#pragma GCC ivdep
+      BDTORCH_INDEPENDENT
       for (int64_t k = begin; k < end; ++k) e[k] = decay[k] * e[k] + x_i * psi[indices[k]];
     }
   }

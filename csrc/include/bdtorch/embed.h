@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -143,15 +144,20 @@ class Simulation {
     for (size_t i = 0; i < model_.n_inputs; ++i)
       if (steps && (!inputs || !inputs[i])) return BDTORCH_NO_INPUT;
     forget();
+    const int64_t began = step_;
+    if (steps > size_t(std::numeric_limits<int64_t>::max() - std::max<int64_t>(began, 0))) return BDTORCH_BAD_ARGUMENT;
+    const int64_t end = began + int64_t(steps);
     for (size_t i = 0; i < model_.n_records; ++i)
       if (model_.every[i]) {
-        rows_[i] = size_t((step_ + int64_t(steps)) / int64_t(model_.every[i]) - step_ / int64_t(model_.every[i]));
-        values_[i].resize(rows_[i] * model_.records[i].bytes);
+        const size_t rows = rows_between(i, began, end), bytes = model_.records[i].bytes;
+        if (bytes && rows > values_[i].max_size() / bytes) throw std::bad_alloc();
+        values_[i].resize(rows * bytes);
       }
-    const int64_t began = step_, end = step_ + int64_t(steps);
-    while (step_ < end)
-      if (const int status = advance(began, end - step_, inputs)) return status;
-    return BDTORCH_OK;
+    int status = BDTORCH_OK;
+    while (step_ < end && !status) status = advance(began, end - step_, inputs);
+    for (size_t i = 0; i < model_.n_records; ++i)
+      if (model_.every[i]) rows_[i] = rows_between(i, began, step_);  // of a run that failed those before
+    return status;
   }
 
   char* variable(size_t number) const { return state_[number].data(); }
@@ -165,6 +171,12 @@ class Simulation {
   static constexpr size_t room = 65536;  // of a record of spikes, beyond what one step can bring
 
   static size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  // How many rows of a record there are from one step to another.
+  size_t rows_between(size_t record, int64_t first, int64_t last) const {
+    const int64_t every = int64_t(model_.every[record]);
+    return size_t(last / every - first / every);
+  }
 
   void forget() {
     for (size_t i = 0; i < model_.n_records; ++i) {
@@ -181,8 +193,8 @@ class Simulation {
     std::vector<std::vector<int64_t>> steps(model_.n_records), places(model_.n_records);
     std::vector<int64_t> capacities;
     for (size_t i = 0; i < model_.n_records; ++i) {
-      if (const int64_t every = int64_t(model_.every[i])) {
-        buffers.push_back(values_[i].data() + size_t(step_ / every - began / every) * model_.records[i].bytes);
+      if (model_.every[i]) {
+        buffers.push_back(values_[i].data() + rows_between(i, began, step_) * model_.records[i].bytes);
         buffers.push_back(nullptr);
         continue;
       }

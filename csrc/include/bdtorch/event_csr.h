@@ -17,6 +17,7 @@
 #include <type_traits>
 
 #include "active.h"
+#include "lanes.h"
 #include "macros.h"
 #include "scatter_rows.h"
 #include "two_bytes.h"
@@ -106,7 +107,7 @@ inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* 
 
 // Four numbers as a type: gathered one by one, multiplied and added at once.
 template <class T>
-using FourNumbers __attribute__((vector_size(4 * sizeof(T)), aligned(alignof(T)))) = T;
+using FourNumbers = InMemory<T, 4>;
 
 // The weight of synapse k, as a function of k, and those of k to k + 3.
 template <class T>

@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "event_csr.h"
+#include "lanes.h"
 #include "macros.h"
 
 namespace bdtorch {
@@ -18,7 +19,7 @@ constexpr int64_t batch_lanes = 64 / int64_t(sizeof(T));
 
 // One number of each of them, as a type, since compilers unroll so short a loop before they think of vectors.
 template <class T>
-using BatchLanes __attribute__((vector_size(64), aligned(alignof(T)), may_alias)) = T;
+using BatchLanes = InMemory<T, batch_lanes<T>>;
 
 // The part of a batch that one tile holds: samples [first, first + count), count <= batch_lanes.
 struct BatchTile {

@@ -14,6 +14,8 @@
 
 #include "dense_layout.h"
 #include "event_csr.h"
+#include "lanes.h"
+#include "macros.h"
 
 namespace bdtorch {
 
@@ -50,14 +52,10 @@ BDTORCH_HD T weighted(W element, S spike) {
 template <class W, class T, class N>
 constexpr bool are_lanes = std::is_same<W, T>::value && std::is_same<N, RunLength<W>>::value;
 
-// So many numbers that follow one another in memory. Not by memcpy, whose bytes might be anything's: the
-// compiler would look up sizes and addresses again after every one that is written.
-template <class T, int64_t n>
-using InMemory __attribute__((vector_size(n * sizeof(T)), aligned(alignof(T)))) = T;
-
-// The elements of a row that lie together where rows are woven, as one value.
-template <class W>
-using RunLanes __attribute__((vector_size(32))) = W;
+// The elements of a row that lie together where rows are woven, as one value. Weights of another type than T are not taken
+// so; the kernels below say T all the same, since clang looks also at what `if constexpr` drops.
+template <class T>
+using RunLanes __attribute__((vector_size(32))) = T;
 
 // `weighted` for some weights, and sums that follow one another.
 template <int64_t n, class Lanes, class S, class T>
@@ -73,11 +71,11 @@ inline void event_dense_rows(const M& m, const S* spikes, int64_t begin, int64_t
     const S spike = spikes[i];
     m.for_each_run(i, begin, end, [=](const W* run, int64_t first, auto n) BDTORCH_IN_LINE {
       if constexpr (are_lanes<W, T, decltype(n)>) {
-        constexpr int64_t width = RunLength<W>::value;
-        const RunLanes<W> weights = *reinterpret_cast<const InMemory<W, width>*>(run);
+        constexpr int64_t width = RunLength<T>::value;
+        const RunLanes<T> weights = *reinterpret_cast<const InMemory<T, width>*>(run);
         add_lanes<width>(y + first, weights, spike);
       } else {
-#pragma GCC ivdep
+        BDTORCH_INDEPENDENT
         for (int64_t u = 0; u < n; ++u) y[first + u] += weighted<T>(run[u], spike);
       }
     });

@@ -2,12 +2,17 @@
 // steps, so that nothing of them outlasts an error, an interrupt or a fork.
 #pragma once
 
+#if defined(_WIN32)
+#error "generated loops need POSIX threads: Linux, macOS or another POSIX system"
+#endif
+
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 
@@ -103,6 +108,10 @@ inline void keep_apart(pthread_attr_t* attributes) {
 #endif
 }
 
+// Of every thread, as the first one usually has: rows that are sorted and matrices that are solved lie there, and macOS and
+// musl give a thread less than they may take.
+constexpr size_t stack_bytes = size_t(8) << 20;
+
 inline void* enter(void* member) {
   const Member& self = *static_cast<Member*>(member);
   int signal;
@@ -130,6 +139,7 @@ inline int run(Frame* frame, Steps steps) {
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, stack_bytes);
   keep_apart(&attributes);
   int signal = 0, failed = 0;
   for (int64_t thread = 0; thread < threads; ++thread) members[thread] = {frame, steps, thread, &signal};

@@ -83,6 +83,7 @@ BDTORCH_INLINE double fused(double a, double b, double c) { return __builtin_fma
 #endif
 
 // Whether that is an instruction. Where it is not, the C library's takes some fifty.
+// (clang does not say so by __FP_FAST_FMA.)
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__FP_FAST_FMA) || defined(__CUDA_ARCH__)
 constexpr bool has_fused = true;
 #else

@@ -13,6 +13,16 @@
 #include "random_counts.h"
 #include "reduce.h"
 
+// The C library's functions that are no built-ins of every compiler, under names that no header declares in its own way.
+#define BDTORCH_TEXT_OF(text) #text
+#define BDTORCH_TEXT(text) BDTORCH_TEXT_OF(text)
+#define BDTORCH_SYMBOL(name) __asm__(BDTORCH_TEXT(__USER_LABEL_PREFIX__) name)
+extern "C" float bdtorch_lgammaf_r(float x, int* sign) BDTORCH_SYMBOL("lgammaf_r");
+extern "C" double bdtorch_lgamma_r(double x, int* sign) BDTORCH_SYMBOL("lgamma_r");
+#undef BDTORCH_SYMBOL
+#undef BDTORCH_TEXT
+#undef BDTORCH_TEXT_OF
+
 namespace op {
 
 // The C library's functions as compiler built-ins, since <cmath> takes longer to parse than all the rest to compile. A
@@ -51,8 +61,8 @@ BDTORCH_INLINE double atan2(double y, double x) { return __builtin_atan2(y, x); 
 
 // The logarithm of the gamma function's modulus; its sign, which the C library's plain function leaves in a global, is
 // not wanted.
-BDTORCH_INLINE float lgamma(float x) { int sign; return __builtin_lgammaf_r(x, &sign); }
-BDTORCH_INLINE double lgamma(double x) { int sign; return __builtin_lgamma_r(x, &sign); }
+BDTORCH_INLINE float lgamma(float x) { int sign; return bdtorch_lgammaf_r(x, &sign); }
+BDTORCH_INLINE double lgamma(double x) { int sign; return bdtorch_lgamma_r(x, &sign); }
 
 BDTORCH_INLINE float hypot(float x, float y) { return __builtin_hypotf(x, y); }
 BDTORCH_INLINE double hypot(double x, double y) { return __builtin_hypot(x, y); }

@@ -33,11 +33,20 @@
 // BDTORCH_UNROLL(n): n turns of the loop that follows at a time. Where the turns do little, the loop's own count costs.
 // BDTORCH_SCALAR_STEP: placed between statements, keeps gcc from packing them into one vector operation, which for
 // values that are chosen one by one costs more instructions than it saves.
+// BDTORCH_INDEPENDENT: no turn of the loop that follows reads or writes what another writes, wherever pointers point. Not
+// for a loop that sums up: clang takes it for leave to change the order of sums.
 #if defined(__GNUC__) && !defined(__CUDACC__)
 #define BDTORCH_SCALAR_STEP __asm__ volatile("")
 #define BDTORCH_PRAGMA(text) _Pragma(#text)
 #define BDTORCH_UNROLL(n) BDTORCH_PRAGMA(GCC unroll n)
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed"  // loops for which vectors do not pay are no matter
+#define BDTORCH_INDEPENDENT BDTORCH_PRAGMA(clang loop vectorize(assume_safety))
+#else
+#define BDTORCH_INDEPENDENT BDTORCH_PRAGMA(GCC ivdep)
+#endif
 #else
 #define BDTORCH_SCALAR_STEP
 #define BDTORCH_UNROLL(n)
+#define BDTORCH_INDEPENDENT
 #endif

@@ -81,12 +81,12 @@ inline void visit_rows(const M& m, const S* spikes, const WeightChange<T>& chang
       const S spike = spikes[active[e]];
       m.for_each_run(active[e], begin, end, [=](W* run, int64_t j, auto n) BDTORCH_IN_LINE {
         if constexpr (are_lanes<W, T, decltype(n)>) {
-          constexpr int64_t width = RunLength<W>::value;
-          RunLanes<W> weights = *reinterpret_cast<InMemory<W, width>*>(run);
+          constexpr int64_t width = RunLength<T>::value;
+          RunLanes<T> weights = *reinterpret_cast<InMemory<T, width>*>(run);
           change_lanes<with_b, delivers, width>(weights, spike, a + j, with_b ? b + j : b, low, high, delivers ? y + j : y);
-          *reinterpret_cast<InMemory<W, width>*>(run) = weights;
+          *reinterpret_cast<InMemory<T, width>*>(run) = weights;
         } else {
-#pragma GCC ivdep
+          BDTORCH_INDEPENDENT
           for (int64_t u = 0; u < n; ++u) {
             if (delivers) y[j + u] += weighted<T>(run[u], spike);
             run[u] = changed<with_b>(run[u], spike, a[j + u], with_b ? b[j + u] : T(0), low, high);

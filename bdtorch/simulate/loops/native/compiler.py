@@ -8,6 +8,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,11 +19,23 @@ from bdtorch.ops import include_dir
 from bdtorch.simulate.loops._loop import LoopError
 from bdtorch.simulate.loops.native import cache, headers
 
+_NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64", "i686") else "-mcpu=native"
+"""This processor and all it can do. Clang knows the one word on x86 only, or so for Apple's; gcc takes the other elsewhere."""
+
 FLAGS = (
-    "-std=c++17", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
+    "-std=c++17", "-O3", _NATIVE, "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math",
     "-fwrapv", "-fPIC", "-shared", "-pthread", "-w",
 )  # fmt: skip
 """IEEE arithmetic, and integers that wrap: loops agree with eager PyTorch wherever the operations do."""
+
+_OLDEST = {"g++": 9, "clang": 13}
+"""Versions from which on C++17, the generated vectors and the pragmas are known to be understood."""
+
+_VERSIONS = {
+    "clang": re.compile(r"clang version (\d+)"),
+    "g++": re.compile(r"^[^\n]*\) (\d+)\.\d+[^\n]*\n.*Free Software", re.S),
+}
+"""Where the compilers of this world print them. Others are taken as they come."""
 
 _SEARCHED = ("CPATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX", "COMPILER_PATH")  # variables that compilers heed
 _CPUINFO = Path("/proc/cpuinfo")
@@ -87,10 +100,21 @@ def _compiler() -> tuple[str, ...]:
 def _identity(compiler: tuple[str, ...]) -> str:
     """Compiler, processor and version of this package, as far as they shape the machine code."""
     version = _run([*compiler, "--version"]).stdout
+    _expect_recent(compiler, version)
     program = Path(shutil.which(compiler[0]) or compiler[0]).resolve()
     status = program.stat()  # two builds of one version differ in these
     made = f"{program} {status.st_size} {status.st_mtime_ns}"
     return "\0".join([*compiler, version, made, platform.machine(), _processor(), __version__])
+
+
+def _expect_recent(compiler: tuple[str, ...], version: str) -> None:
+    for name, pattern in _VERSIONS.items():
+        found = pattern.search(version)
+        if found and int(found[1]) < _OLDEST[name]:
+            raise LoopError(
+                f"the native loop needs g++ {_OLDEST['g++']} or clang++ {_OLDEST['clang']}, or newer ones, and "
+                f"{shlex.join(compiler)!r} says that it is {version.splitlines()[0]!r}: set $CXX to another compiler"
+            )
 
 
 def _processor() -> str:

@@ -302,7 +302,7 @@ def _indexed(
         return [], "single"
     inner = [statement]
     if depth < len(shape):
-        inner = [*heads[depth:-1], "#pragma GCC ivdep", heads[-1], statement]
+        inner = [*heads[depth:-1], "BDTORCH_INDEPENDENT", heads[-1], statement]
     return [" ".join(heads[:depth]), f"{{ const int64_t at = {look_up};", *inner, "}"], "single"
 
 

@@ -123,14 +123,14 @@ class _Pass:
             [f"{self._target(node)} = {self._in_block(node)};" for node in self.behind],
         ]
         for body in filter(None, bodies):
-            head = ["#pragma GCC ivdep", "for (int64_t k = 0; k < count; ++k)", "{"]
+            head = ["BDTORCH_INDEPENDENT", "for (int64_t k = 0; k < count; ++k)", "{"]
             lines += [*head, f"const int64_t {inner} = start + k;", *body, "}"]
         return "\n".join([*lines, "}", "}", ""])
 
     def _loop(self, part: _Segment, low: str, high: str) -> list[str]:
         inner = self.axes[-1]
         loop = f"for (int64_t {inner} = {low}; {inner} < {high}; ++{inner})"
-        return ["#pragma GCC ivdep", loop, "{", *self._body(part, []), "}"]
+        return ["BDTORCH_INDEPENDENT", loop, "{", *self._body(part, []), "}"]
 
     def _walked(self) -> list[tuple[Ref, tuple[int, ...], bool, bool]]:
         """What lies in other places for other elements: where, its strides, whether it is read and whether it is written."""
