@@ -107,7 +107,7 @@ inline void event_csr_accumulate(const W* weights, bool shared_weight, const I* 
 
 // Four numbers as a type: gathered one by one, multiplied and added at once.
 template <class T>
-using FourNumbers = InMemory<T, 4>;
+using FourNumbers = Packed<T, 4>;
 
 // The weight of synapse k, as a function of k, and those of k to k + 3.
 template <class T>

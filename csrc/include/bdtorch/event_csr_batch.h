@@ -19,7 +19,7 @@ constexpr int64_t batch_lanes = 64 / int64_t(sizeof(T));
 
 // One number of each of them, as a type, since compilers unroll so short a loop before they think of vectors.
 template <class T>
-using BatchLanes = InMemory<T, batch_lanes<T>>;
+using BatchLanes = Anywhere<T, batch_lanes<T>>;
 
 // The part of a batch that one tile holds: samples [first, first + count), count <= batch_lanes.
 struct BatchTile {
@@ -80,7 +80,7 @@ BDTORCH_INLINE void event_csr_scatter_tile(const W* weights, bool shared_weight,
     const int64_t last = first + kTileTargets < post_end ? first + kTileTargets : post_end;
     for (int64_t n = 0; n < (last - first) * lanes; ++n) scratch.sums[n] = T(0);
     with_weights<T>(weights, shared_weight, [=](const auto& weight) {
-      const auto sum_of = [&](int64_t k) {
+      const auto sum_of = [&](int64_t k) -> Lanes* {
         return reinterpret_cast<Lanes*>(scratch.sums + (int64_t(indices[k]) - first) * lanes);
       };
       for (int64_t i = 0; i < n_pre; ++i) {
@@ -112,7 +112,7 @@ BDTORCH_INLINE void event_csr_gather_tile(const W* weights, bool shared_weight, 
     for (int64_t i = row_begin; i < row_end; ++i) {
       Lanes sum[4] = {};
       const auto add = [&](int64_t k, Lanes& partial) {
-        const auto* value = reinterpret_cast<const Lanes*>(tile + int64_t(indices[k]) * batch_lanes<T>);
+        const Lanes* value = reinterpret_cast<const Lanes*>(tile + int64_t(indices[k]) * batch_lanes<T>);
         if constexpr (plain_event)
           partial += *value != T(0) ? weight(k) + Lanes{} : Lanes{};
         else

@@ -34,7 +34,7 @@ BDTORCH_INLINE void multiply_panel(const T* values, int64_t n_batch, int64_t n_f
                                    int64_t begin, int64_t count, T* y) {
   using Lanes = BatchLanes<T>;
   constexpr int64_t lanes = batch_lanes<T>;
-  const auto* rows = reinterpret_cast<const Lanes*>(panel);
+  const Lanes* rows = reinterpret_cast<const Lanes*>(panel);
   for (int64_t first = 0; first < n_batch; first += 4) {
     const T* v[4];  // beyond the last sample, the last one again
     for (int64_t u = 0; u < 4; ++u) v[u] = values + (first + u < n_batch ? first + u : n_batch - 1) * n_from;
