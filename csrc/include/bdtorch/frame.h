@@ -45,9 +45,9 @@ struct Member {
   Steps steps;
   int64_t thread;
   const int* signal;
-  pthread_t id;
-  uint32_t meetings;               // how often it has come to meet the others
-  alignas(64) uint32_t heard[16];  // of each round: in how many meetings it has heard of the thread that tells it
+  pthread_t id = {};
+  uint32_t meetings = 0;                // how often it has come to meet the others
+  alignas(64) uint32_t heard[16] = {};  // of each round: in how many meetings it has heard of the thread that tells it
 };
 
 inline void pause() {
