@@ -109,17 +109,17 @@ class Ensemble(Body):
         """Take a step, and see between which members its results differ."""
         found: list[list[Levels]] = []
 
-        def watched(*groups: Any) -> Tensor:
+        def watched(*groups: Any) -> list[Tensor]:
             active = functorch.active_vmaps() or []
             own = active[len(active) - len(self.vmaps) :]
             numbers = {level.number: vmap.number for level, vmap in zip(own, self.vmaps, strict=True)}
             after, observed = self._one_step(*groups)
             for results in (after, observed):
                 found.append([self._translated(x, numbers) for x in results])
-            return torch.zeros(())
+            return []
 
         slices, t = self._example()
-        self._mapped(watched, lambda levels: None)(*self._groups(state, slices), t)
+        self._mapped(watched)(*self._groups(state, slices), t)
         after, shown = found
         return after, shown
 
@@ -144,22 +144,27 @@ class Ensemble(Body):
         one.parameters = dict(zip(self.parameters or {}, parameters, strict=True)) or None
         return one(state, slices, t)
 
-    def _mapped(self, function: Callable[..., Any], out_dims: Callable[[int], Any]) -> Callable[..., Any]:
+    def _mapped(
+        self, function: Callable[..., Any], out_dims: Callable[[int], list[bool]] = lambda number: []
+    ) -> Callable[..., Any]:
+        """The function of all members: of lists of tensors to a list, of which each differs between some members."""
         for vmap in reversed(self.vmaps):
             number = vmap.number
             groups = self.axes.groups(list(self.parameters or {}))
             in_dims = [[0 if number in levels else None for levels in group] for group in groups]
-            function = torch.func.vmap(function, (*in_dims, None), out_dims(number), vmap.randomness)
+            function = _over(function, (*in_dims, None), out_dims(number), vmap.randomness)
         return function
 
     def __call__(self, state: list[Tensor], slices: list[Tensor], t: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        def out_dims(number: int) -> Any:
-            return tuple(
-                [0 if number in levels else None for levels in group] for group in (self.axes.state, self.shown)
-            )
+        def out_dims(number: int) -> list[bool]:
+            return [number in levels for levels in (*self.axes.state, *self.shown)]
 
-        after, observed = self._mapped(self._one_step, out_dims)(*self._groups(state, slices), t)
-        return after, observed
+        def one_step(*groups: Any) -> list[Tensor]:
+            after, observed = self._one_step(*groups)
+            return [*after, *observed]
+
+        results = self._mapped(one_step, out_dims)(*self._groups(state, slices), t)
+        return results[: len(self.names)], results[len(self.names) :]
 
     def of_member(self, solution: Solution) -> Solution:
         """What a member sees of the solution of all."""
@@ -180,6 +185,30 @@ class Ensemble(Body):
             else:
                 outputs = tree.map(back, solution.outputs)
         return dataclasses.replace(solution, state=tree.unflatten(flat, self.spec), records=records, outputs=outputs)
+
+
+def _over(function: Callable[..., Any], in_dims: Any, differs: list[bool], randomness: str) -> Callable[..., Any]:
+    """`torch.func.vmap` of a function to a list of tensors, some of which are the same for all of its members.
+
+    They may differ between those of an outer vmap, and torch takes them for its own then. So they go past it.
+    """
+
+    def mapped(*groups: Any) -> list[Tensor]:
+        past: list[Tensor] = []
+
+        def inner(*groups: Any) -> tuple[Tensor, ...]:
+            results = function(*groups)
+            past[:] = [x for x, own in zip(results, differs, strict=True) if not own]
+            return (
+                *(x for x, own in zip(results, differs, strict=True) if own),
+                torch.zeros(()),
+            )  # it wants one at least
+
+        through = iter(torch.func.vmap(inner, in_dims, 0, randomness)(*groups))
+        same = iter(past)
+        return [next(through if own else same) for own in differs]
+
+    return mapped
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -222,5 +251,5 @@ def ensemble_state(system: DynamicalSystem, batch_shape: tuple[int, ...] = (), *
     levels, numbers = functorch.levels_of(seed), functorch.physical(seed)
     with functorch.outside():
         states = [initial_state(system, batch_shape, dt=dt, seed=number) for number in numbers.flatten().tolist()]
-        together = tree.map(lambda *leaves: torch.stack(leaves).reshape(*numbers.shape, *leaves[0].shape), *states)
+        together = tree.map(lambda *leaves: torch.stack(leaves).reshape((*numbers.shape, *leaves[0].shape)), *states)
     return tree.map(lambda x: functorch.member(x, levels), together)

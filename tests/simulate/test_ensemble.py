@@ -238,3 +238,25 @@ def test_torch_still_wraps_tensors_as_this_package_takes_it():
 def _no_vmaps(z):
     assert functorch.active_vmaps() is None
     return z
+
+
+@pytest.mark.parametrize("loop", ["native", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_nested_ensembles_of_noise_by_seed_and_current(loop):
+    """The noise differs between the members of the outer one alone, and so does a part of the state."""
+    system = bt.NoisyFlow(bt.rates.FitzHughNagumo(3), {"v": 0.1})
+    seeds, currents = torch.arange(3), torch.tensor([0.0, 0.3])
+
+    def of(current, seed):
+        return bt.simulate(system, current, dt=0.1, duration=2.0, seed=seed, loop=loop).out
+
+    both = torch.func.vmap(lambda seed: torch.func.vmap(lambda current: of(current, seed))(currents))(seeds)
+    alone = torch.stack([torch.stack([of(current, int(seed)) for current in currents]) for seed in seeds])
+    torch.testing.assert_close(
+        both, alone, rtol=0.0 if loop == "native" else 1e-5, atol=0.0 if loop == "native" else 1e-6
+    )
+
+
+def test_a_seed_may_be_a_tensor_outside_of_an_ensemble_too():
+    system = bt.stimuli.Poisson(20, rate=100.0)
+    runs = [bt.simulate(system, dt=0.1, duration=20.0, seed=seed).out for seed in (3, torch.tensor(3))]
+    assert torch.equal(*runs) and runs[0].any()
