@@ -40,6 +40,10 @@ EVERYTHING = (
     "--network B --neurons 20000 --simulators bdtorch --repeats 3 --duration 500 --threads 1,2",
     "--network C --neurons 10000 --simulators bdtorch,floor,brian2,brainpy",
     "--network D --simulators bdtorch,floor,brian2,brian2-synaptic,brainpy --repeats 2",
+    "--network A --neurons 4000 --simulators bdtorch,bdtorch-inductor --repeats 3",
+    "--network B --neurons 4000 --simulators bdtorch,bdtorch-inductor --repeats 3",
+    "--network C --neurons 10000 --simulators bdtorch,bdtorch-inductor --repeats 3",
+    "--network D --simulators bdtorch,bdtorch-inductor --repeats 3 --duration 1000",
 )
 
 

@@ -160,6 +160,13 @@ def _noisy_neuron(method: Any) -> bt.NoisyFlow:
     return bt.NoisyFlow(bt.neurons.LIF(3, tau=_trained(5.0, 3)), _growing, integrator=method)
 
 
+def _network_of_rules() -> bt.Network:
+    """Connectivity that is drawn anew in each step instead of being stored."""
+    cell = bt.neurons.LIF(20, tau=4.0, v_init=bt.init.Uniform(0.0, 20.0), v_th=15.0)
+    drawn = bt.Projection(bt.connect.ProceduralProbability(0.3), 1.5, bt.synapses.Exponential(2.0), delay=0.2)
+    return bt.Network({"E": cell}, {("E", "E"): drawn}, seed=4)
+
+
 def _plastic(rule: bt.plasticity.Plasticity, sparse: bool = False) -> bt.Network:
     connect = FixedProbability(0.5) if sparse else AllToAll(order="post")
     projection = bt.Projection(
@@ -285,6 +292,7 @@ CASES: dict[str, Case] = {
     "Network-dict": Case(_network, {"E": 40.0, "P": 900.0}),
     "Network-membranes": Case(_network_of_membranes, {"A": 20.0, "B": 1500.0}),
     "Network-surrogate": Case(_surrogate_network, 60.0),
+    "Network-procedural": Case(_network_of_rules, 60.0),
     "LIF-single": Case(lambda: bt.neurons.LIF(3, tau=_trained(5.0, 3)), 200.0, dtype=torch.float32),
     "HodgkinHuxley-single": Case(lambda: bt.neurons.HodgkinHuxley(3, v_init=-55.0), 30.0, dtype=torch.float32),
     "Network-single": Case(_network, 30.0, dtype=torch.float32),
@@ -361,3 +369,16 @@ def test_every_exported_system_has_a_case() -> None:
                 exported.add(name)
     covered = {name.split("-")[0] for name in CASES} | {"Refractory"}
     assert exported - covered - _NOT_ALONE == set()
+
+
+def test_every_exported_module_runs_in_some_case() -> None:
+    """So that every loop runs it: plasticity rules, receptors, connectivity and short-term dynamics too."""
+    rooms = [value for name, value in vars(bt).items() if inspect.ismodule(value) and not name.startswith("_")]
+    exported = {
+        value
+        for room in (bt, *rooms)
+        for value in vars(room).values()
+        if inspect.isclass(value) and issubclass(value, nn.Module) and not inspect.isabstract(value)
+    }
+    run = {type(module) for case in CASES.values() for module in case.system().modules()}
+    assert exported - run == {bt.train.EProp}  # a trainer, whose two systems are "EProp-forward" and "EProp-backward"

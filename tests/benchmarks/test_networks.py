@@ -159,6 +159,20 @@ def test_the_program_writes_a_row_for_each_simulator(tmp_path):
         assert 0 < row["peak_above_import_mb"] < row["peak_mb"]
 
 
+@pytest.mark.slow
+def test_the_inductor_loop_has_a_row_beside_the_native_one(tmp_path):
+    rows_file = tmp_path / "rows.json"
+    simulators = ["bdtorch", "bdtorch-inductor"]
+    done = program(
+        "--neurons", "1000", "--duration", "300", "--repeats", "1", "--simulators", ",".join(simulators),
+        "--json", str(rows_file),
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    rows = json.loads(rows_file.read_text())
+    assert [row["simulator"] for row in rows] == simulators
+    assert all(row["compile_s"] > 0.1 and row["us_per_step"] > 0 for row in rows)
+
+
 PEERS = {"brian2": "BRIAN2_PYTHON", "brainpy": "BRAINPY_PYTHON"}
 
 

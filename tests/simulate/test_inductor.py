@@ -391,7 +391,7 @@ class Moves(bt.DynamicalSystem):
         self.register_buffer("own", torch.arange(3.0))
 
     def init_state(self, batch_shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
-        x = torch.linspace(1.0, 2.0, 3)
+        x = self.own if self.kind == "lent" else torch.linspace(1.0, 2.0, 3)
         return (x, x) if self.kind == "same" else (x, torch.zeros(3))
 
     def step(self, state: Any, inputs: Any, t: Tensor, dt: float) -> Any:
@@ -403,12 +403,13 @@ class Moves(bt.DynamicalSystem):
             "own": lambda: ((self.own, a + b), a),
             "turned": lambda: ((a.flip(0) + t.float(), torch.cat([a[:1], b[:2]])), a[:2]),
             "nothing": lambda: (state, self.own),
+            "lent": lambda: ((a + self.own, b + a), a),
         }
         return moved[self.kind]()
 
 
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("kind", ["swap", "hold", "same", "own", "turned", "nothing"])
+@pytest.mark.parametrize("kind", ["swap", "hold", "same", "own", "turned", "nothing", "lent"])
 @pytest.mark.parametrize("recorder", [None, Again])
 def test_results_that_are_arguments_or_one_another(kind: str, recorder: Any) -> None:
     system = Moves(kind)

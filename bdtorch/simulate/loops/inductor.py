@@ -84,6 +84,8 @@ class InductorRunner(Runner):
         self.direct, self.latest = {}, None  # what the graphs depend on may have changed since
         self._begin_replays(state, sequences)
         loaded = False  # whether the buffers of the replays hold the state
+        # Objects of their own, which `Direct` tells from others: a state may be lent from the system's constants.
+        state = [leaf.view_as(leaf) for leaf in state]
         while done < count and not (done and stop()):
             pace = self.chunks.paces[self.replays is not None]
             size = self._size(count - done)
