@@ -32,14 +32,21 @@ def copied(tensor: Tensor) -> Tensor:
 
 def _room_for(tensor: Tensor) -> Tensor:
     """As much memory, which begins with a large page where it fills one."""
-    size = tensor.numel() * tensor.element_size()
-    if size < _HUGE_PAGE:
+    if tensor.numel() * tensor.element_size() < _HUGE_PAGE:
         return torch.empty_like(tensor)
+    return room(tensor.numel(), tensor.dtype).view(tensor.shape)
+
+
+def room(numel: int, dtype: torch.dtype) -> Tensor:
+    """Memory that is not yet written to, and begins with a large page where it fills one."""
+    size = numel * dtype.itemsize
+    if size < _HUGE_PAGE:
+        return torch.empty(numel, dtype=dtype)
     pages = -(-size // _HUGE_PAGE) * _HUGE_PAGE
     memory = torch.empty(pages + _HUGE_PAGE, dtype=torch.uint8)
     start = -memory.data_ptr() % _HUGE_PAGE
     in_huge_pages(memory[start : start + pages])
-    return _alone(memory[start : start + size]).view(tensor.dtype).view(tensor.shape)
+    return _alone(memory[start : start + size]).view(dtype)
 
 
 def cleared(numel: int, dtype: torch.dtype) -> Tensor:
@@ -72,8 +79,8 @@ def joined(pieces: Sequence[Tensor]) -> Tensor:
     total, first = sum(map(len, pieces)), pieces[0]
     if _adjacent(pieces):
         whole = first.as_strided((total,), (1,), first.storage_offset())
-        room = first.untyped_storage().nbytes() // first.element_size()
-        return _alone(whole) if _MOST_ROOM * total >= room else copied(whole)
+        held = first.untyped_storage().nbytes() // first.element_size()
+        return _alone(whole) if _MOST_ROOM * total >= held else copied(whole)
     return torch.cat(list(pieces), out=in_huge_pages(first.new_empty(total)))
 
 

@@ -126,3 +126,12 @@ def test_operations_in_this_thread_leave_others_as_they_were(monkeypatch):
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("numel", [10, 3 << 19, (3 << 19) + 1])
+def test_large_room_begins_with_a_large_page(numel):
+    memory = _memory.room(numel, torch.float32)
+    assert memory.shape == (numel,) and memory.dtype == torch.float32
+    memory.fill_(1.0)
+    assert memory.untyped_storage().nbytes() == numel * 4  # files hold no more than what was asked for
+    assert numel < 1 << 19 or memory.data_ptr() % (1 << 21) == 0

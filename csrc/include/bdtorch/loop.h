@@ -260,10 +260,10 @@ inline Range share(int64_t n, int64_t thread, int64_t threads) {
 // The share of one thread in n rows that are long.
 inline Range share_rows(int64_t n, int64_t thread, int64_t threads) { return {n * thread / threads, n * (thread + 1) / threads}; }
 
-// Ask for the first lines of a share, to be written to in any order. The hardware reads ahead: where the thread before has
-// come to the end of its own share, it has fetched them too, and the first store to each waits until that core has given
-// it up. Stores wait for one another, so that each line takes 200 nanoseconds where two cores have no cache in common; and
-// next to nothing where all have been asked for at once.
+// Ask for the first lines of a share that is to be written to. The hardware reads ahead: where the thread before has come
+// to the end of its own share, it has fetched them too, and the first store to each waits until that core has given it up.
+// Stores wait for one another, so that each line takes 200 nanoseconds where two cores have no cache in common; and next
+// to nothing where all have been asked for at once.
 template <class T>
 inline void claim(T* values, Range share) {
   constexpr int64_t lines = 32, entries = 64 / int64_t(sizeof(T));

@@ -124,12 +124,15 @@ class _Printer:
             self.body.append(f"if (now.thread == 0) {name}({arguments}, 0, 1);")
         else:
             share = "share" if shared.startswith("flat") else "share_rows"
+            claims = ""
+            if shared.startswith("flat"):
+                self.sums += [(reads[x], iteration.shape[0]) for x in kernel.clears if reads[x].contiguous]
+                asked = [f"loop::claim({pointer(ref)}, r);" for ref in writes.values() if ref.contiguous]
+                claims = f"if (now.threads > 1) {{ {' '.join(asked)} }} " if asked else ""
             self.body.append(
                 f"{{ const loop::Range r = loop::{share}({iteration.shape[0]}, now.thread, now.threads); "
-                f"{name}({arguments}, r.begin, r.end); }}"
+                f"{claims}{name}({arguments}, r.begin, r.end); }}"
             )
-        if shared.startswith("flat"):
-            self.sums += [(reads[x], iteration.shape[0]) for x in kernel.clears if reads[x].contiguous]
         self.members.add_pass(kernel, reads, name, arguments, iteration.shape[0])
         for active in self.events.lists:
             if active.producer == number:
@@ -196,7 +199,7 @@ class _Printer:
             self.after.append("\n".join(["if (now.threads > 1) {", *(f"  {line}" for line in lines), "}"]))
 
     def _records(self) -> None:
-        """Records are kept by the first thread, but for spikes that are listed: of these each thread keeps its own."""
+        """Records are kept by the first thread; of spikes that are listed, it keeps the steps and the last one the indices."""
         by_first = [
             (ref, recording)
             for ref, recording in zip(self.plan.observed, self.recordings, strict=True)

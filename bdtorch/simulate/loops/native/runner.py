@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bdtorch.ops import native_kernel
 from bdtorch.simulate._body import Body
-from bdtorch.simulate._memory import cleared, copied, in_huge_pages
+from bdtorch.simulate._memory import cleared, copied, in_huge_pages, room
 from bdtorch.simulate.loops._loop import Advance, Runner
 from bdtorch.simulate.loops.native.made import Made
 from bdtorch.simulate.loops.native.memory import Buffer, held
@@ -180,13 +180,13 @@ class NativeRunner(Runner):
     def _list(self, number: int, worst: int, count: int) -> tuple[Tensor, Tensor]:
         """A sparse record's memory for ``count`` steps, each of which may add ``worst`` entries. A full one ends the chunk."""
         expected = min(int(_MARGIN * self.pace[number] * count), _MOST_ENTRIES)
-        room = worst + max(worst, _SPARSE_ENTRIES, expected)
-        if len(self.lists[number][0]) - self.used[number] < room:
+        entries = worst + max(worst, _SPARSE_ENTRIES, expected)
+        if len(self.lists[number][0]) - self.used[number] < entries:
             pace = self.pace[number] or worst * _SHARE
             # What is not written takes no memory of the machine's, so there may be room for the rest of the run.
-            room += min(int(_MARGIN * pace * self.ahead), _MOST_ENTRIES)
-            step, position = (in_huge_pages(torch.empty(room, dtype=torch.int64)) for _ in range(2))
-            self.lists[number], self.used[number] = (step, position), 0
+            entries += min(int(_MARGIN * pace * self.ahead), _MOST_ENTRIES)
+            # Both begin with a page, so that two threads, each of which writes one, come to new pages at the same time.
+            self.lists[number], self.used[number] = (room(entries, torch.int64), room(entries, torch.int64)), 0
         step, position = self.lists[number]
         return step[self.used[number] :], position[self.used[number] :]
 
