@@ -69,7 +69,9 @@ def _ready(loop: Loop, body: Body, state: list[Tensor]) -> Runner:
 
 
 def check_loop(loop: Any) -> None:
-    """Reject what names no loop."""
+    """Reject what names no loop, and ensembles of nobody."""
+    if any(vmap.size == 0 for vmap in active_vmaps() or []):
+        raise ValueError("`simulate(...)`: expected at least one member under torch.func.vmap, got none")
     if not isinstance(loop, Loop) and loop != "auto" and loop not in LOOPS:
         close = difflib.get_close_matches(str(loop), ["auto", *LOOPS], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

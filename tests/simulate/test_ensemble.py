@@ -256,6 +256,12 @@ def test_nested_ensembles_of_noise_by_seed_and_current(loop):
     )
 
 
+def test_an_ensemble_of_nobody_is_refused():
+    for nobody in (torch.zeros(0), torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"expected at least one member under torch\.func\.vmap, got none"):
+            torch.func.vmap(lambda x: bt.simulate(bt.neurons.LIF(3), 1.0, dt=0.1, duration=1.0, seed=x).out)(nobody)
+
+
 def test_a_seed_may_be_a_tensor_outside_of_an_ensemble_too():
     system = bt.stimuli.Poisson(20, rate=100.0)
     runs = [bt.simulate(system, dt=0.1, duration=20.0, seed=seed).out for seed in (3, torch.tensor(3))]
