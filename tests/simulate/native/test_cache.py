@@ -321,6 +321,21 @@ def compile_in_a_session_of_its_own(command):
     simple()
 
 
+def test_a_cache_that_is_deleted_while_a_loop_compiles_is_made_again(monkeypatch, fresh_cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compiler")
+    script, once = folder / "c++", folder / "once"
+    script.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) exec g++ "$@";; esac\n'
+        f'[ -e {once} ] || {{ touch {once}; rm -rf {fresh_cache}; }}\nexec g++ "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert simple().loop == "native"
+    assert once.exists() and len(entries(fresh_cache)) == 1
+
+
 def test_a_process_that_is_killed_while_it_compiles_leaves_no_poison(monkeypatch, fresh_cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compiler")
     slow, started = folder / "slow-c++", folder / "started"

@@ -58,7 +58,10 @@ def entry(key: str, make: Make) -> Path:
             os.utime(target)  # which says that it is in use
         return target
     try:
-        _fill(target, key, make)
+        try:
+            _fill(target, key, make)
+        except _Vanished:
+            _fill(target, key, make)
     except OSError as error:
         own = _own_folder() / target.name
         if not is_whole(own, key):
@@ -91,6 +94,10 @@ def _checksum(content: bytes, key: str) -> bytes:
     return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
 
 
+class _Vanished(OSError):
+    """Somebody has deleted the cache while an entry was made."""
+
+
 def _fill(target: Path, key: str, make: Make) -> None:
     """Make an entry, of which others see nothing until it is whole; of processes that want the same, one makes it."""
     folder = target.parent
@@ -105,6 +112,10 @@ def _fill(target: Path, key: str, make: Make) -> None:
             with library.open("ab") as file:  # behind the end of the library proper, where loaders do not look
                 file.write(_checksum(content, key))
             os.replace(library, target)
+        except (LoopError, OSError) as error:
+            if work.exists():
+                raise
+            raise _Vanished(f"{work} was deleted") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     limit = _limit()
