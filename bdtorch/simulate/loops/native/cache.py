@@ -60,7 +60,7 @@ def entry(key: str, make: Make) -> Path:
     try:
         try:
             _fill(target, key, make)
-        except _Vanished:
+        except _VanishedError:
             _fill(target, key, make)
     except OSError as error:
         own = _own_folder() / target.name
@@ -94,7 +94,7 @@ def _checksum(content: bytes, key: str) -> bytes:
     return hashlib.blake2b(content, digest_size=_DIGEST, key=key.encode()).digest()
 
 
-class _Vanished(OSError):
+class _VanishedError(OSError):
     """Somebody has deleted the cache while an entry was made."""
 
 
@@ -115,7 +115,7 @@ def _fill(target: Path, key: str, make: Make) -> None:
         except (LoopError, OSError) as error:
             if work.exists():
                 raise
-            raise _Vanished(f"{work} was deleted") from error
+            raise _VanishedError(f"{work} was deleted") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
     limit = _limit()
