@@ -15,6 +15,7 @@ import torch
 import bdtorch as bt
 from bdtorch import _tree as tree
 from bdtorch.simulate.loops import LoopError
+from bdtorch.simulate.loops.native import compiler
 from tests.simulate.native import test_kernels, test_two_bytes, test_woven
 from tests.simulate.native.stepping import assert_same, both, run
 from tests.simulate.test_export import MODELS
@@ -103,6 +104,25 @@ def test_no_vector_instructions_are_needed(tmp_path: Path, command: str) -> None
                  "-S", tmp_path / f"{name}_loop.cpp", "-o", tmp_path / "loop.s"], capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names of x86")
+@pytest.mark.parametrize("command", ["g++", "g++-9", "g++-10", "g++-11"])
+def test_passes_with_spikes_become_vectors(tmp_path: Path, command: str) -> None:
+    """Of floats, counters and truth values: one by one, neurons would take six times as long."""
+    if shutil.which(command) is None:
+        pytest.skip(f"there is no {command}")
+    model = MODELS["coba"]()
+    bt.export_loop(tmp_path, model.system, model.inputs, dt=0.1, record=model.record, name="coba")
+    flags = [flag for flag in compiler.FLAGS if not flag.startswith("-m") and flag != "-shared"]
+    done = subprocess.run(
+        [command, *flags, "-march=x86-64-v3", "-fopt-info-vec", f"-I{tmp_path / 'include'}", "-c",
+         tmp_path / "coba_loop.cpp", "-o", tmp_path / "loop.o"], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    passes = [line for line in done.stderr.splitlines() if "coba_loop.cpp" in line and "loop vectorized" in line]
+    text = (tmp_path / "coba_loop.cpp").read_text().splitlines()
+    heads = {text[int(line.split(":")[1]) - 1].split("=")[0] for line in passes}
+    assert heads == {"for (int64_t i0 "}, done.stderr
 
 
 def assert_lowered(function: Callable[[torch.Tensor], torch.Tensor]) -> None:

@@ -258,6 +258,8 @@ class _Pass:
             value = self.names[node]
             if node.dtype in TWO_BYTES:
                 value = f"bdtorch::stored<{CPP[node.dtype]}>({value})"
+            elif node.dtype == torch.bool:  # gcc 11 and older make vectors of the choice, and not of the value
+                value += " ? true : false"
             lines.append(f"{self._target(node)} = {value};")
         lines += [f"{self._element(node)} = 0;" for node in part.clears]
         return lines
