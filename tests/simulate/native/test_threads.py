@@ -164,21 +164,38 @@ def test_threads_meet_once_a_step_in_a_network_without_delays():
     assert step.count("loop::meet(") == 1
 
 
-def test_the_fastest_crew_takes_over():
-    crew = Crew(1, 2)
-    paces = {1: 2.0, 2: 1.0}
+def taken_by(crew: Crew, paces: dict[int, float], chunks: int = 1) -> list[tuple[int, int]]:
+    """The shifts of some chunks of 160 steps, in which so many threads take so long."""
     taken = []
-    for _ in range(8):
+    for _ in range(chunks):
         for threads, until in crew.shifts(160):
             taken.append((threads, until))
             crew.report(threads, paces[threads])
-    assert taken[:3] == [(2, 10), (1, 160), (2, 10)]
+    return taken
+
+
+def test_the_fastest_crew_takes_over():
+    crew = Crew(1, 2)
+    taken = taken_by(crew, {1: 2.0, 2: 1.0}, chunks=8)
+    assert taken[:3] == [(2, 10), (1, 20), (2, 160)]
     assert taken[-1] == (2, 160)
-    paces[2] = 5.0  # another program takes the second core
-    for _ in range(2):
-        for threads, _ in crew.shifts(160):
-            crew.report(threads, paces[threads])
+    taken_by(crew, {1: 2.0, 2: 5.0}, chunks=2)  # another program takes the second core
     assert list(crew.shifts(160))[-1] == (1, 160)
+
+
+def test_crews_are_compared_at_the_same_time():
+    crew = Crew(1, 2)
+    quiet, busy = {1: 1.0, 2: 1.5}, {1: 5.0, 2: 7.5}
+    taken_by(crew, busy, chunks=1)
+    for _ in range(20):  # a network that falls silent is no proof that two threads are faster
+        assert taken_by(crew, quiet)[-1] == (1, 160)
+        assert taken_by(crew, busy)[-1] == (1, 160)
+
+
+def test_a_crew_that_gains_next_to_nothing_is_left_at_home():
+    assert taken_by(Crew(1, 2), {1: 1.0, 2: 0.95}, chunks=4)[-1] == (1, 160)
+    assert taken_by(Crew(1, 2), {1: 1.0, 2: 0.85}, chunks=4)[-1] == (2, 160)
+    assert taken_by(Crew(3), {3: 1.0}) == [(3, 160)]
 
 
 def test_far_more_threads_than_cores_get_on_and_give_the_same_bits():

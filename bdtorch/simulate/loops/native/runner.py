@@ -26,6 +26,7 @@ _WORDS = 256  # bytes of what an exception says
 _SPARSE_ENTRIES, _MOST_ENTRIES = 1 << 16, 1 << 23  # least and most room of a sparse record beyond one step's worst case
 _MARGIN = 1.25  # room for as many entries as the last chunk lets expect, and a quarter more
 _SHARE = 1 / 256  # of a sparse record's elements: how many are expected in a step where none have been seen
+_GAIN = 1.1  # how many times faster more threads must be to be taken, for gains that small come and go
 _NO_LIST = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
 
@@ -33,24 +34,36 @@ class Crew:
     """How many threads take the steps: of the numbers allowed, the one that has proved the fastest.
 
     Results do not depend on it, so it may change on the way. Meeting at barriers pays only where every thread has a
-    core of its own, which other programs may take away; so a slower number is tried again, ever more seldom.
+    core of its own, which other programs may take away, and where these cores are close to one another, which the host
+    of a virtual machine may change; so all numbers are tried again, ever more seldom, one right after the other, since
+    the same network may be busier at another time.
 
     Args:
-        sizes: Numbers of threads.
+        sizes: Numbers of threads, ascending.
     """
 
     def __init__(self, *sizes: int) -> None:
         self.pace = dict.fromkeys(sizes, 0.0)  # seconds per step, as last seen
+        self.chosen = min(sizes)
         self.chunks = 0
 
     def shifts(self, count: int) -> Iterator[tuple[int, int]]:
         """Cut ``count`` steps into shifts: ``(threads, number of the step to end before)``."""
         self.chunks += 1
         trial = count // 16
-        if trial and self.chunks & (self.chunks - 1) == 0:  # in chunks 1, 2, 4, 8 ...
-            for turn, threads in enumerate(list(self.pace)[1:], 1):
+        due = self.chunks & (self.chunks - 1) == 0 or self._cheapest() != self.chosen  # in chunks 1, 2, 4, 8 ...
+        if trial and due and len(self.pace) > 1:
+            for turn, threads in enumerate(reversed(self.pace), 1):
                 yield threads, turn * trial
-        yield min(self.pace, key=self.pace.__getitem__), count
+            self.chosen = self._cheapest()
+        yield self.chosen, count
+
+    def _cheapest(self) -> int:
+        return min(self.pace, key=self._cost)
+
+    def _cost(self, threads: int) -> float:
+        """Seconds per step, and what else speaks against more than the fewest threads."""
+        return self.pace[threads] * (_GAIN if threads > min(self.pace) else 1.0)
 
     def report(self, threads: int, pace: float) -> None:
         """Note the ``pace``, s per step, of so many ``threads``."""
