@@ -32,6 +32,8 @@ def backward(
     into_x = into_w = None
     if mask[0] and transposed:
         into_x = torch.convolution(g, w, None, stride, padding, dilation, False, [0] * len(stride), groups)
+        for axis in range(2, x.dim()):  # a wide `output_padding` has room for more
+            into_x = into_x.narrow(axis, 0, x.shape[axis])
     elif mask[0]:
         into_x = into_input(g, x.shape[2:], w, stride, padding, dilation, groups)
     if mask[1]:

@@ -177,7 +177,10 @@ def _polygamma(n: int, x: Tensor) -> Tensor:
     return torch.where(x < 0, (math.pi / torch.sin(math.pi * (x - x.trunc()))) ** 2 - found, found)
 
 
+_NEAREST = [f"{stem}{space}d" for stem in ("upsample_nearest", "_upsample_nearest_exact") for space in (1, 2, 3)]
 TABLE: dict[str, Callable[..., Any]] = {
+    **{f"aten.{name}.default": pooling.nearest(name) for name in _NEAREST},
+    **{f"aten.{name}_backward.default": pooling.nearest_backward(name) for name in _NEAREST},
     "aten._adaptive_avg_pool3d.default": pooling.adaptive,
     "aten._adaptive_avg_pool2d_backward.default": pooling.adaptive_backward(2),
     "aten._adaptive_avg_pool3d_backward.default": pooling.adaptive_backward(3),
@@ -187,9 +190,6 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten._weight_norm_interface_backward.default": backward.weight_norm_backward,
     "aten._scaled_dot_product_flash_attention_for_cpu.default": _attention,
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": backward.attention_backward,
-    "aten._upsample_nearest_exact1d_backward.default": pooling.nearest_backward(1, centred=True),
-    "aten._upsample_nearest_exact2d_backward.default": pooling.nearest_backward(2, centred=True),
-    "aten._upsample_nearest_exact3d_backward.default": pooling.nearest_backward(3, centred=True),
     "aten.adaptive_max_pool2d.default": pooling.greatest(2),
     "aten.adaptive_max_pool2d_backward.default": pooling.placed(2),
     "aten.adaptive_max_pool3d.default": pooling.greatest(3),
@@ -244,9 +244,6 @@ TABLE: dict[str, Callable[..., Any]] = {
     "aten.upsample_bicubic2d_backward.default": pooling.cubic_backward,
     "aten.upsample_bilinear2d_backward.default": pooling.linear_backward(2),
     "aten.upsample_linear1d_backward.default": pooling.linear_backward(1),
-    "aten.upsample_nearest1d_backward.default": pooling.nearest_backward(1),
-    "aten.upsample_nearest2d_backward.default": pooling.nearest_backward(2),
-    "aten.upsample_nearest3d_backward.default": pooling.nearest_backward(3),
     "aten.upsample_trilinear3d_backward.default": pooling.linear_backward(3),
     "prims.broadcast_in_dim.default": _broadcast_in_dim,
     "prims.div.default": _divided,

@@ -181,23 +181,28 @@ def cubic_backward(g: Tensor, size: list[int], extents: list[int], align: bool, 
     return _back_along_each(g, extents, 2, rows)
 
 
-def nearest_backward(space: int, centred: bool = False) -> Callable[..., Tensor]:
-    """Of upsampling to the nearest neighbour over so many axes: what each element was copied to is summed.
+def _nearest_places(name: str, extents: list[int] | torch.Size, size: list[int], scales: tuple[Any, ...]) -> Tensor:
+    """Which element becomes each one of the result, all laid out in a row."""
+    places = torch.arange(math.prod(extents), dtype=torch.float64).view(1, 1, *extents)
+    return getattr(torch.ops.aten, name)(places, size, *scales)[0, 0].long()
 
-    Args:
-        space: How many axes.
-        centred: Whether elements lie in the middle of their cells.
-    """
 
-    def backward(g: Tensor, output_size: list[int], input_size: list[int], *scales: Any) -> Tensor:
-        for axis, number in enumerate(range(-space, 0)):
-            extent, wide = input_size[number], output_size[axis]
-            scale = scales[axis] if axis < len(scales) and scales[axis] else wide / extent
-            places = ((torch.arange(wide) + 0.5 * centred) / scale).floor().long().clamp(max=extent - 1)
-            shape = [*g.shape]
-            shape[number] = extent
-            spread = places.view(-1, *[1] * (-number - 1)).expand(g.shape)
-            g = torch.zeros(shape, dtype=g.dtype).scatter_add(number, spread, g)
-        return g
+def nearest(name: str) -> Callable[..., Tensor]:
+    """Upsampling to the nearest neighbour, by the name of PyTorch's operation."""
+
+    def upsample(x: Tensor, size: list[int], *scales: Any) -> Tensor:
+        places = _nearest_places(name, x.shape[2:], size, scales)
+        return x.flatten(2).index_select(2, places.flatten()).view(*x.shape[:2], *places.shape)
+
+    return upsample
+
+
+def nearest_backward(name: str) -> Callable[..., Tensor]:
+    """Of upsampling to the nearest neighbour: what each element was copied to is summed."""
+
+    def backward(g: Tensor, size: list[int], shape: list[int], *scales: Any) -> Tensor:
+        places = _nearest_places(name, shape[2:], size, scales).flatten()
+        into = torch.zeros((*shape[:2], math.prod(shape[2:])), dtype=g.dtype)
+        return into.scatter_add(2, places.expand(*shape[:2], -1), g.flatten(2)).reshape(shape)
 
     return backward
