@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +13,7 @@ from torch import Tensor
 from bdtorch._fractional_flow import FractionalFlow
 from bdtorch._system import DynamicalSystem
 from bdtorch._types import State
-from bdtorch.simulate._body import OUT
+from bdtorch.simulate._body import OUT, Body
 from bdtorch.simulate._choose import check_loop, chosen, ensemble
 from bdtorch.simulate._ensemble import Ensemble
 from bdtorch.simulate._functorch import outside
@@ -103,6 +105,7 @@ def simulate(
         with Stream(stream, body, start) as target:
             run = Run(body, flat, start, steps, check_finite, target)
             return run.to_the_end(chosen(loop, system, body, flat), progress)
+    _expect_room(body, steps)
     return Run(body, flat, start, steps, check_finite).to_the_end(chosen(loop, system, body, flat), progress)
 
 
@@ -116,6 +119,19 @@ def _check_memory(system: DynamicalSystem, steps: int, dt: float) -> None:
                 f"`simulate(duration=...)`: expected at most {room * dt:g} ms, for which the FractionalFlow{of} has memory, got "
                 f"{steps * dt:g} ms; construct it with a longer duration"
             )
+
+
+def _expect_room(body: Body, steps: int) -> None:
+    """Warn of records that cannot fit, before the system ends the process for them, perhaps after hours."""
+    observed = zip(body.observed, body.every, body.sparse, strict=True)
+    needed = sum(x.numel() * x.element_size() * (steps // every) for x, every, sparse in observed if not sparse)
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
+    if body.system.device.type == "cpu" and needed > room:
+        warnings.warn(
+            f"`simulate(record=...)`: the records of {steps} steps take {needed / 1e9:.3g} GB, and this machine has "
+            f"{room / 1e9:.3g}; keep fewer, by `every` or `index`, or send them to a file with `stream`",
+            stacklevel=3,
+        )
 
 
 def _of_outputs(state: State, out: Any) -> Any:

@@ -1,5 +1,6 @@
 """What `simulate` accepts, refuses and returns."""
 
+import warnings
 from typing import NamedTuple
 
 import pytest
@@ -328,6 +329,24 @@ def test_inference_mode_takes_operations_apart_and_maps_over_members(loop):
     expected = torch.stack([of(x) for x in states])
     with torch.inference_mode():
         assert torch.equal(torch.func.vmap(of)(states.clone()), expected)
+
+
+def test_records_that_cannot_fit_are_warned_of():
+    class Stopping(Growth):
+        def step(self, state, inputs, t, dt):
+            if t > 0:
+                raise RuntimeError("enough")
+            return super().step(state, inputs, t, dt)
+
+    endless = {"dt": 0.1, "duration": 1e14, "loop": "reference"}
+    with pytest.warns(
+        UserWarning, match=r"record=...\)`: the records of 1000000000000000 steps take 1.2e\+07 GB, .*`stream`"
+    ), pytest.raises(RuntimeError, match="enough"):
+        bt.simulate(Stopping(3, dtype=torch.float32), **endless)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeError, match="enough"):
+            bt.simulate(Stopping(3), **endless, record={"s": bt.Record(lambda state, out: out, sparse=True)})
 
 
 @pytest.mark.parametrize(
