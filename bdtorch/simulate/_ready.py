@@ -95,13 +95,17 @@ def _check_arguments(system: Any, dt: Any, record: Any) -> None:
 
 def _check_fresh(batch_shape: Any, seed: Any) -> None:
     if batch_shape is not None and not (
-        isinstance(batch_shape, (tuple, list)) and all(type(n) is int and n >= 0 for n in batch_shape)
+        isinstance(batch_shape, (tuple, list)) and all(_is_whole(n) and n >= 0 for n in batch_shape)
     ):
         raise ValueError(
             f"`simulate(batch_shape=...)`: expected a tuple of whole numbers of at least 0, got {batch_shape!r}"
         )
-    if type(seed) is bool or not isinstance(seed, (numbers.Integral, Tensor)):
+    if not isinstance(seed, Tensor) and not _is_whole(seed):
         raise TypeError(f"`simulate(seed=...)`: expected a whole number, got {seed!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _checked_state(system: DynamicalSystem, state: State) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -339,14 +340,26 @@ def test_records_that_cannot_fit_are_warned_of():
             return super().step(state, inputs, t, dt)
 
     endless = {"dt": 0.1, "duration": 1e14, "loop": "reference"}
-    with pytest.warns(
-        UserWarning, match=r"record=...\)`: the records of 1000000000000000 steps take 1.2e\+07 GB, .*`stream`"
-    ), pytest.raises(RuntimeError, match="enough"):
+    with (
+        pytest.warns(
+            UserWarning, match=r"record=...\)`: the records of 1000000000000000 steps take 1.2e\+07 GB, .*`stream`"
+        ),
+        pytest.raises(RuntimeError, match="enough"),
+    ):
         bt.simulate(Stopping(3, dtype=torch.float32), **endless)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(RuntimeError, match="enough"):
             bt.simulate(Stopping(3), **endless, record={"s": bt.Record(lambda state, out: out, sparse=True)})
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers():
+    system = bt.neurons.LIF(2, v_init=bt.init.Normal(0.0, 1.0))
+    mine, numpy = (
+        bt.simulate(system, 1.0, dt=0.1, duration=1.0, batch_shape=(kind(3),), seed=kind(4)).out
+        for kind in (int, np.int64)
+    )
+    assert mine.shape == (10, 3, 2) and torch.equal(mine, numpy)
 
 
 @pytest.mark.parametrize(
