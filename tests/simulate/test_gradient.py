@@ -133,19 +133,19 @@ def test_forward_derivatives_go_by_the_reference_loop(tau):
 
 
 class Masked(bt.DynamicalSystem):
-    """A recurrent layer whose weights have a mask, a buffer, and a gain, a Python number."""
+    """A recurrent layer whose weights have a mask, a buffer, and a gain, a Python number; and an offset, a plain tensor."""
 
     def __init__(self):
         super().__init__(4, **DOUBLE)
         self.register_buffer("mask", torch.linspace(0.5, 1.5, 4, **DOUBLE))
         self.w = parameter(torch.linspace(-1, 1, 16, **DOUBLE).view(4, 4))
-        self.gain = 1.0
+        self.gain, self.offset = 1.0, torch.zeros(4, **DOUBLE)
 
     def init_state(self, batch_shape=()):
         return {"x": self.fill(batch_shape, 0.2)}
 
     def step(self, state, inputs, t, dt):
-        x = torch.tanh(state["x"] @ self.w * self.mask * self.gain + inputs)
+        x = torch.tanh(state["x"] @ self.w * self.mask * self.gain + (inputs + self.offset))
         return {"x": x}, x
 
 
@@ -156,6 +156,17 @@ def test_what_was_changed_in_place_before_the_gradient_is_refused(loop):
     system.mask.mul_(3.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         out.sum().backward()
+
+
+def test_an_offset_that_was_made_in_inference_mode_is_no_hindrance():
+    found = []
+    for loop in ("reference", "native"):
+        system = Masked()
+        with torch.inference_mode():
+            system.offset = torch.linspace(0.0, 0.1, 4, **DOUBLE)
+        bt.simulate(system, 0.3, dt=1.0, duration=8.0, loop=loop).out.sum().backward()
+        found.append(system.w.grad)
+    torch.testing.assert_close(*found, rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.parametrize("recompute", [0, 5])

@@ -130,7 +130,7 @@ def _never() -> bool:
 def _constants(*graphs: Graph) -> list[tuple[Tensor, int]]:
     """The tensors that graphs take as they are, and how often each has been written to."""
     constants = {id(node.source): node.source for graph in graphs for node in graph.nodes if node.kind == "constant"}
-    return [(x, x._version) for x in constants.values()]
+    return [(x, x._version) for x in constants.values() if not x.is_inference()]
 
 
 def _steps_within(limit: int, tensors: list[Tensor]) -> int:
