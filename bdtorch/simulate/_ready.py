@@ -68,11 +68,11 @@ def made_ready(
         raise ValueError(f"`simulate(t0=...)`: expected at least 0 ms, got {t0:g}")
     if state is None:
         _check_fresh(batch_shape, seed)
-        batch = resolved.batch_shape(max(1, len(system.size))) if batch_shape is None else tuple(batch_shape)
+        batch = resolved.batch_shape(max(1, len(system.size))) if batch_shape is None else tuple(map(int, batch_shape))
         if isinstance(seed, Tensor):
             state = ensemble_state(system, batch, dt=dt, seed=seed)
         else:
-            state = initial_state(system, batch, dt=dt, seed=seed)
+            state = initial_state(system, batch, dt=dt, seed=int(seed))
     elif batch_shape is not None:
         raise ValueError(
             "`simulate(batch_shape=...)`: expected None where a state is given, since the state has its own"
