@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -50,11 +51,14 @@ class Crew:
     def shifts(self, count: int) -> Iterator[tuple[int, int]]:
         """Cut ``count`` steps into shifts: ``(threads, number of the step to end before)``."""
         self.chunks += 1
-        trial = count // 16
+        trial = count // 32
         due = self.chunks & (self.chunks - 1) == 0 or self._cheapest() != self.chosen  # in chunks 1, 2, 4, 8 ...
         if trial and due and len(self.pace) > 1:
-            for turn, threads in enumerate(reversed(self.pace), 1):
+            best = dict.fromkeys(self.pace, math.inf)
+            for turn, threads in enumerate([*reversed(self.pace)] * 2, 1):  # twice, for one may be held up
                 yield threads, turn * trial
+                best[threads] = min(best[threads], self.pace[threads])
+            self.pace = best
             self.chosen = self._cheapest()
         yield self.chosen, count
 
