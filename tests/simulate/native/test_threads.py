@@ -220,14 +220,14 @@ def test_an_interrupt_ends_a_run_of_several_threads():
     net = sparse_network((700, 333), 0.05)
     state = bt.initial_state(net, dt=0.1, seed=1)
     loop = bt.Native(threads=2)
-    bt.simulate(net, 4.0, dt=0.1, duration=1.0, state=state, loop=loop)  # compiles
+    bt.simulate(net, 4.0, dt=0.1, duration=1.0, state=state, loop=loop, keep_out=False)  # compiles
     Interrupt.last = -math.inf
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.warns(UserWarning, match="interrupted at t = "):
-            sol = bt.simulate(net, 4.0, dt=0.1, duration=1e9, state=state, loop=loop, progress=False)
+            sol = bt.simulate(net, 4.0, dt=0.1, duration=1e9, state=state, loop=loop, progress=False, keep_out=False)
         timer.join()
     finally:
         signal.signal(signal.SIGINT, before)
