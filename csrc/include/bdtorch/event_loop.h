@@ -45,17 +45,18 @@ struct ActiveLists {
   }
 
   // Append what all threads have listed to a record. Returns how many entries the record has then. The first thread writes
-  // all the steps and the last one all the positions, since neighbours in one line would cost two threads more than the
-  // writing does.
+  // all of it, since neighbours in one line would cost two threads more than the writing does, and since new pages come
+  // soonest to the core that gave back those of the last run: in a virtual machine others may have to be asked of its host.
   BDTORCH_INLINE int64_t keep(int64_t thread, int64_t step_number, int64_t* steps, int64_t* positions,
                               int64_t kept) const {
     for (int64_t t = 0; t < threads; ++t) {
       const int32_t* rows = list(t);
       const int64_t count = rows[0];
       if (thread == 0)
-        for (int64_t r = 0; r < count; ++r) steps[kept + r] = step_number;
-      if (thread == threads - 1)
-        for (int64_t r = 0; r < count; ++r) positions[kept + r] = rows[1 + r];
+        for (int64_t r = 0; r < count; ++r) {
+          steps[kept + r] = step_number;
+          positions[kept + r] = rows[1 + r];
+        }
       kept += count;
     }
     return kept;

@@ -199,7 +199,7 @@ class _Printer:
             self.after.append("\n".join(["if (now.threads > 1) {", *(f"  {line}" for line in lines), "}"]))
 
     def _records(self) -> None:
-        """Records are kept by the first thread; of spikes that are listed, it keeps the steps and the last one the indices."""
+        """Records are kept by the first thread, spikes that are listed as soon as all have listed theirs."""
         by_first = [
             (ref, recording)
             for ref, recording in zip(self.plan.observed, self.recordings, strict=True)

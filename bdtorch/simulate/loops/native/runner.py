@@ -202,7 +202,6 @@ class NativeRunner(Runner):
             pace = self.pace[number] or worst * _SHARE
             # What is not written takes no memory of the machine's, so there may be room for the rest of the run.
             entries += min(int(_MARGIN * pace * self.ahead), _MOST_ENTRIES)
-            # Both begin with a page, so that two threads, each of which writes one, come to new pages at the same time.
             self.lists[number], self.used[number] = (room(entries, torch.int64), room(entries, torch.int64)), 0
         step, position = self.lists[number]
         return step[self.used[number] :], position[self.used[number] :]
