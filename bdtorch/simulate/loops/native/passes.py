@@ -23,7 +23,7 @@ from bdtorch.simulate.loops.native.stages import staged
 _WHOLE = {4: torch.int32, 8: torch.int64}
 _VECTOR = 64  # bytes
 _MANY = 4  # vectors at a time, of which a processor's registers hold several values
-_COPIED = 50  # instructions in the time of which a rest gets to an array of its own and back
+_TURN, _COPIED = 180, 10  # instructions in the time of a second turn, and of copying the rest of one array to and fro
 _LEAST, _MOST, _BYTES = 128, 1024, 32 << 10  # elements of a block, and what may be handed on in it
 
 
@@ -158,7 +158,7 @@ class _Pass:
         left, one_by_one = extent % lanes, extent % (lanes // 2)  # half as many make a last vector
         saved = one_by_one + (left - one_by_one) * vectors / lanes - vectors
         places = sum(map(len, offsets.values()))
-        return lanes if saved * instructions(self.kernel.nodes) > _COPIED * places else 0
+        return lanes if saved * instructions(self.kernel.nodes) > _TURN + _COPIED * places else 0
 
     def _in_two_turns(self, part: _Segment, lanes: int) -> list[str]:
         """A loop over whole vectors: those of the range in a first turn, and a copy of the rest in a second."""
