@@ -199,10 +199,8 @@ def _over(function: Callable[..., Any], in_dims: Any, differs: list[bool], rando
         def inner(*groups: Any) -> tuple[Tensor, ...]:
             results = function(*groups)
             past[:] = [x for x, own in zip(results, differs, strict=True) if not own]
-            return (
-                *(x for x, own in zip(results, differs, strict=True) if own),
-                torch.zeros(()),
-            )  # it wants one at least
+            owned = [x for x, own in zip(results, differs, strict=True) if own]
+            return *owned, torch.zeros(())  # it wants one at least
 
         through = iter(torch.func.vmap(inner, in_dims, 0, randomness)(*groups))
         same = iter(past)

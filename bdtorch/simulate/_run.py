@@ -103,9 +103,8 @@ class Run:
         runner.ahead = self.steps - self.done if self.stream is None else 0
         window = self._window(count, runner.fixed_chunk)
         result = runner.advance(before, window, first, count, stop)
-        self.body.check_state(
-            before, tree.unflatten(result.state, self.body.spec)
-        )  # loops in Python may change it late
+        # A step that Python takes may change shapes late.
+        self.body.check_state(before, tree.unflatten(result.state, self.body.spec))
         if self.check_finite and not _finite(result.state):
             self._report_nonfinite(runner, before, window, first, result.steps)
         self._take(result)

@@ -123,8 +123,7 @@ def _check_memory(system: DynamicalSystem, steps: int, dt: float) -> None:
 
 def _expect_room(body: Body, steps: int) -> None:
     """Warn of records that cannot fit, before the system ends the process for them, perhaps after hours."""
-    observed = zip(body.observed, body.every, body.sparse, strict=True)
-    needed = sum(x.numel() * x.element_size() * (steps // every) for x, every, sparse in observed if not sparse)
+    needed = steps * body.bytes_kept_per_step()
     room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else math.inf
     if body.system.device.type == "cpu" and needed > room:
         warnings.warn(

@@ -210,9 +210,8 @@ class _Chunk(torch.autograd.Function):
             found = _Chunk._gradients(ctx.outcome, list(ctx.saved_tensors), gradients)
         if not torch.is_grad_enabled():
             return found
-        sources = [
-            x for x in (*ctx.saved_tensors, *gradients) if x.requires_grad
-        ]  # a second derivative may be asked for
+        # A second derivative may be asked for, by any of these.
+        sources = [x for x in (*ctx.saved_tensors, *gradients) if x.requires_grad]
         places = [k for k, x in enumerate(found) if x is not None]
         outputs = dict(zip(places, _Last.apply(len(places), *(found[k] for k in places), *sources), strict=True))
         return tuple(outputs.get(k) for k in range(len(found)))

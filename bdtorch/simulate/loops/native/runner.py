@@ -108,8 +108,7 @@ class NativeRunner(Runner):
         return None
 
     def bytes_per_step(self, body: Body) -> float:
-        observed = zip(body.observed, body.every, body.sparse, strict=True)
-        return sum(x.numel() * x.element_size() / every for x, every, sparse in observed if not sparse)
+        return body.bytes_kept_per_step()
 
     def advance(
         self, state: list[Tensor], sequences: list[Tensor], first: int, count: int, stop: Callable[[], bool]
