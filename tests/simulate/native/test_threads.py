@@ -264,13 +264,20 @@ assert torch.equal(run(2), before)
 """
 
 
+def expect_success(program: str, cache: Path, timeout: float) -> None:
+    """Run a program in a process of its own, to the end and without a failure."""
+    environment = {**os.environ, "BDTORCH_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=timeout
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are kept on Linux only")
 def test_threads_outlast_neither_a_fork_nor_a_failure_to_begin(tmp_path):
-    environment = {**os.environ, "BDTORCH_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", CHILDREN]
-    root = Path(__file__).parents[3]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr[-4000:]
+    expect_success(CHILDREN, tmp_path, timeout=120)
 
 
 FORKED = """
@@ -309,8 +316,4 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_forked_process_says_what_pytorch_would_wait_for_and_waits_for_no_thread_of_its_parent(tmp_path):
-    environment = {**os.environ, "BDTORCH_CACHE_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", FORKED]
-    root = Path(__file__).parents[3]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, check=False, timeout=60)
-    assert done.returncode == 0, done.stderr[-4000:]
+    expect_success(FORKED, tmp_path, timeout=60)
